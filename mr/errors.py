@@ -1,0 +1,83 @@
+"""The tree of errors. A class's docstring is its default message and says what to do next."""
+
+import inspect
+
+
+class MrError(Exception):
+    """Something went wrong in mrmq. Please report it with the command that led here."""
+
+    #: What the command line exits with (0 done, 1 failed, 2 wrong use, 3 unreachable, 130 interrupted).
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(self.__doc__ or ""))
+
+
+class BadJob(MrError):
+    """The job was refused. Correct what the message names and submit it again."""
+
+    exit_code = 2
+
+
+class BadSetting(MrError):
+    """A setting has a value it cannot take. Correct the flag, the MR_* variable or mr.toml."""
+
+    exit_code = 2
+
+
+class BadMessage(MrError):
+    """A message or record has the wrong shape. Check the sender's version against `mr schema`."""
+
+
+class BadInput(MrError):
+    """An input cannot be read. Check the path, its permissions and its format."""
+
+    exit_code = 2
+
+
+class OutputExists(BadJob):
+    """The output directory is not empty. Choose another, or remove it first."""
+
+
+class NotFound(MrError):
+    """There is no such job, task or registered name. List them with `mr jobs`."""
+
+    exit_code = 2
+
+
+class JobFailed(MrError):
+    """The job failed. `mr status ID` shows the cause."""
+
+
+class ClusterUnreachable(MrError):
+    """The cluster cannot be reached. `mr doctor` says what is missing."""
+
+    exit_code = 3
+
+
+class BrokerUnavailable(ClusterUnreachable):
+    """RabbitMQ cannot be reached. Check MR_BROKER_URL and that the server runs."""
+
+
+class StoreUnavailable(ClusterUnreachable):
+    """Redis cannot be reached. Check MR_REDIS_URL and that the server runs."""
+
+
+class Deposed(MrError):
+    """Another coordinator took over, so this one's write was refused. Nothing is to be done."""
+
+
+class UnencodableKey(MrError):
+    """A key is of a type that has no order. Use None, bool, int, float, str, bytes or tuples of them."""
+
+
+class UnencodableValue(MrError):
+    """A value cannot be stored. Use None, bool, int, float, str, bytes, list, tuple, dict, set of such."""
+
+
+class ShuffleError(MrError):
+    """A map output cannot be fetched or fails its checksum. The map task will be run again."""
+
+
+class SegmentCorrupt(ShuffleError):
+    """A segment's checksum does not match its bytes. The map task will be run again."""

@@ -1,0 +1,266 @@
+"""The Protocols between the engine and the outside: Broker, StateStore, Clock.
+
+Each has a memory adapter and a real one, held to one contract suite. All are asyncio; one event
+loop a daemon.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mr.protocol.claims import Claim, Verdict
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.jobs import CodeManifest, JobSpec, Split
+from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
+
+
+class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to publish. `exchange` empty = the default one: `routing_key` names a queue."""
+
+    routing_key: str
+    body: bytes
+    exchange: str = ""
+    content_type: str = "application/msgpack"
+    #: AMQP `type` property: what the body is, where a queue carries several kinds.
+    type: str = ""
+    priority: int = 0
+    persistent: bool = True
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+class Delivery(Protocol):
+    """A message handed to a consumer, until it is settled once."""
+
+    body: bytes
+    content_type: str | None
+    type: str | None
+    routing_key: str
+    reply_to: str | None
+    correlation_id: str | None
+    redelivered: bool
+
+    async def ack(self) -> None:
+        """Settle: done with. No effect when the connection it came by is gone (it comes again)."""
+
+    async def reject(self, *, requeue: bool) -> None:
+        """Settle: hand back to the queue, or drop. No effect when the connection is gone."""
+
+
+OnDelivery = Callable[[Delivery], Awaitable[None]]
+
+
+class Consumer(Protocol):
+    """A subscription that survives reconnects until it is cancelled."""
+
+    async def set_prefetch(self, prefetch: int) -> None:
+        """Change how many unsettled deliveries it may hold; 0 pauses it, unsettled ones stay its own."""
+
+    async def cancel(self) -> None:
+        """End the subscription. Deliveries not yet settled can still be settled."""
+
+
+class QueueDepth(msgspec.Struct, frozen=True):
+    """What a queue holds right now."""
+
+    ready: int
+    consumers: int
+
+
+class Broker(Protocol):
+    """RabbitMQ, or its like inside one process."""
+
+    async def connect(self) -> None:
+        """Connect and declare the topology (idempotent). Raises BrokerUnavailable with the reason."""
+
+    async def close(self) -> None:
+        """Disconnect. Unsettled deliveries go back to their queues."""
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Return once the broker confirmed. Retries over reconnects; raises BrokerUnavailable after that.
+
+        Many publishes may be awaited together: their confirms come in batches.
+        """
+
+    async def consume(
+        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
+    ) -> Consumer:
+        """Call `on_delivery` in a task of its own for each message; it settles the delivery.
+
+        An exception out of `on_delivery` ends the subscription and is raised by `failed()`.
+        """
+
+    async def subscribe(self, exchange: str, binding_key: str, on_delivery: OnDelivery) -> Consumer:
+        """Consume a private, exclusive queue bound to `exchange`; made again after a reconnect."""
+
+    async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
+        """Publish with a private `reply_to`; return the answer's body. Raises BrokerUnavailable on time-out."""
+
+    async def depth(self, queue: str) -> QueueDepth:
+        """Ready messages and consumers of a queue."""
+
+    async def failed(self) -> BaseException:
+        """Wait for, and return, what ends this broker for good: refused credentials, a consumer's error."""
+
+
+class ClaimReply(msgspec.Struct, frozen=True):
+    """The answer to a claim."""
+
+    verdict: Verdict
+    #: The granted attempt's number, or the winner's when COMMITTED.
+    attempt: int = 0
+    #: For a granted map task: its input.
+    split: Split | None = None
+    #: When COMMITTED: what was recorded.
+    result: TaskResult | None = None
+
+
+class RestoredJob(msgspec.Struct, frozen=True):
+    """Everything the store knows of an unfinished job, for a coordinator that takes over."""
+
+    record: JobRecord
+    spec: JobSpec
+    splits: tuple[Split, ...]
+    tasks: Mapping[TaskId, TaskRecord]
+    claims: Mapping[TaskId, Claim]
+    results: Mapping[TaskId, TaskResult]
+
+
+class StateStore(Protocol):
+    """Redis, or its like inside one process. Every method raises StoreUnavailable when it cannot be reached.
+
+    Times inside are the store's own. Writes that carry an `epoch` raise Deposed when a coordinator
+    with a higher one has written that job.
+    """
+
+    async def connect(self) -> None:
+        """Connect. Raises StoreUnavailable with the reason."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    async def warnings(self) -> Sequence[str]:
+        """What about the server's configuration endangers the data (no appendonly, an eviction policy)."""
+
+    # --- who coordinates
+
+    async def acquire_lead(self, holder: str, lease_seconds: float, floor: int) -> int | None:
+        """Become the coordinator if none is: a new epoch, above `floor` and all before. None: another is."""
+
+    async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
+        """Stay the coordinator. False: the lease was lost (also when the store was emptied)."""
+
+    async def release_lead(self, holder: str) -> None:
+        """Step down, so that a standby takes over at once."""
+
+    # --- code
+
+    async def put_code(self, code: CodeId, bundle: bytes) -> None:
+        """Store a bundle under its content hash (idempotent)."""
+
+    async def get_code(self, code: CodeId) -> bytes | None:
+        """Fetch a bundle; None when the store has none such."""
+
+    async def register(self, name: str, manifest: CodeManifest) -> None:
+        """Give stored code a name (replacing what had it). `sha256:...` names itself: registered likewise."""
+
+    async def registered(self, name: str) -> CodeManifest | None:
+        """Look up a name or code id."""
+
+    # --- jobs, as the coordinator writes them
+
+    async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
+        """Write a new job and open its claims, at once or not at all. False: the id exists already."""
+
+    async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
+        """Write a job's record and those of its tasks that changed, in one step."""
+
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
+        """Declare committed map outputs lost (task -> the attempt that was recorded)."""
+
+    async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
+        """Allow each of these tasks a second holder on another worker."""
+
+    async def end_job(
+        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+    ) -> None:
+        """Write the final records, close the claims (from now: GONE), delete spec, splits and map results.
+
+        What stays expires after `history_seconds`.
+        """
+
+    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
+        """Read every unfinished job and raise its epoch to ours."""
+
+    async def rewrite(self, job: RestoredJob, epoch: int) -> None:
+        """Write a whole unfinished job back into a store that was emptied."""
+
+    async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
+        """All claims of a job that were ever asked for."""
+
+    # --- jobs, as everybody reads them
+
+    async def get_job(self, job: JobId) -> JobRecord | None:
+        """A job's record; None when there is none such."""
+
+    async def list_jobs(self) -> Sequence[JobRecord]:
+        """All jobs still remembered, newest first."""
+
+    async def get_spec(self, job: JobId) -> JobSpec | None:
+        """An unfinished job's spec; None once it has ended."""
+
+    async def get_tasks(self, job: JobId) -> Sequence[TaskRecord]:
+        """The accounts of all tasks of a job, in order of task id."""
+
+    async def get_results(self, job: JobId, kind: TaskKind) -> Mapping[TaskId, TaskResult]:
+        """The committed results of one kind of task."""
+
+    async def map_outputs(self, job: JobId) -> Sequence[MapOutput]:
+        """Where the committed map outputs lie, in order of task id."""
+
+    # --- tasks, as workers see them
+
+    async def claim(
+        self, job: JobId, task: TaskId, worker: WorkerId, incarnation: Incarnation, lease_seconds: float
+    ) -> ClaimReply:
+        """Ask for the right to run a task: see `mr.protocol.claims.grant`."""
+
+    async def renew(
+        self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
+    ) -> Sequence[TaskId]:
+        """Extend the leases of running attempts; returns those that are to stop."""
+
+    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+        """Record a result; False: another attempt's counts, or the job is over."""
+
+    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
+        """Give the lease of a failed or stopped attempt back."""
+
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
+        """Keep what an attempt printed (already bounded)."""
+
+    async def get_logs(self, job: JobId) -> Mapping[str, str]:
+        """What attempts printed, by `task id/attempt`."""
+
+    # --- workers
+
+    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
+        """Say that this worker lives, and what it does."""
+
+    async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
+        """Remove a worker that leaves in good order, unless a newer life of it has registered."""
+
+    async def workers(self) -> Sequence[WorkerView]:
+        """All workers heard of lately, live or not, by id."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can turn it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""

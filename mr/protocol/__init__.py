@@ -1,0 +1,1 @@
+"""What travels between processes and what it is called: ids, names, messages, records. Pure."""

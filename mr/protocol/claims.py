@@ -1,0 +1,120 @@
+"""The claim on a task: who may run it and whose output counts. Pure.
+
+The lease is in the store, the wake-up in the broker: a delivered message is only a hint, and these
+functions decide. The memory adapter calls them; the Lua scripts of the Redis adapter say the same,
+and one contract suite holds both to it.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from mr.protocol.ids import Incarnation, WorkerId
+
+
+class Verdict(StrEnum):
+    """What a worker that was handed a task message is told."""
+
+    #: Run it, under the attempt number given.
+    GRANTED = "granted"
+    #: A live worker has it: acknowledge and forget.
+    HELD = "held"
+    #: Its output is recorded: acknowledge, and report the recorded result once more.
+    COMMITTED = "committed"
+    #: The job is over: acknowledge and forget.
+    GONE = "gone"
+
+
+class Holder(msgspec.Struct, frozen=True, array_like=True):
+    """One running attempt's lease."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    attempt: int
+    #: Milliseconds since the epoch, by the store's clock.
+    expires_ms: int
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """The state of one task's claim. The default is a task nobody has asked for yet."""
+
+    #: Number of the newest attempt; attempts count from 1.
+    attempt: int = 0
+    #: Attempts up to this number may no longer commit: their output was lost.
+    floor: int = 0
+    #: The attempt that committed, 0 for none.
+    winner: int = 0
+    #: Whether a second holder on another worker is allowed.
+    speculative: bool = False
+    holders: tuple[Holder, ...] = ()
+
+
+def grant(
+    claim: Claim, worker: WorkerId, incarnation: Incarnation, now_ms: int, lease_ms: int
+) -> tuple[Verdict, Claim]:
+    """Ask for the right to run a task. Returns the verdict and the claim after it.
+
+    A lease that ran out, or of an earlier life of the same worker, binds nobody. A speculative
+    task takes two holders on two different workers.
+    """
+    if claim.winner:
+        return Verdict.COMMITTED, claim
+    alive = tuple(
+        h
+        for h in claim.holders
+        if h.expires_ms > now_ms and not (h.worker == worker and h.incarnation != incarnation)
+    )
+    allowed = 2 if claim.speculative else 1
+    if len(alive) >= allowed or any(h.worker == worker for h in alive):
+        return Verdict.HELD, claim
+    holder = Holder(worker, incarnation, claim.attempt + 1, now_ms + lease_ms)
+    return Verdict.GRANTED, Claim(claim.attempt + 1, claim.floor, 0, claim.speculative, (*alive, holder))
+
+
+def renew(claim: Claim, incarnation: Incarnation, attempt: int, expires_ms: int) -> Claim | None:
+    """Extend an attempt's lease. None: the attempt has no claim any more and is to stop."""
+    if claim.winner or not any(h.attempt == attempt and h.incarnation == incarnation for h in claim.holders):
+        return None
+    holders = tuple(
+        Holder(h.worker, h.incarnation, h.attempt, expires_ms) if h.attempt == attempt else h
+        for h in claim.holders
+    )
+    return Claim(claim.attempt, claim.floor, 0, claim.speculative, holders)
+
+
+def commit(claim: Claim, attempt: int) -> Claim | None:
+    """Make an attempt the one whose output counts: the first to ask wins, the same one may ask twice.
+
+    None: another attempt won, or this one's output was declared lost. An attempt whose lease ran
+    out may still win: its output is as good as any.
+    """
+    if claim.winner == attempt:
+        return claim
+    if claim.winner or attempt <= claim.floor or attempt > claim.attempt:
+        return None
+    return Claim(claim.attempt, claim.floor, attempt, False, ())
+
+
+def release(claim: Claim, attempt: int) -> Claim:
+    """Give a failed or stopped attempt's lease back."""
+    return Claim(
+        claim.attempt,
+        claim.floor,
+        claim.winner,
+        claim.speculative,
+        tuple(h for h in claim.holders if h.attempt != attempt),
+    )
+
+
+def reopen(claim: Claim, lost_attempt: int) -> Claim:
+    """Declare a committed output lost, so that the task can run again. No change if it was not the winner."""
+    if claim.winner != lost_attempt:
+        return claim
+    return Claim(claim.attempt, claim.attempt, 0, False, ())
+
+
+def speculate(claim: Claim) -> Claim:
+    """Allow a backup attempt on another worker. No change once committed."""
+    if claim.winner:
+        return claim
+    return Claim(claim.attempt, claim.floor, 0, True, claim.holders)

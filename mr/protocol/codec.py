@@ -1,0 +1,56 @@
+"""Bytes to messages and back, bounded in size and strict in shape."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from mr.errors import BadMessage
+
+T = TypeVar("T")
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+
+#: Ids and small facts only travel through the broker; anything above this is refused.
+MAX_MESSAGE_BYTES = 1024 * 1024
+
+
+def encode(message: Any, content_type: str = MSGPACK) -> bytes:
+    """Encode a Struct as msgpack (default) or JSON. Raises BadMessage above MAX_MESSAGE_BYTES."""
+    body = msgspec.json.encode(message) if content_type == JSON else msgspec.msgpack.encode(message)
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise BadMessage(
+            f"a {type(message).__name__} of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}"
+        )
+    return body
+
+
+def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
+    """Decode `body` into `kind`, a Struct or a union of tagged ones.
+
+    Raises BadMessage, with the place that is wrong (`Expected int, got str - at $.maps`).
+    """
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise BadMessage(f"a message of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+    media_type = (content_type or JSON).partition(";")[0].strip().lower()
+    try:
+        if media_type == JSON:
+            return msgspec.json.decode(body, type=kind)
+        if media_type in (MSGPACK, "application/x-msgpack", "application/vnd.msgpack"):
+            return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadMessage(str(error)) from error
+    raise BadMessage(f"content type {content_type!r} is neither {JSON} nor {MSGPACK}")
+
+
+def pack(record: Any) -> bytes:
+    """Encode a record for the state store as msgpack; no size limit."""
+    return msgspec.msgpack.encode(record)
+
+
+def unpack(data: bytes, kind: type[T]) -> T:
+    """Decode a record of the state store. Raises BadMessage when another version wrote it."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise BadMessage(f"a stored {kind} cannot be read: {error}") from error

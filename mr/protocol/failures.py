@@ -1,0 +1,86 @@
+"""What can go wrong with a task attempt, classified: retried or not, counted or not, whose fault."""
+
+from enum import StrEnum
+
+import msgspec
+
+from mr.protocol.ids import TaskId, WorkerId
+
+
+class FailureKind(StrEnum):
+    """Why a task attempt did not commit."""
+
+    USER_ERROR = "user_error"
+    KILLED = "killed"
+    INPUT_UNREADABLE = "input_unreadable"
+    INPUT_LOST = "input_lost"
+    INFRASTRUCTURE = "infrastructure"
+    BAD_JOB = "bad_job"
+
+
+class Fault(StrEnum):
+    """Who has to change something."""
+
+    JOB = "job"
+    WORKER = "worker"
+    NOBODY = "nobody"
+
+
+class FailureRule(msgspec.Struct, frozen=True):
+    """How the scheduler treats one kind of failure."""
+
+    retry: bool
+    #: Whether the attempt counts against the job's `max_attempts`; others only against the
+    #: much larger `max_uncounted_attempts` of the settings.
+    counts: bool
+    fault: Fault
+
+
+FAILURE_RULES: dict[FailureKind, FailureRule] = {
+    FailureKind.USER_ERROR: FailureRule(retry=True, counts=True, fault=Fault.JOB),
+    FailureKind.KILLED: FailureRule(retry=True, counts=True, fault=Fault.JOB),
+    FailureKind.INPUT_UNREADABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
+    FailureKind.INPUT_LOST: FailureRule(retry=True, counts=False, fault=Fault.NOBODY),
+    FailureKind.INFRASTRUCTURE: FailureRule(retry=True, counts=False, fault=Fault.WORKER),
+    FailureKind.BAD_JOB: FailureRule(retry=False, counts=True, fault=Fault.JOB),
+}
+
+
+class LostInput(msgspec.Struct, frozen=True):
+    """One map output that a reducer could not fetch."""
+
+    task_id: TaskId
+    attempt: int
+    worker: WorkerId
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One failed attempt, with everything a user needs to reproduce and mend it."""
+
+    kind: FailureKind
+    #: One line: what happened and what to do.
+    message: str
+    #: The user's function that was running: `map_fn`, `reduce_fn` ...; empty when none was.
+    function: str = ""
+    #: The user's traceback, without frames of ours; empty when there is none.
+    traceback: str = ""
+    #: The record: `file:offset` for a map, `key ...` for a reduce; empty when unknown.
+    record: str = ""
+    #: Signal that ended the process (9 = SIGKILL, often out of memory), 0 for none.
+    signal: int = 0
+    #: Command that runs the failing record again on a laptop; empty when there is none.
+    reproduce: str = ""
+    #: Last lines the task printed.
+    output_tail: str = ""
+    #: For `input_lost`: the map outputs that are gone.
+    lost: tuple[LostInput, ...] = ()
+
+    @property
+    def rule(self) -> FailureRule:
+        """How the scheduler treats this failure."""
+        return FAILURE_RULES[self.kind]
+
+    @property
+    def signature(self) -> str:
+        """What two copies of one cause share, however many records and attempts they hit."""
+        return "\n".join((self.kind, self.function, self.traceback or self.message))

@@ -1,0 +1,157 @@
+"""What a job is: the options a user sets, the request that asks for it, the spec that is run."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mr.protocol.ids import CODE_ID_PATTERN, ID_PATTERN, CodeId, JobId, TaskKind
+
+InputFormat = Literal["text", "jsonl", "csv", "parquet", "binary"]
+OutputFormat = Literal["text", "jsonl", "csv", "parquet"]
+EncodingErrors = Literal["strict", "replace", "surrogateescape"]
+
+REQUEST_VERSION = 1
+
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+#: A number of bytes, or text such as `64MiB`.
+Size = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*([KMGTkmgt]i?)?[Bb]?\s*$")]
+#: A number of seconds, or text such as `90s`, `10m`, `2h`.
+Duration = Annotated[float, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*(ms|s|m|h|d)?\s*$")]
+
+
+class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that tunes a job; None = not said here. Flags > request > the job file's JOB > defaults.
+
+    The names are those of the command's flags and of the JSON request.
+    """
+
+    name: Annotated[str, Meta(max_length=200)] | None = None
+    #: Wanted number of map tasks; the split size follows from it. None: from `split_size`.
+    maps: Count | None = None
+    #: Number of reduce tasks = output parts; 0 = map-only.
+    reduces: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    split_size: Size | None = None
+    input_format: InputFormat | None = None
+    output_format: OutputFormat | None = None
+    encoding: str | None = None
+    encoding_errors: EncodingErrors | None = None
+    priority: Annotated[int, Meta(ge=0, le=4)] | None = None
+    #: Share of the workers relative to other jobs of the same priority.
+    weight: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    #: Longest an attempt may run; 0 = no limit.
+    task_timeout: Duration | None = None
+    task_memory: Size | None = None
+    #: Read by the job as `mr.param("K")`.
+    params: dict[str, str] | None = None
+
+
+class JobRequest(JobOptions, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A request on `mr.jobs`, from the CLI or from any other system. Names code, never carries any."""
+
+    version: Literal[1]
+    #: A name given to `mr register`, or `sha256:...` of a stored bundle.
+    job: str
+    #: Paths, directories, globs or fsspec URLs, as the workers see them.
+    inputs: Annotated[list[str], Meta(min_length=1, max_length=10_000)]
+    output: Annotated[str, Meta(min_length=1)]
+    #: Chosen by the sender: the same id twice is one job.
+    job_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+
+
+class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request on `mr.jobs` to stop a job: AMQP property `type` = `cancel`."""
+
+    version: Literal[1]
+    job_id: Annotated[str, Meta(pattern=ID_PATTERN)]
+
+
+class RequestReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a request, sent as JSON to `reply_to` with its `correlation_id`."""
+
+    accepted: bool
+    job_id: str | None = None
+    #: Whether this id had been accepted before: nothing was started twice.
+    duplicate: bool = False
+    reason: str | None = None
+
+
+class CodeManifest(msgspec.Struct, frozen=True):
+    """What the inspection of a job file found; stored beside the bundle and in every spec."""
+
+    code_id: Annotated[str, Meta(pattern=CODE_ID_PATTERN)]
+    #: File name of the job file inside the bundle.
+    entry: str
+    #: Names of the user functions present: `map_fn` or `map_batch`, `reduce_fn`, `combine_fn` ...
+    functions: tuple[str, ...]
+    #: `sum`, `count` ... when `reduce_fn` is a built-in of `mr.agg`; empty otherwise.
+    reduce_agg: str
+    #: The same for `combine_fn`.
+    combine_agg: str
+    #: From the job file's `JOB = mr.Job(...)`.
+    options: JobOptions
+
+
+class FileRange(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes [start, start + length) of one file; length -1 = the whole file as one stream."""
+
+    path: str
+    start: int
+    length: int
+    #: Size of the file in bytes when the splits were planned.
+    file_bytes: int
+
+
+class Split(msgspec.Struct, frozen=True, array_like=True):
+    """The input of one map task: one range of one file, or several small files."""
+
+    index: int
+    ranges: tuple[FileRange, ...]
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes this split covers (of the stored file, so compressed where the file is)."""
+        return sum(r.file_bytes if r.length < 0 else r.length for r in self.ranges)
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it is run: every option resolved, nothing left to defaults. Never changes."""
+
+    job_id: JobId
+    name: str
+    code: CodeManifest
+    inputs: tuple[str, ...]
+    output: str
+    maps: int
+    reduces: int
+    split_bytes: int
+    input_format: InputFormat
+    output_format: OutputFormat
+    encoding: str
+    encoding_errors: EncodingErrors
+    priority: int
+    weight: float
+    max_attempts: int
+    task_timeout_seconds: float
+    task_memory_bytes: int
+    params: dict[str, str]
+    #: Secret of this job's shuffle: a reducer shows it to the mapper's host.
+    token: str
+    #: Seconds since the epoch, by the coordinator's clock.
+    submitted_at: float
+
+    @property
+    def code_id(self) -> CodeId:
+        """Content hash of the job's bundle."""
+        return CodeId(self.code.code_id)
+
+    @property
+    def output_kind(self) -> TaskKind:
+        """The kind of task that writes the output parts: maps in a map-only job."""
+        return TaskKind.MAP if self.reduces == 0 else TaskKind.REDUCE
+
+    @property
+    def parts(self) -> int:
+        """Number of output files."""
+        return self.maps if self.reduces == 0 else self.reduces

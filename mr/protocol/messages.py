@@ -1,0 +1,96 @@
+"""What the queues carry. Ids and small facts only; the bytes travel in the data plane."""
+
+from typing import Any
+
+import msgspec
+
+from mr.protocol.failures import Failure
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.records import TaskResult
+
+WIRE_VERSION = 1
+
+
+class TaskMessage(msgspec.Struct, frozen=True, array_like=True):
+    """On `mr.tasks`: a hint that this task wants to run. The claim in the store decides."""
+
+    version: int
+    job_id: JobId
+    task_id: TaskId
+
+
+class TaskCommitted(msgspec.Struct, frozen=True, tag="committed"):
+    """On `mr.reports`: an attempt's output is recorded in the store."""
+
+    job_id: JobId
+    task_id: TaskId
+    attempt: int
+    worker: WorkerId
+    result: TaskResult
+
+
+class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """On `mr.reports`: an attempt ended without commit; its claim is released."""
+
+    job_id: JobId
+    task_id: TaskId
+    attempt: int
+    worker: WorkerId
+    failure: Failure
+
+
+class WorkerStopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """On `mr.reports`: a worker leaves in good order; the map outputs it held go with it."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+
+
+Report = TaskCommitted | TaskFailed | WorkerStopped
+
+
+class EndJob(msgspec.Struct, frozen=True, tag="end_job"):
+    """On `mr.control`: the job is over, however it ended: kill its attempts, delete its files."""
+
+    job_id: JobId
+
+
+class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
+    """On `mr.control`: another attempt of this task committed first: kill this one."""
+
+    job_id: JobId
+    task_id: TaskId
+    #: The attempt that won; every other is to stop.
+    winner: int
+
+
+class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
+    """On `mr.control`: this worker failed tasks of several jobs: take no more for a while."""
+
+    worker: WorkerId
+    seconds: float
+    reason: str
+
+
+class DrainWorker(msgspec.Struct, frozen=True, tag="drain"):
+    """On `mr.control`: finish what runs, take no more, then exit."""
+
+    worker: WorkerId
+
+
+Control = EndJob | StopAttempt | PauseWorker | DrainWorker
+
+
+class LifecycleEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """On `mr.events`, as JSON: a job or a task entered a state."""
+
+    version: int
+    job_id: JobId
+    state: str
+    #: Seconds since the epoch.
+    at: float
+    task_id: TaskId | None = None
+    attempt: int | None = None
+    worker: WorkerId | None = None
+    cause: str | None = None
+    detail: dict[str, Any] = {}

@@ -1,0 +1,86 @@
+"""Every queue, exchange, routing key and Redis key: written here and nowhere else."""
+
+from mr.protocol.ids import CodeId, JobId, TaskKind, WorkerId
+
+# --- RabbitMQ ---------------------------------------------------------------------------------
+
+JOBS_QUEUE = "mr.jobs"
+TASKS_QUEUE = "mr.tasks"
+REPORTS_QUEUE = "mr.reports"
+DEAD_QUEUE = "mr.dead"
+EVENTS_EXCHANGE = "mr.events"
+CONTROL_EXCHANGE = "mr.control"
+
+#: Priorities of `mr.tasks`: 2 x job priority (0..4) + 1 for reduce.
+MAX_TASK_PRIORITY = 9
+MAX_JOB_PRIORITY = 4
+
+
+def task_priority(job_priority: int, kind: TaskKind) -> int:
+    """The AMQP priority (0..9) of a task message: reduces of a job go before its maps."""
+    return 2 * job_priority + (1 if kind is TaskKind.REDUCE else 0)
+
+
+def job_event_key(state: str, job: JobId) -> str:
+    """Routing key on `mr.events` for a job that entered `state`."""
+    return f"job.{state.lower()}.{job}"
+
+
+def task_event_key(state: str, job: JobId) -> str:
+    """Routing key on `mr.events` for a task of `job` that entered `state`."""
+    return f"task.{state.lower()}.{job}"
+
+
+# --- Redis ------------------------------------------------------------------------------------
+# All keys of a job share the hash tag {job id}: a script touches one slot of a Redis Cluster.
+
+LEADER_KEY = "mr:leader"
+EPOCH_KEY = "mr:epoch"
+JOBS_KEY = "mr:jobs"
+REGISTRY_KEY = "mr:registry"
+WORKERS_KEY = "mr:workers"
+
+
+def worker_key(worker: WorkerId) -> str:
+    """Hash: the last heartbeat of one worker, `beat` = msgpack WorkerBeat."""
+    return f"mr:worker:{worker}"
+
+
+def code_key(code: CodeId) -> str:
+    """String: the bytes of a code bundle."""
+    return f"mr:code:{code}"
+
+
+def job_key(job: JobId) -> str:
+    """Hash: `record` = msgpack JobRecord, `epoch` = that of the coordinator which last wrote."""
+    return f"mr:{{{job}}}:job"
+
+
+def spec_key(job: JobId) -> str:
+    """String: msgpack JobSpec, written once at acceptance."""
+    return f"mr:{{{job}}}:spec"
+
+
+def splits_key(job: JobId) -> str:
+    """Hash: task id -> msgpack Split, for the map tasks."""
+    return f"mr:{{{job}}}:splits"
+
+
+def claims_key(job: JobId) -> str:
+    """Hash: task id -> Claim; field `open` exists while the job may run tasks."""
+    return f"mr:{{{job}}}:claims"
+
+
+def results_key(job: JobId, kind: TaskKind) -> str:
+    """Hash: task id -> msgpack TaskResult of the committed attempt (for maps: the location)."""
+    return f"mr:{{{job}}}:results:{kind}"
+
+
+def tasks_key(job: JobId) -> str:
+    """Hash: task id -> msgpack TaskRecord, the coordinator's account of each task."""
+    return f"mr:{{{job}}}:tasks"
+
+
+def logs_key(job: JobId) -> str:
+    """Hash: `task id/attempt` -> the captured output of that attempt."""
+    return f"mr:{{{job}}}:logs"

@@ -1,0 +1,220 @@
+"""What the state store keeps: accounts of jobs, tasks, outputs and workers."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from mr.protocol.failures import Failure
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are terminal."""
+
+    SUBMITTED = "SUBMITTED"
+    MAPPING = "MAPPING"
+    REDUCING = "REDUCING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended for good."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class TaskState(StrEnum):
+    """Where a task stands. WAITING: not published yet, or waiting for its retry."""
+
+    WAITING = "WAITING"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMMITTED = "COMMITTED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class TaskStats(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one committed attempt used and made. Only committed attempts count."""
+
+    records_in: int = 0
+    records_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    spills: int = 0
+    spilled_bytes: int = 0
+    fetched_bytes: int = 0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    #: The user's `mr.counter`s.
+    counters: dict[str, int] = {}
+
+
+class MapOutput(msgspec.Struct, frozen=True, tag="map"):
+    """Where a committed map attempt's segment file lies."""
+
+    task_id: TaskId
+    attempt: int
+    worker: WorkerId
+    incarnation: Incarnation
+    #: `host:port` of the worker's shuffle server; empty in the embedded mode.
+    address: str
+    #: Identity of machine and mount namespace: equal means that `path` can be opened directly.
+    host: str
+    path: str
+    #: Bytes of each partition's segment in the file, in partition order; 0 = no records.
+    partition_bytes: tuple[int, ...]
+
+
+class PartOutput(msgspec.Struct, frozen=True, tag="part"):
+    """One output part: written to `temporary`, named `path` once its attempt is committed."""
+
+    task_id: TaskId
+    attempt: int
+    temporary: str
+    path: str
+    rows: int
+    bytes: int
+    #: xxh3-64 of the file's bytes, 16 hex digits.
+    checksum: str
+
+
+class TaskResult(msgspec.Struct, frozen=True):
+    """What a committed attempt leaves: its output's place and its statistics."""
+
+    output: MapOutput | PartOutput
+    stats: TaskStats
+
+
+class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one slot of a worker is doing, as of its last heartbeat."""
+
+    job_id: JobId
+    task_id: TaskId
+    attempt: int
+    #: Seconds since the epoch, by the worker's clock.
+    started_at: float
+    #: Seconds the attempt has run, by the worker's monotonic clock.
+    elapsed_seconds: float
+    #: Share of the input consumed, 0 to 1.
+    progress: float = 0.0
+    records: int = 0
+    memory_bytes: int = 0
+    cpu_percent: float = 0.0
+    #: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`: what the attempt is at.
+    phase: str = ""
+
+
+class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One heartbeat: who the worker is, what its host has left, what its slots do."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    host: str
+    address: str
+    version: str
+    started_at: float
+    slots: int
+    #: Slots it takes tasks for now: fewer than `slots` under pressure, 0 when draining or paused.
+    open_slots: int
+    #: Why `open_slots` is below `slots`, in words; empty when it is not.
+    limited_by: str = ""
+    cpu_percent: float = 0.0
+    memory_percent: float = 0.0
+    memory_available_bytes: int = 0
+    disk_free_bytes: int = 0
+    disk_total_bytes: int = 0
+    running: tuple[RunningTask, ...] = ()
+    committed: int = 0
+    failed: int = 0
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """A heartbeat as the store tells it: with its age by the store's own clock."""
+
+    beat: WorkerBeat
+    age_seconds: float
+    #: Whether the lease had not run out when asked.
+    live: bool
+
+
+class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The coordinator's account of one task."""
+
+    task_id: TaskId
+    state: TaskState
+    #: Highest attempt number known to the coordinator.
+    attempt: int = 0
+    #: Failed attempts that count against `max_attempts`.
+    failures: int = 0
+    #: Attempts that ended without counting: lost workers, lost inputs, infrastructure.
+    losses: int = 0
+    worker: WorkerId = WorkerId("")
+    queued_at: float = 0.0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    stats: TaskStats = TaskStats()
+    #: The most recent failure; stays when a later attempt commits.
+    failure: Failure | None = None
+    speculative: bool = False
+
+
+class FailureGroup(msgspec.Struct, frozen=True):
+    """One cause and how often it struck, grouped by `Failure.signature`."""
+
+    failure: Failure
+    count: int
+    tasks: tuple[TaskId, ...]
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """A job entered `state` at `at` (seconds since the epoch), because of `cause`."""
+
+    state: JobState
+    at: float
+    cause: str
+
+
+class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The coordinator's account of one job; outlives the job for `history_seconds`."""
+
+    job_id: JobId
+    name: str
+    state: JobState
+    output: str
+    priority: int
+    maps: int
+    reduces: int
+    history: tuple[Transition, ...]
+    maps_committed: int = 0
+    reduces_committed: int = 0
+    tasks_running: int = 0
+    attempts_failed: int = 0
+    #: Totals over the committed attempts, counters included.
+    stats: TaskStats = TaskStats()
+    #: One line for a job that FAILED or was CANCELLED.
+    cause: str = ""
+    failures: tuple[FailureGroup, ...] = ()
+    #: What keeps the job from going on (`no live workers`); empty when nothing does.
+    waiting_for: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The JSON inside `_SUCCESS`: what a completed job wrote."""
+
+    version: int
+    job_id: JobId
+    name: str
+    completed_at: float
+    rows: int
+    bytes: int
+    parts: tuple[PartOutput, ...]
+    counters: dict[str, int]
+
+
+def as_json(record: Any) -> str:
+    """Render a record as indented JSON with sorted keys, for `--json` and `_SUCCESS`."""
+    return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=2).decode()

@@ -1,0 +1,190 @@
+"""One validated table of settings. Flags > `MR_*` environment > `mr.toml` > defaults.
+
+The field `lease_seconds` is the variable `MR_LEASE_SECONDS` and the key `lease_seconds` in mr.toml.
+Sizes take `64MiB`, times take `10s`, where a field's name ends in `_bytes` or `_seconds`.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mr.errors import BadSetting
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+_SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
+_TIME_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read `64MiB`, `10M`, `4096` as bytes (units are powers of 1024). Raises BadSetting."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
+    if match is None:
+        raise BadSetting(f"{text!r} is not a size; write a number of bytes or one such as 64MiB")
+    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def parse_seconds(text: str | float) -> float:
+    """Read `90`, `90s`, `10m`, `2h` as seconds. Raises BadSetting."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", str(text).lower())
+    if match is None:
+        raise BadSetting(f"{text!r} is not a duration; write a number of seconds or one such as 10m")
+    return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every bound and interval of the engine, by name."""
+
+    #: RabbitMQ: amqp://user:password@host:port/vhost
+    broker_url: str = "amqp://guest:guest@127.0.0.1:5672/%2F"
+    #: Redis: redis://[:password@]host:port/db
+    redis_url: str = "redis://127.0.0.1:6379/0"
+
+    # --- times
+    #: A worker or attempt that was silent this long is taken for dead.
+    lease_seconds: float = 10.0
+    #: How often a worker says that it lives; several fit into a lease.
+    heartbeat_seconds: float = 2.0
+    #: How often the coordinator looks at workers and retries.
+    tick_seconds: float = 0.5
+    #: A task published this long ago and claimed by nobody, while the queue is empty, is published again.
+    republish_seconds: float = 15.0
+    #: Delay before the second attempt; doubles with each further one, jittered by half.
+    retry_base_seconds: float = 1.0
+    retry_max_seconds: float = 60.0
+    #: How long a broker or store may be away before an operation gives up.
+    reconnect_seconds: float = 60.0
+    #: How long the first connection may take before `mr` says that the cluster is unreachable.
+    connect_seconds: float = 5.0
+    #: How long the record of an ended job stays.
+    history_seconds: float = 7 * 86400.0
+    #: How long a draining worker waits for its tasks.
+    drain_seconds: float = 600.0
+    #: How long the inspection of a job file may take.
+    inspect_seconds: float = 30.0
+
+    # --- scheduling
+    #: Tasks published and unfinished, as a multiple of the live slots.
+    window_factor: float = 2.0
+    #: Lost workers, lost inputs and infrastructure failures a task survives before its job fails.
+    max_uncounted_attempts: int = 50
+    #: A running attempt this many times slower than the finished median gets a backup ...
+    straggler_factor: float = 2.0
+    #: ... once this share of its phase's tasks has finished, and not before this time.
+    straggler_share: float = 0.75
+    straggler_min_seconds: float = 15.0
+    #: A worker on which tasks of this many different jobs failed lately takes no tasks for `exclude_seconds`.
+    exclude_jobs: int = 3
+    exclude_seconds: float = 300.0
+    #: A host busier than this takes one task fewer at each heartbeat, down to one.
+    pressure_cpu_percent: float = 95.0
+    pressure_memory_percent: float = 90.0
+    #: A spool with less free disk than this takes no tasks.
+    spool_reserve_bytes: int = 256 * MIB
+
+    # --- defaults of jobs
+    split_bytes: int = 64 * MIB
+    #: Most reduce tasks a job gets unless it says `reduces`; never more than it has maps.
+    default_reduces: int = 8
+    max_attempts: int = 4
+    task_timeout_seconds: float = 0.0
+    task_memory_bytes: int = 1 * GIB
+
+    # --- data plane
+    #: User records consumed into one Arrow chunk.
+    chunk_rows: int = 4096
+    #: Bytes of input read and decoded at a time.
+    read_bytes: int = 4 * MIB
+    #: A map's buffer is combined and spilled at this many rows ...
+    spill_rows: int = 4_000_000
+    #: ... or this many bytes, whichever comes first; counted, never measured.
+    spill_bytes: int = 256 * MIB
+    #: Bytes a reducer groups in memory; above it merges sorted runs.
+    group_bytes: int = 256 * MIB
+    #: Bytes of one fetch in flight per host.
+    fetch_bytes: int = 4 * MIB
+    #: Tries of one fetch before the map output counts as lost.
+    fetch_tries: int = 4
+    #: Whether a reducer opens segment files of its own host directly.
+    shuffle_local_reads: bool = True
+    #: Largest code bundle.
+    max_bundle_bytes: int = 64 * MIB
+    #: Most bytes of an attempt's printed output that are kept: the first half and the last half.
+    log_bytes: int = 64 * KIB
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+                raise BadSetting(f"{name} is {value}; it must not be negative")
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise BadSetting(
+                f"heartbeat_seconds is {self.heartbeat_seconds}; it must fit at least twice into "
+                f"lease_seconds ({self.lease_seconds})"
+            )
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Merge flags (None values = not given), environment and mr.toml over the defaults.
+
+    `file` None: `mr.toml` in the working directory, if there is one. Raises BadSetting, naming
+    where the wrong value came from.
+    """
+    environ = os.environ if environ is None else environ
+    merged: dict[str, Any] = {}
+    for source, values in (
+        ("mr.toml", _read_file(file)),
+        ("the environment", _read_environ(environ)),
+        ("the command line", {k: v for k, v in (flags or {}).items() if v is not None}),
+    ):
+        for name, value in values.items():
+            merged[name] = _convert(name, value, source)
+    return Settings(**merged)
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    path = file or Path("mr.toml")
+    if file is None and not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadSetting(f"{path} cannot be read: {error}") from error
+
+
+#: MR_* variables that are not settings: the job's environment and the tests' servers.
+_ENVIRON_OTHER = ("MR_TEST_", "MR_JOB_")
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name[3:].lower(): value
+        for name, value in environ.items()
+        if name.startswith("MR_") and not name.startswith(_ENVIRON_OTHER)
+    }
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    """Bring one value to its field's type. Raises BadSetting."""
+    field = {f.name: f for f in msgspec.structs.fields(Settings)}.get(name)
+    if field is None:
+        raise BadSetting(f"{source} sets {name!r}, which is not a setting; see `mr settings`")
+    try:
+        if isinstance(value, str) and name.endswith("_bytes"):
+            return parse_bytes(value)
+        if isinstance(value, str) and name.endswith("_seconds"):
+            return parse_seconds(value)
+        return msgspec.convert(value, field.type, strict=not isinstance(value, str))
+    except (msgspec.ValidationError, BadSetting) as error:
+        raise BadSetting(f"{source} sets {name} to {value!r}: {error}") from error

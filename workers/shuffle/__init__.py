@@ -1,0 +1,1 @@
+"""The Arrow data plane between map and reduce."""

@@ -96,7 +96,7 @@ class Broker(Protocol):
         """Consume a private, exclusive queue bound to `exchange`; made again after a reconnect."""
 
     async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
-        """Publish with a private `reply_to`; return the answer's body. Raises BrokerUnavailable on time-out."""
+        """Publish with a private `reply_to`; return the answer. Raises BrokerUnavailable on time-out."""
 
     async def depth(self, queue: str) -> QueueDepth:
         """Ready messages and consumers of a queue."""

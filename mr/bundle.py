@@ -1,0 +1,155 @@
+"""A job's code as one zip named by its content: built by the client, unpacked by every worker."""
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from mr.errors import BadJob
+from mr.protocol.ids import CodeId
+from mr.settings import GIB, MIB
+
+#: Most bytes a bundle may unpack to: a small zip can hide a very large one.
+MAX_UNPACKED_BYTES = 1 * GIB
+
+#: What never belongs to a job: caches and version control.
+_SKIPPED = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".mypy_cache", ".ruff_cache"})
+_SKIPPED_SUFFIXES = (".pyc", ".pyo")
+
+#: The oldest time a zip can hold: the same files give the same bytes at any time of day.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A job file and what was included with it, as the bytes of a zip."""
+
+    data: bytes
+    code_id: CodeId
+    #: File name of the job file inside the zip.
+    entry: str
+
+
+def content_id(data: bytes) -> CodeId:
+    """Name a bundle by its content: `sha256:<64 hex digits>`."""
+    return CodeId("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def build_bundle(job_file: Path, includes: Sequence[Path] = (), max_bytes: int = 64 * MIB) -> Bundle:
+    """Zip the job file and the included files and directories; the same files give the same bytes.
+
+    An included path below the job file's directory keeps its place relative to it, any other goes
+    to the top under its own name. Raises BadJob when one is missing, unreadable or in another's
+    place, and when the bundle is above `max_bytes`.
+    """
+    _require_file(job_file)
+    directory = job_file.parent.resolve()
+    members = {job_file.name: job_file}
+    for include in includes:
+        for name, path in _included(include, directory):
+            other = members.setdefault(name, path)
+            if other.resolve() != path.resolve():
+                raise BadJob(f"{other} and {path} would both become {name} in the bundle; rename one")
+    data = _zip(members)
+    if len(data) > max_bytes:
+        raise BadJob(
+            f"the bundle of {job_file} has {len(data)} bytes, above max_bundle_bytes ({max_bytes}); "
+            "put large data where the workers can read it instead"
+        )
+    return Bundle(data, content_id(data), job_file.name)
+
+
+def unpack_bundle(data: bytes, directory: Path) -> None:
+    """Unpack into `directory`, which appears whole or not at all; one that is there already is kept.
+
+    Raises BadJob when the bytes are no zip, or hold a name that leads outside or too many bytes.
+    """
+    if directory.exists():
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        _extract(data, temporary)
+        _rename_into_place(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_file(job_file: Path) -> None:
+    if job_file.is_dir():
+        raise BadJob(f"job file {job_file} is a directory; name the Python file in it")
+    if not job_file.exists():
+        raise BadJob(f"job file {job_file} does not exist")
+    if job_file.suffix != ".py":
+        raise BadJob(f"job file {job_file} is not a Python file (its name must end in .py)")
+
+
+def _included(include: Path, directory: Path) -> Iterator[tuple[str, Path]]:
+    """Name in the bundle and path of every file below one `--include`."""
+    if not include.exists():
+        raise BadJob(f"--include {include} does not exist")
+    root = include.resolve()
+    base = directory if root.is_relative_to(directory) else root.parent
+    if root.is_file():
+        yield root.relative_to(base).as_posix(), root
+        return
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        for file in sorted(files):
+            if not file.endswith(_SKIPPED_SUFFIXES):
+                path = Path(folder, file)
+                yield path.relative_to(base).as_posix(), path
+
+
+def _zip(members: dict[str, Path]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(members.items()):
+            try:
+                content = path.read_bytes()
+                executable = bool(path.stat().st_mode & 0o100)
+            except OSError as error:
+                raise BadJob(f"{path} cannot be read: {error.strerror or error}") from error
+            info = zipfile.ZipInfo(name, date_time=_EPOCH)
+            info.create_system = 3
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = (0o100755 if executable else 0o100644) << 16
+            archive.writestr(info, content)
+    return target.getvalue()
+
+
+def _extract(data: bytes, directory: Path) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+                raise BadJob(f"the bundle unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+            for member in members:
+                target = directory / _safe_name(member)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(member))
+                target.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
+    except zipfile.BadZipFile as error:
+        raise BadJob(f"the stored bundle is damaged: {error}; submit the job again") from error
+
+
+def _safe_name(member: zipfile.ZipInfo) -> PurePosixPath:
+    name = PurePosixPath(member.filename)
+    if member.is_dir() or name.is_absolute() or ".." in name.parts or not name.parts:
+        raise BadJob(f"the bundle holds {member.filename!r}, which is not a plain file below it")
+    return name
+
+
+def _rename_into_place(temporary: Path, directory: Path) -> None:
+    """Rename; when another process was first, its directory stays."""
+    temporary.chmod(0o755)
+    try:
+        temporary.rename(directory)
+    except OSError:
+        if not directory.is_dir():
+            raise

@@ -1,0 +1,136 @@
+"""The bundle of a job's code: the same files give the same bytes, and it unpacks safely."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mr import bundle
+from mr.bundle import build_bundle, content_id, unpack_bundle
+from mr.errors import BadJob
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    path = tmp_path / "project" / "job.py"
+    path.parent.mkdir()
+    path.write_text("def map_fn(key, value):\n    yield value, 1\n")
+    return path
+
+
+def names(data: bytes) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(data)).namelist()
+
+
+def test_same_files_give_the_same_id_at_any_time(job_file: Path) -> None:
+    first = build_bundle(job_file)
+    os.utime(job_file, (1, 1))
+    assert build_bundle(job_file) == first
+    assert first.code_id == content_id(first.data)
+    assert first.entry == "job.py"
+
+
+def test_other_content_gives_another_id(job_file: Path) -> None:
+    first = build_bundle(job_file)
+    job_file.write_text(job_file.read_text() + "\n")
+    assert build_bundle(job_file).code_id != first.code_id
+
+
+def test_order_of_includes_does_not_matter(job_file: Path) -> None:
+    one, two = job_file.parent / "one.py", job_file.parent / "two.py"
+    one.write_text("")
+    two.write_text("")
+    assert build_bundle(job_file, [one, two]) == build_bundle(job_file, [two, one, one])
+
+
+def test_included_paths_keep_their_place_below_the_job_file(job_file: Path, tmp_path: Path) -> None:
+    package = job_file.parent / "library" / "deep"
+    package.mkdir(parents=True)
+    (package / "words.txt").write_text("a\n")
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "x.pyc").write_text("")
+    outside = tmp_path / "shared"
+    outside.mkdir()
+    (outside / "helper.py").write_text("")
+    made = build_bundle(job_file, [package, outside])
+    assert names(made.data) == ["job.py", "library/deep/words.txt", "shared/helper.py"]
+
+
+def test_whole_directory_of_the_job_file_may_be_included(job_file: Path) -> None:
+    (job_file.parent / "helper.py").write_text("")
+    assert names(build_bundle(job_file, [job_file.parent]).data) == ["helper.py", "job.py"]
+
+
+def test_two_files_in_one_place_are_refused(job_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "job.py"
+    other.write_text("")
+    with pytest.raises(BadJob, match=r"would both become job\.py"):
+        build_bundle(job_file, [other])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("missing.py", "does not exist"), ("", "is a directory"), ("notes.txt", "not a Python file")],
+)
+def test_what_is_no_job_file_is_refused(job_file: Path, name: str, message: str) -> None:
+    (job_file.parent / "notes.txt").write_text("")
+    with pytest.raises(BadJob, match=message):
+        build_bundle(job_file.parent / name)
+
+
+def test_missing_include_is_refused(job_file: Path) -> None:
+    with pytest.raises(BadJob, match=r"--include .* does not exist"):
+        build_bundle(job_file, [job_file.parent / "nothing"])
+
+
+def test_bundle_above_the_limit_is_refused(job_file: Path) -> None:
+    with pytest.raises(BadJob, match="max_bundle_bytes"):
+        build_bundle(job_file, max_bytes=10)
+
+
+def test_unpacking_gives_the_files_back(job_file: Path, tmp_path: Path) -> None:
+    data = job_file.parent / "data" / "stop.txt"
+    data.parent.mkdir()
+    data.write_bytes(b"\x00words\r\n")
+    made = build_bundle(job_file, [data])
+    target = tmp_path / "spool" / "code"
+    unpack_bundle(made.data, target)
+    assert (target / "job.py").read_bytes() == job_file.read_bytes()
+    assert (target / "data" / "stop.txt").read_bytes() == b"\x00words\r\n"
+    assert [path.name for path in target.parent.iterdir()] == ["code"]
+
+
+def test_unpacking_twice_keeps_the_first(job_file: Path, tmp_path: Path) -> None:
+    made = build_bundle(job_file)
+    target = tmp_path / "code"
+    unpack_bundle(made.data, target)
+    (target / "mark").write_text("")
+    unpack_bundle(made.data, target)
+    assert (target / "mark").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "/tmp/evil.py", "a/../../evil.py", "folder/"])
+def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr(name, "")
+    with pytest.raises(BadJob, match="not a plain file"):
+        unpack_bundle(target.getvalue(), tmp_path / "code")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_bundle_leaves_nothing(job_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadJob, match="damaged"):
+        unpack_bundle(b"not a zip", tmp_path / "spool" / "code")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_bundle_that_swells_is_refused(
+    job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "MAX_UNPACKED_BYTES", 10)
+    with pytest.raises(BadJob, match="more than 10 bytes"):
+        unpack_bundle(build_bundle(job_file).data, tmp_path / "code")

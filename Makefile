@@ -1,0 +1,57 @@
+# `make demo` shows it, `make test` proves it, `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo lint format services test test-core test-services bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+install: $(STAMP) ## .venv with everything; `mr` at .venv/bin/mr (PYTHON=python3.12 picks an interpreter)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "mrmq needs Python 3.11 or newer; try: make PYTHON=python3.11 install" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: install ## word count on the text the repository ships, embedded
+	@rm -rf .demo && mkdir .demo
+	$(BIN)/mr run examples/wordcount/job.py examples/data/licences -o .demo/words --maps 8 --reduces 2
+	@echo; echo "The ten most frequent words (.demo/words/part-*):"
+	@sort -t "$$(printf '\t')" -k2,2nr -k1,1 .demo/words/part-* | head -n 10
+
+lint: install ## ruff, mypy --strict, the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+services: ## install RabbitMQ, Redis and the AMQP tools from Debian's packages, if absent
+	@.ci/services
+
+test: lint services test-core test-services ## everything: lint, then all tiers
+
+test-core: install ## the tiers that need no service
+	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/simulation
+
+test-services: install ## the tiers on real RabbitMQ and Redis
+	$(PYTEST) -q tests/contract tests/integration tests/e2e
+
+bench: install services ## benchmarks: make bench [BENCH_MIB=200] [BENCH_TASKS=2000]
+	$(BIN)/python tests/benchmarks/wordcount.py --size $(or $(BENCH_MIB),200)
+	$(BIN)/python tests/benchmarks/noop_tasks.py --tasks $(or $(BENCH_TASKS),2000)
+
+clean: ## remove the virtual environment, caches and demo output
+	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

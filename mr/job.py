@@ -1,0 +1,56 @@
+"""What a job file declares about itself: `JOB = mr.Job(reduces=4, input_format="csv")`."""
+
+import difflib
+from typing import Any
+
+import msgspec
+
+from mr.errors import BadJob
+from mr.protocol.jobs import JobOptions
+
+
+class Job:
+    """Defaults of a job, set at module level as `JOB`; any flag of the command line overrides them.
+
+    The keywords are the fields of `mr.protocol.jobs.JobOptions`: `name`, `maps`, `reduces`,
+    `split_size`, `input_format`, `output_format`, `encoding`, `encoding_errors`, `priority`,
+    `weight`, `max_attempts`, `task_timeout`, `task_memory`, `params`. Raises BadJob, naming the
+    option that is unknown or has a value it cannot take.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        for name in options:
+            if name not in JobOptions.__struct_fields__:
+                raise BadJob(_unknown_option(name))
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            self.options: JobOptions = msgspec.convert(given, JobOptions)
+        except msgspec.ValidationError as error:
+            raise BadJob(_wrong_value(given, str(error))) from None
+
+    def __repr__(self) -> str:
+        given = msgspec.structs.asdict(self.options).items()
+        return f"mr.Job({', '.join(f'{name}={value!r}' for name, value in given if value is not None)})"
+
+
+def _unknown_option(name: str) -> str:
+    known = JobOptions.__struct_fields__
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+    return f"mr.Job has no option {name!r}; {hint}"
+
+
+def _wrong_value(options: dict[str, Any], complaint: str) -> str:
+    """Turn `Expected int, got str - at $.maps` into a sentence that names the option and its value."""
+    text, _, place = complaint.partition(" - at `$.")
+    path = place.rstrip("`")
+    name = path.partition(".")[0].partition("[")[0]
+    if name not in options:
+        return f"mr.Job: {complaint}"
+    reason = text.replace("`", "")
+    return f"mr.Job option {path} cannot take {_short(options[name])}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

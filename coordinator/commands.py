@@ -1,0 +1,144 @@
+"""What the scheduler wants done: the outputs of `Scheduler.handle`. Pure.
+
+Order of effects, which a list of commands keeps and the shell follows from first to last:
+
+1. *persist*: Reopen, Speculate, then SaveJob or EndJob;
+2. *publish*: PublishTasks, then SendControl, then EmitEvent;
+3. *ask*: InspectClaims, FinishOutput, AbandonOutput; what comes of them are new events;
+4. *acknowledge* the delivery which brought the event (the shell's part, after the last command).
+
+So a coordinator that dies between two commands leaves a store that is ahead of the broker, never
+behind it, and the report comes again: publishing again is harmless (the claim decides), forgetting is not.
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.messages import Control, LifecycleEvent, TaskMessage
+from mr.protocol.records import JobRecord, Manifest, TaskRecord
+
+
+class Effect(IntEnum):
+    """The step of the order of effects a command belongs to; never decreases within one list."""
+
+    PERSIST = 1
+    PUBLISH = 2
+    ASK = 3
+
+
+class Reopen(msgspec.Struct, frozen=True):
+    """`StateStore.reopen`: these committed map outputs are gone (task -> the attempt that was recorded)."""
+
+    job_id: JobId
+    lost: dict[TaskId, int]
+
+
+class Speculate(msgspec.Struct, frozen=True):
+    """`StateStore.speculate`: allow each of these tasks a second holder. Its PublishTasks follows."""
+
+    job_id: JobId
+    tasks: tuple[TaskId, ...]
+
+
+class SaveJob(msgspec.Struct, frozen=True):
+    """`StateStore.save_job`: the record and those of the tasks that changed."""
+
+    record: JobRecord
+    tasks: tuple[TaskRecord, ...]
+
+
+class EndJob(msgspec.Struct, frozen=True):
+    """`StateStore.end_job`: the job is over.
+
+    A SendControl(EndJob) and, unless the job COMPLETED, an AbandonOutput follow in the same list.
+    """
+
+    record: JobRecord
+    tasks: tuple[TaskRecord, ...]
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """One message for `mr.tasks`."""
+
+    message: TaskMessage
+    #: AMQP priority, 0 to 9.
+    priority: int
+
+
+class PublishTasks(msgspec.Struct, frozen=True):
+    """Publish to `mr.tasks`, in this order, confirms awaited together."""
+
+    tasks: tuple[Publication, ...]
+
+
+class SendControl(msgspec.Struct, frozen=True):
+    """Broadcast on `mr.control`."""
+
+    control: Control
+
+
+class EmitEvent(msgspec.Struct, frozen=True):
+    """Publish on `mr.events`: key `job_event_key`, or `task_event_key` where `task_id` is given."""
+
+    event: LifecycleEvent
+
+
+class InspectClaims(msgspec.Struct, frozen=True):
+    """Read the claims of a job, then the results; the event ClaimsObserved answers.
+
+    In that order: a result read after its claim is that of the claim's winner or a newer one.
+    """
+
+    job_id: JobId
+    #: Results are wanted of these where they are committed; of others they may be left out.
+    tasks: tuple[TaskId, ...]
+
+
+class FinishOutput(msgspec.Struct, frozen=True):
+    """`finish_output(output, job_id, manifest)`; the event OutputFinished or OutputFailed answers.
+
+    Idempotent, and may be given again after a takeover. An AbandonOutput of the same job is carried
+    out after it, never beside it.
+    """
+
+    job_id: JobId
+    output: str
+    #: `parts` in order of index.
+    manifest: Manifest
+
+
+class AbandonOutput(msgspec.Struct, frozen=True):
+    """`abandon_output(output, job_id)`: the job failed or was cancelled. Nothing answers."""
+
+    job_id: JobId
+    output: str
+
+
+Command = (
+    Reopen
+    | Speculate
+    | SaveJob
+    | EndJob
+    | PublishTasks
+    | SendControl
+    | EmitEvent
+    | InspectClaims
+    | FinishOutput
+    | AbandonOutput
+)
+
+#: The step of each command.
+EFFECTS: dict[type[Command], Effect] = {
+    Reopen: Effect.PERSIST,
+    Speculate: Effect.PERSIST,
+    SaveJob: Effect.PERSIST,
+    EndJob: Effect.PERSIST,
+    PublishTasks: Effect.PUBLISH,
+    SendControl: Effect.PUBLISH,
+    EmitEvent: Effect.PUBLISH,
+    InspectClaims: Effect.ASK,
+    FinishOutput: Effect.ASK,
+    AbandonOutput: Effect.ASK,
+}

@@ -1,0 +1,110 @@
+"""What can happen to the coordinator: the inputs of `Scheduler.handle`. Pure.
+
+Time is data: every event carries `now`, seconds since the epoch by the coordinator's clock, never
+smaller than that of the event before.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from mr.ports import RestoredJob
+from mr.protocol.claims import Claim
+from mr.protocol.failures import Failure
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.messages import Report
+from mr.protocol.records import TaskResult, WorkerView
+
+
+class JobAccepted(msgspec.Struct, frozen=True):
+    """A job was accepted and exists in the store (`create_job` returned True). A known id changes nothing."""
+
+    now: float
+    spec: JobSpec
+    #: One a map task, in order of index.
+    splits: tuple[Split, ...]
+
+
+class JobRestored(msgspec.Struct, frozen=True):
+    """A coordinator that takes over read an unfinished job from the store. A known id changes nothing."""
+
+    now: float
+    job: RestoredJob
+
+
+class ReportReceived(msgspec.Struct, frozen=True):
+    """A message of `mr.reports`. Acknowledge it when the commands it led to have been carried out.
+
+    Doubled, late and unknown reports change nothing.
+    """
+
+    now: float
+    report: Report
+
+
+class QueueObserved(msgspec.Struct, frozen=True):
+    """Once a tick, before WorkersObserved: how many messages of `mr.tasks` nobody has been handed yet.
+
+    Not sent while the broker cannot be asked.
+    """
+
+    now: float
+    ready: int
+
+
+class WorkersObserved(msgspec.Struct, frozen=True):
+    """Once a tick: all workers the store has heard of. Drives retries, losses and stragglers.
+
+    Not sent while the store cannot be asked: silence of the store is not death of the workers.
+    """
+
+    now: float
+    views: tuple[WorkerView, ...]
+
+
+class ClaimsObserved(msgspec.Struct, frozen=True):
+    """The answer to the command InspectClaims."""
+
+    now: float
+    job_id: JobId
+    claims: Mapping[TaskId, Claim]
+    #: At least of those tasks named by the command whose claim has a winner.
+    results: Mapping[TaskId, TaskResult]
+
+
+class CancelRequested(msgspec.Struct, frozen=True):
+    """Somebody wants a job stopped. Of an unknown or ended job: changes nothing."""
+
+    now: float
+    job_id: JobId
+    #: One line for the record: who wanted it, why.
+    cause: str
+
+
+class OutputFinished(msgspec.Struct, frozen=True):
+    """The command FinishOutput was carried out: `_SUCCESS` is written."""
+
+    now: float
+    job_id: JobId
+
+
+class OutputFailed(msgspec.Struct, frozen=True):
+    """The command FinishOutput could not be carried out. Tried again where the failure's rule says so."""
+
+    now: float
+    job_id: JobId
+    failure: Failure
+
+
+Event = (
+    JobAccepted
+    | JobRestored
+    | ReportReceived
+    | QueueObserved
+    | WorkersObserved
+    | ClaimsObserved
+    | CancelRequested
+    | OutputFinished
+    | OutputFailed
+)

@@ -63,6 +63,12 @@ class StoreUnavailable(ClusterUnreachable):
     """Redis cannot be reached. Check MR_REDIS_URL and that the server runs."""
 
 
+class Interrupted(MrError):
+    """interrupted"""
+
+    exit_code = 130
+
+
 class Deposed(MrError):
     """Another coordinator took over, so this one's write was refused. Nothing is to be done."""
 

@@ -1,0 +1,229 @@
+"""What a submitter and an onlooker do with a cluster: over the ports only, whatever is behind them."""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import msgspec
+
+from mr.bundle import Bundle
+from mr.errors import BadJob, BadMessage, BrokerUnavailable, ClusterUnreachable, MrError, NotFound
+from mr.formats.outputs import read_manifest
+from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
+from mr.protocol import codec, names
+from mr.protocol.ids import JobId, is_id
+from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
+from mr.protocol.records import (
+    JobRecord,
+    JobState,
+    Manifest,
+    RunningTask,
+    TaskRecord,
+    WorkerView,
+)
+from mr.settings import Settings
+
+#: How often a watched job is looked at when no event of it arrives.
+WATCH_SECONDS = 0.5
+
+
+class Unanswered(ClusterUnreachable):
+    """The request waits in `mr.jobs`, but no coordinator has answered. Start one: `mr coordinator`."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A job at one moment: its record, and what the workers' slots do for it."""
+
+    record: JobRecord
+    running: tuple[RunningTask, ...]
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """A task's account, with what its worker last said of the running attempt."""
+
+    record: TaskRecord
+    running: RunningTask | None
+
+
+def new_job_id(name: str) -> JobId:
+    """Make an id that says what and when, and is not met twice: `wordcount-20261123-142501-3fa9c1`."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:32] or "job"
+    return JobId(f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
+
+
+class Viewer:
+    """Looks at jobs, tasks and workers; needs the store alone."""
+
+    def __init__(self, store: StateStore, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+
+    async def jobs(self) -> Sequence[JobRecord]:
+        """All jobs still remembered, newest first."""
+        return await self.store.list_jobs()
+
+    async def find(self, text: str) -> JobRecord:
+        """The job of this id, or the only one whose id begins so. Raises NotFound."""
+        if is_id(text) and (record := await self.store.get_job(JobId(text))):
+            return record
+        found = [record for record in await self.store.list_jobs() if record.job_id.startswith(text)]
+        if len(found) == 1 and text:
+            return found[0]
+        if found and text:
+            raise NotFound(f"{text!r} may be any of {len(found)} jobs; write more of the id")
+        raise NotFound(f"there is no job {text!r}; `mr jobs` lists those there are")
+
+    async def snapshot(self, job: JobId) -> Snapshot | None:
+        """The job as it stands; None when the store knows none such."""
+        record = await self.store.get_job(job)
+        if record is None:
+            return None
+        if record.state.terminal:
+            return Snapshot(record, ())
+        return Snapshot(record, tuple(r for r in await self._running() if r.job_id == job))
+
+    async def tasks(self, job: JobId) -> Sequence[TaskView]:
+        """All tasks of a job, each with the heartbeat's account of its newest running attempt."""
+        running: dict[str, RunningTask] = {}
+        for task in await self._running():
+            known = running.get(task.task_id)
+            if task.job_id == job and (known is None or known.attempt < task.attempt):
+                running[task.task_id] = task
+        return [
+            TaskView(record, running.get(record.task_id))
+            for record in await self.store.get_tasks(job)
+        ]
+
+    async def workers(self) -> Sequence[WorkerView]:
+        """All workers heard of lately, live or not."""
+        return await self.store.workers()
+
+    async def logs(self, job: JobId, task: str | None = None) -> Mapping[str, str]:
+        """What the attempts of a job, or of one task, printed, by `task id/attempt`, in order.
+
+        Raises NotFound for a task the job does not have.
+        """
+        if task is not None and all(t.task_id != task for t in await self.store.get_tasks(job)):
+            raise NotFound(f"job {job} has no task {task!r}; `mr tasks {job}` lists them")
+        logs = await self.store.get_logs(job)
+        chosen = (name for name in logs if task is None or name.rpartition("/")[0] == task)
+        return {name: logs[name] for name in sorted(chosen, key=_log_order)}
+
+    async def results(self, record: JobRecord) -> Manifest:
+        """What a completed job wrote, from its `_SUCCESS`. Raises MrError when there is nothing yet."""
+        if record.state is not JobState.COMPLETED:
+            raise MrError(f"job {record.job_id} is {record.state}; only a COMPLETED job has results")
+        manifest = await asyncio.to_thread(read_manifest, record.output)
+        if manifest is None:
+            raise NotFound(f"{record.output} holds no _SUCCESS that can be seen from here")
+        return manifest
+
+    async def _running(self) -> tuple[RunningTask, ...]:
+        return tuple(task for view in await self.store.workers() if view.live for task in view.beat.running)
+
+
+class Client(Viewer):
+    """Submits, watches and cancels jobs."""
+
+    def __init__(self, broker: Broker, store: StateStore, settings: Settings) -> None:
+        super().__init__(store, settings)
+        self.broker = broker
+
+    async def upload(self, bundle: Bundle, manifest: CodeManifest) -> None:
+        """Store code and what was found in it, so that requests may name it `sha256:...`."""
+        await self.store.put_code(bundle.code_id, bundle.data)
+        await self.store.register(bundle.code_id, manifest)
+
+    async def register(self, name: str, manifest: CodeManifest) -> None:
+        """Give uploaded code a name for requests. Raises BadJob for an impossible one."""
+        if not is_id(name):
+            raise BadJob(f"{name!r} cannot be a name: letters, digits, '.', '_' and '-', at most 64")
+        await self.store.register(name, manifest)
+
+    async def submit(self, request: JobRequest, timeout_seconds: float | None = None) -> RequestReply:
+        """Ask for a job; the reply says that it was accepted, maybe before.
+
+        Without a time-out: `connect_seconds` where nobody listens on `mr.jobs`, else
+        `reconnect_seconds`. Raises BadJob with the coordinator's reason for a refusal, Unanswered
+        when the request is queued and no answer came.
+        """
+        reply = await self._ask(codec.encode(request, codec.JSON), "", timeout_seconds)
+        if not reply.accepted:
+            raise BadJob(reply.reason)
+        return reply
+
+    async def cancel(self, job: JobId, timeout_seconds: float | None = None) -> RequestReply:
+        """Ask to stop a job. Raises BadJob when it cannot be, Unanswered as `submit` does."""
+        request = CancelRequest(version=1, job_id=job)
+        reply = await self._ask(codec.encode(request, codec.JSON), "cancel", timeout_seconds)
+        if not reply.accepted:
+            raise BadJob(reply.reason)
+        return reply
+
+    async def watch(self, job: JobId, interval_seconds: float = WATCH_SECONDS) -> AsyncIterator[Snapshot]:
+        """Yield the job at each change and at least every `interval_seconds`, until it has ended.
+
+        Waits for a job that is not there yet. Raises NotFound when one that was there stays away
+        for `reconnect_seconds`.
+        """
+        changed = asyncio.Event()
+
+        async def on_event(delivery: Delivery) -> None:
+            changed.set()
+            await delivery.ack()
+
+        consumer = await self.broker.subscribe(
+            names.EVENTS_EXCHANGE, names.job_event_key("*", job), on_event
+        )
+        missing_since: float | None = None
+        seen = False
+        try:
+            while True:
+                changed.clear()
+                snapshot = await self.snapshot(job)
+                if snapshot is not None:
+                    seen, missing_since = True, None
+                    yield snapshot
+                    if snapshot.record.state.terminal:
+                        return
+                elif seen:
+                    missing_since = missing_since or time.monotonic()
+                    if time.monotonic() - missing_since > self.settings.reconnect_seconds:
+                        raise NotFound(f"the record of job {job} has vanished from the store")
+                await _wait(changed, interval_seconds)
+        finally:
+            await consumer.cancel()
+
+    async def _ask(self, body: bytes, kind: str, timeout_seconds: float | None) -> RequestReply:
+        if timeout_seconds is None:
+            depth = await self.broker.depth(names.JOBS_QUEUE)
+            heard = depth.consumers > 0
+            timeout_seconds = self.settings.reconnect_seconds if heard else self.settings.connect_seconds
+        message = OutgoingMessage(
+            routing_key=names.JOBS_QUEUE, body=body, content_type=codec.JSON, type=kind
+        )
+        try:
+            answer = await self.broker.request(message, timeout_seconds=timeout_seconds)
+        except BrokerUnavailable:
+            await self.broker.depth(names.JOBS_QUEUE)  # raises when it is the broker that is away
+            raise Unanswered from None
+        try:
+            return codec.decode(answer, RequestReply, codec.JSON)
+        except BadMessage as error:
+            raise BadMessage(f"the coordinator's answer cannot be read: {error}") from error
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or for so long."""
+    waiter = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((waiter,), timeout=seconds)
+    finally:
+        waiter.cancel()
+
+
+def _log_order(name: str) -> tuple[str, int]:
+    task, _, attempt = name.rpartition("/")
+    return task, int(attempt) if attempt.isdigit() else 0

@@ -1,0 +1,166 @@
+"""The broker that several `MemoryBroker`s in one process share: queues, exchanges, routing."""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Protocol
+
+from mr.adapters.topology import EXCHANGES, QUEUES
+from mr.ports import OutgoingMessage
+
+
+class Message:
+    """One message on its way: its place in the queue never changes, so a requeued one comes first again."""
+
+    def __init__(self, number: int, priority: int, outgoing: OutgoingMessage) -> None:
+        self.number = number
+        self.priority = priority
+        self.outgoing = outgoing
+        self.redelivered = False
+
+    def __lt__(self, other: "Message") -> bool:
+        return (-self.priority, self.number) < (-other.priority, other.number)
+
+
+class Taker(Protocol):
+    """What a queue knows of a consumer."""
+
+    def has_room(self) -> bool:
+        """Whether it may be handed another message now."""
+
+    def take(self, message: Message) -> None:
+        """Be handed a message."""
+
+
+class MemoryQueue:
+    """Messages in order of priority, then of arrival; consumers served in turn."""
+
+    def __init__(self, name: str, *, max_priority: int = 0, single_active: bool = False) -> None:
+        self.name = name
+        self._max_priority = max_priority
+        self._single_active = single_active
+        self._ready: list[Message] = []
+        self._takers: list[Taker] = []
+        self._next_number = 0
+
+    @property
+    def ready(self) -> int:
+        """Messages waiting for a consumer."""
+        return len(self._ready)
+
+    @property
+    def consumers(self) -> int:
+        """Consumers attached, active or standing by."""
+        return len(self._takers)
+
+    def put(self, outgoing: OutgoingMessage) -> None:
+        """Enqueue a new message and hand out what can be handed out."""
+        priority = min(outgoing.priority, self._max_priority)
+        heappush(self._ready, Message(self._next_number, priority, outgoing))
+        self._next_number += 1
+        self.dispatch()
+
+    def put_back(self, message: Message) -> None:
+        """Return an unsettled message to the place it had."""
+        message.redelivered = True
+        heappush(self._ready, message)
+        self.dispatch()
+
+    def attach(self, taker: Taker) -> None:
+        """Add a consumer; on a single-active queue it stands by behind the earlier ones."""
+        if taker not in self._takers:
+            self._takers.append(taker)
+        self.dispatch()
+
+    def detach(self, taker: Taker) -> None:
+        """Remove a consumer, so that a standby takes over."""
+        if taker in self._takers:
+            self._takers.remove(taker)
+        self.dispatch()
+
+    def purge(self) -> None:
+        """Drop the messages that wait."""
+        self._ready.clear()
+
+    def dispatch(self) -> None:
+        """Hand messages out while one waits and a consumer has room."""
+        while self._ready:
+            taker = self._next_taker()
+            if taker is None:
+                return
+            taker.take(heappop(self._ready))
+
+    def _next_taker(self) -> Taker | None:
+        if self._single_active:
+            active = self._takers[:1]
+            return active[0] if active and active[0].has_room() else None
+        for taker in self._takers:
+            if taker.has_room():
+                self._takers.remove(taker)
+                self._takers.append(taker)
+                return taker
+        return None
+
+
+def topic_matches(binding_key: str, routing_key: str) -> bool:
+    """Say whether a topic binding takes a routing key: `*` is one word, `#` any number of them."""
+    return _words_match(binding_key.split("."), routing_key.split("."))
+
+
+def _words_match(pattern: list[str], words: list[str]) -> bool:
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_words_match(pattern[1:], words[skip:]) for skip in range(len(words) + 1))
+    if not words or pattern[0] not in ("*", words[0]):
+        return False
+    return _words_match(pattern[1:], words[1:])
+
+
+class MemoryBrokerServer:
+    """Queues and exchanges with the topology of the real broker. One event loop only."""
+
+    def __init__(self) -> None:
+        self.queues = {
+            q.name: MemoryQueue(q.name, max_priority=q.max_priority, single_active=q.single_active)
+            for q in QUEUES
+        }
+        self._bindings: dict[str, list[tuple[str, MemoryQueue]]] = {name: [] for name in EXCHANGES}
+        self._replies: dict[str, Callable[[OutgoingMessage], None]] = {}
+        self._names_made = 0
+
+    def new_name(self, prefix: str) -> str:
+        """Make a name that nobody has."""
+        self._names_made += 1
+        return f"{prefix}.{self._names_made}"
+
+    def route(self, message: OutgoingMessage) -> None:
+        """Put a message where it belongs. Without a queue for it, it is dropped, as by RabbitMQ."""
+        if message.exchange:
+            kind = EXCHANGES[message.exchange]
+            for binding_key, queue in tuple(self._bindings[message.exchange]):
+                if kind == "fanout" or topic_matches(binding_key, message.routing_key):
+                    queue.put(message)
+        elif message.routing_key in self._replies:
+            self._replies[message.routing_key](message)
+        elif message.routing_key in self.queues:
+            self.queues[message.routing_key].put(message)
+
+    def bind_private(self, exchange: str, binding_key: str) -> MemoryQueue:
+        """Make an exclusive queue that is bound to an exchange."""
+        queue = MemoryQueue(self.new_name("private"))
+        self._bindings[exchange].append((binding_key, queue))
+        return queue
+
+    def remove_private(self, queue: MemoryQueue) -> None:
+        """Delete an exclusive queue with its bindings and messages."""
+        for bindings in self._bindings.values():
+            bindings[:] = [b for b in bindings if b[1] is not queue]
+        queue.purge()
+
+    def add_reply(self, name: str, receive: Callable[[OutgoingMessage], None]) -> None:
+        """Open a private address for one answer."""
+        self._replies[name] = receive
+
+    def remove_reply(self, name: str) -> None:
+        """Close it; what comes later is dropped."""
+        self._replies.pop(name, None)

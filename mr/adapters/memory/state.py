@@ -1,0 +1,66 @@
+"""The state that several `MemoryStore`s in one process share."""
+
+from dataclasses import dataclass, field
+
+from mr.protocol.claims import Claim
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.records import WorkerBeat
+
+
+@dataclass
+class JobEntry:
+    """Everything about one job. Records are kept encoded, as Redis would keep them."""
+
+    #: msgpack JobRecord; empty until the first write.
+    record: bytes = b""
+    #: Epoch of the coordinator which last wrote.
+    epoch: int = 0
+    submitted_at: float = 0.0
+    spec: JobSpec | None = None
+    splits: dict[TaskId, Split] = field(default_factory=dict)
+    #: Whether tasks of the job may run.
+    open: bool = False
+    claims: dict[TaskId, Claim] = field(default_factory=dict)
+    tasks: dict[TaskId, bytes] = field(default_factory=dict)
+    results: dict[TaskKind, dict[TaskId, bytes]] = field(
+        default_factory=lambda: {kind: {} for kind in TaskKind}
+    )
+    logs: dict[str, str] = field(default_factory=dict)
+    #: When the job is forgotten, by the store's clock; infinite while it runs.
+    expires_at: float = float("inf")
+
+
+@dataclass
+class WorkerEntry:
+    """The last heartbeat of one worker."""
+
+    beat: WorkerBeat
+    at: float
+    lease_seconds: float
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Which life of the worker it was."""
+        return self.beat.incarnation
+
+
+@dataclass
+class MemoryStoreServer:
+    """What a Redis server would hold. One event loop only."""
+
+    jobs: dict[JobId, JobEntry] = field(default_factory=dict)
+    code: dict[CodeId, bytes] = field(default_factory=dict)
+    registry: dict[str, bytes] = field(default_factory=dict)
+    workers: dict[WorkerId, WorkerEntry] = field(default_factory=dict)
+    leader: str | None = None
+    leader_until: float = 0.0
+    epoch: int = 0
+
+    def flush(self) -> None:
+        """Lose everything, as a Redis without persistence does when it restarts."""
+        self.jobs.clear()
+        self.code.clear()
+        self.registry.clear()
+        self.workers.clear()
+        self.leader, self.leader_until, self.epoch = None, 0.0, 0

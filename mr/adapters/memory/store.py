@@ -1,0 +1,317 @@
+"""The StateStore port inside one process: claims by the pure functions of `mr.protocol.claims`."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from mr.adapters.memory.state import JobEntry, MemoryStoreServer, WorkerEntry
+from mr.errors import Deposed, StoreUnavailable
+from mr.ports import ClaimReply, RestoredJob
+from mr.protocol import claims
+from mr.protocol.claims import Claim, Verdict
+from mr.protocol.codec import pack, unpack
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
+from mr.protocol.jobs import CodeManifest, JobSpec, Split
+from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
+
+#: Workers not heard of for this long are left out of `workers()`.
+WORKER_MEMORY_SECONDS = 3600.0
+
+
+class MemoryStore:
+    """One client's view of a `MemoryStoreServer`; without one it makes its own.
+
+    `now` is the store's clock, in seconds since the epoch.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time, server: MemoryStoreServer | None = None) -> None:
+        self.server = server or MemoryStoreServer()
+        self._now = now
+        self._connected = False
+
+    async def connect(self) -> None:
+        """Connect; cannot fail."""
+        self._connected = True
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._connected = False
+
+    async def warnings(self) -> Sequence[str]:
+        """Nothing to warn of: what is in memory ends with the process anyway."""
+        self._state()
+        return ()
+
+    def _state(self) -> MemoryStoreServer:
+        if not self._connected:
+            raise StoreUnavailable("the store connection is closed")
+        return self.server
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+    def _find(self, job: JobId) -> JobEntry | None:
+        entry = self._state().jobs.get(job)
+        if entry is not None and entry.expires_at <= self._now():
+            del self.server.jobs[job]
+            return None
+        return entry
+
+    def _write(self, job: JobId, epoch: int) -> JobEntry:
+        """Fetch a job's entry for a coordinator's write, made if need be. Raises Deposed."""
+        entry = self._find(job)
+        if entry is None:
+            entry = self._state().jobs[job] = JobEntry()
+        if entry.epoch > epoch:
+            raise Deposed(f"job {job} was written by epoch {entry.epoch}; this coordinator has {epoch}")
+        entry.epoch = epoch
+        return entry
+
+    # --- who coordinates
+
+    async def acquire_lead(self, holder: str, lease_seconds: float, floor: int) -> int | None:
+        """Become the coordinator if none is, or if `holder` was already: a new epoch."""
+        state, now = self._state(), self._now()
+        if state.leader not in (None, holder) and state.leader_until > now:
+            return None
+        state.leader, state.leader_until = holder, now + lease_seconds
+        state.epoch = max(state.epoch, floor) + 1
+        return state.epoch
+
+    async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
+        """Stay the coordinator; False when the lease was lost."""
+        state, now = self._state(), self._now()
+        if state.leader != holder or state.leader_until <= now:
+            return False
+        state.leader_until = now + lease_seconds
+        return True
+
+    async def release_lead(self, holder: str) -> None:
+        """Step down."""
+        state = self._state()
+        if state.leader == holder:
+            state.leader = None
+
+    # --- code
+
+    async def put_code(self, code: CodeId, bundle: bytes) -> None:
+        """Store a bundle under its content hash."""
+        self._state().code[code] = bytes(bundle)
+
+    async def get_code(self, code: CodeId) -> bytes | None:
+        """Fetch a bundle."""
+        return self._state().code.get(code)
+
+    async def register(self, name: str, manifest: CodeManifest) -> None:
+        """Give stored code a name."""
+        self._state().registry[name] = pack(manifest)
+
+    async def registered(self, name: str) -> CodeManifest | None:
+        """Look up a name or code id."""
+        data = self._state().registry.get(name)
+        return None if data is None else unpack(data, CodeManifest)
+
+    # --- jobs, as the coordinator writes them
+
+    async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
+        """Write a new job and open its claims. False: the id exists already."""
+        if self._find(spec.job_id) is not None:
+            return False
+        entry = self._write(spec.job_id, epoch)
+        entry.record, entry.submitted_at, entry.spec = pack(record), spec.submitted_at, spec
+        entry.splits = {task_id(TaskKind.MAP, split.index): split for split in splits}
+        entry.open = True
+        return True
+
+    async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
+        """Write a job's record and those of its changed tasks."""
+        entry = self._write(record.job_id, epoch)
+        entry.record = pack(record)
+        entry.tasks.update({task.task_id: pack(task) for task in tasks})
+
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
+        """Declare committed map outputs lost."""
+        entry = self._write(job, epoch)
+        for task, attempt in lost.items():
+            claim = entry.claims.get(task)
+            if entry.open and claim is not None and claim.winner == attempt:
+                entry.claims[task] = claims.reopen(claim, attempt)
+                entry.results[task_kind(task)].pop(task, None)
+
+    async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
+        """Allow each of these tasks a second holder."""
+        entry = self._write(job, epoch)
+        for task in tasks:
+            if entry.open:
+                entry.claims[task] = claims.speculate(entry.claims.get(task, Claim()))
+
+    async def end_job(
+        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+    ) -> None:
+        """Write the final records and close the claims; what stays expires."""
+        await self.save_job(record, tasks, epoch)
+        entry = self._write(record.job_id, epoch)
+        entry.open, entry.spec = False, None
+        entry.splits, entry.claims = {}, {}
+        if record.reduces > 0:
+            entry.results[TaskKind.MAP] = {}
+        entry.expires_at = self._now() + history_seconds
+
+    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
+        """Read every unfinished job and raise its epoch to ours."""
+        restored = []
+        for job, entry in sorted(self._state().jobs.items(), key=lambda item: item[1].submitted_at):
+            if not entry.open or entry.spec is None:
+                continue
+            self._write(job, epoch)
+            results = {**entry.results[TaskKind.MAP], **entry.results[TaskKind.REDUCE]}
+            restored.append(
+                RestoredJob(
+                    record=unpack(entry.record, JobRecord),
+                    spec=entry.spec,
+                    splits=tuple(sorted(entry.splits.values(), key=lambda split: split.index)),
+                    tasks={task: unpack(data, TaskRecord) for task, data in sorted(entry.tasks.items())},
+                    claims=dict(sorted(entry.claims.items())),
+                    results={task: unpack(data, TaskResult) for task, data in sorted(results.items())},
+                )
+            )
+        return restored
+
+    async def rewrite(self, job: RestoredJob, epoch: int) -> None:
+        """Write a whole unfinished job back; one that is still there stays as it is."""
+        entry = self._write(job.spec.job_id, epoch)
+        if entry.open:
+            return
+        entry.record, entry.submitted_at, entry.spec = pack(job.record), job.spec.submitted_at, job.spec
+        entry.splits = {task_id(TaskKind.MAP, split.index): split for split in job.splits}
+        entry.tasks = {task: pack(record) for task, record in job.tasks.items()}
+        entry.claims = dict(job.claims)
+        for task, result in job.results.items():
+            entry.results[task_kind(task)][task] = pack(result)
+        entry.open, entry.expires_at = True, float("inf")
+
+    async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
+        """All claims of a job that were ever asked for."""
+        entry = self._find(job)
+        return {} if entry is None else dict(sorted(entry.claims.items()))
+
+    # --- jobs, as everybody reads them
+
+    async def get_job(self, job: JobId) -> JobRecord | None:
+        """A job's record."""
+        entry = self._find(job)
+        return None if entry is None or not entry.record else unpack(entry.record, JobRecord)
+
+    async def list_jobs(self) -> Sequence[JobRecord]:
+        """All jobs still remembered, newest first."""
+        known = sorted(self._state().jobs, key=lambda job: (-self.server.jobs[job].submitted_at, job))
+        records = [await self.get_job(job) for job in known]
+        return [record for record in records if record is not None]
+
+    async def get_spec(self, job: JobId) -> JobSpec | None:
+        """An unfinished job's spec."""
+        entry = self._find(job)
+        return None if entry is None else entry.spec
+
+    async def get_tasks(self, job: JobId) -> Sequence[TaskRecord]:
+        """The accounts of all tasks of a job, in order of task id."""
+        entry = self._find(job)
+        return [] if entry is None else [unpack(data, TaskRecord) for _, data in sorted(entry.tasks.items())]
+
+    async def get_results(self, job: JobId, kind: TaskKind) -> Mapping[TaskId, TaskResult]:
+        """The committed results of one kind of task."""
+        entry = self._find(job)
+        found = {} if entry is None else entry.results[kind]
+        return {task: unpack(data, TaskResult) for task, data in sorted(found.items())}
+
+    async def map_outputs(self, job: JobId) -> Sequence[MapOutput]:
+        """Where the committed map outputs lie, in order of task id."""
+        results = await self.get_results(job, TaskKind.MAP)
+        return [result.output for result in results.values() if isinstance(result.output, MapOutput)]
+
+    # --- tasks, as workers see them
+
+    async def claim(
+        self, job: JobId, task: TaskId, worker: WorkerId, incarnation: Incarnation, lease_seconds: float
+    ) -> ClaimReply:
+        """Ask for the right to run a task. A map task without a split is GONE, too."""
+        entry = self._find(job)
+        kind = task_kind(task)
+        if entry is None or not entry.open or (kind is TaskKind.MAP and task not in entry.splits):
+            return ClaimReply(Verdict.GONE)
+        before = entry.claims.get(task, Claim())
+        verdict, after = claims.grant(before, worker, incarnation, self._now_ms(), int(lease_seconds * 1000))
+        if verdict is Verdict.GRANTED:
+            entry.claims[task] = after
+            return ClaimReply(verdict, after.attempt, entry.splits.get(task))
+        if verdict is Verdict.COMMITTED:
+            result = unpack(entry.results[kind][task], TaskResult)
+            return ClaimReply(verdict, after.winner, result=result)
+        return ClaimReply(verdict)
+
+    async def renew(
+        self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
+    ) -> Sequence[TaskId]:
+        """Extend leases; returns the tasks that are to stop."""
+        entry = self._find(job)
+        if entry is None or not entry.open:
+            return list(attempts)
+        expires_ms = self._now_ms() + int(lease_seconds * 1000)
+        stopped = []
+        for task, attempt in attempts.items():
+            after = claims.renew(entry.claims.get(task, Claim()), incarnation, attempt, expires_ms)
+            if after is None:
+                stopped.append(task)
+            else:
+                entry.claims[task] = after
+        return stopped
+
+    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+        """Record a result; False: another attempt's counts, or the job is over."""
+        entry = self._find(job)
+        if entry is None or not entry.open:
+            return False
+        after = claims.commit(entry.claims.get(task, Claim()), attempt)
+        if after is None:
+            return False
+        entry.claims[task] = after
+        entry.results[task_kind(task)][task] = pack(result)
+        return True
+
+    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
+        """Give the lease of a failed or stopped attempt back."""
+        entry = self._find(job)
+        if entry is not None and task in entry.claims:
+            entry.claims[task] = claims.release(entry.claims[task], attempt)
+
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
+        """Keep what an attempt printed; of a job that is not known, nothing."""
+        entry = self._find(job)
+        if entry is not None:
+            entry.logs[f"{task}/{attempt}"] = text
+
+    async def get_logs(self, job: JobId) -> Mapping[str, str]:
+        """What attempts printed, by `task id/attempt`."""
+        entry = self._find(job)
+        return {} if entry is None else dict(sorted(entry.logs.items()))
+
+    # --- workers
+
+    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
+        """Say that this worker lives."""
+        self._state().workers[beat.worker] = WorkerEntry(beat, self._now(), lease_seconds)
+
+    async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
+        """Remove a worker, unless a newer life of it has registered."""
+        entry = self._state().workers.get(worker)
+        if entry is not None and entry.incarnation == incarnation:
+            del self.server.workers[worker]
+
+    async def workers(self) -> Sequence[WorkerView]:
+        """All workers heard of within WORKER_MEMORY_SECONDS, by id."""
+        now = self._now()
+        ages = [(entry, now - entry.at) for _, entry in sorted(self._state().workers.items())]
+        return [
+            WorkerView(entry.beat, age, age < entry.lease_seconds)
+            for entry, age in ages
+            if age < WORKER_MEMORY_SECONDS
+        ]

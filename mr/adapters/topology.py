@@ -1,0 +1,38 @@
+"""The queues and exchanges of the control plane, as every broker adapter declares them."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from mr.protocol import names
+
+
+class QueueDeclaration(msgspec.Struct, frozen=True):
+    """One durable queue. Everything that is not said here is left to the operator's policies."""
+
+    name: str
+    #: Highest priority it tells apart; 0 = all alike.
+    max_priority: int = 0
+    #: Only the eldest consumer is served; the others stand by.
+    single_active: bool = False
+
+
+QUEUES = (
+    QueueDeclaration(names.JOBS_QUEUE, single_active=True),
+    QueueDeclaration(names.TASKS_QUEUE, max_priority=names.MAX_TASK_PRIORITY),
+    QueueDeclaration(names.REPORTS_QUEUE, single_active=True),
+    QueueDeclaration(names.DEAD_QUEUE),
+)
+
+QUEUE_NAMES = frozenset(queue.name for queue in QUEUES)
+SINGLE_ACTIVE_QUEUES = frozenset(queue.name for queue in QUEUES if queue.single_active)
+
+#: Durable exchanges and their kind.
+EXCHANGES: Mapping[str, Literal["topic", "fanout"]] = {
+    names.EVENTS_EXCHANGE: "topic",
+    names.CONTROL_EXCHANGE: "fanout",
+}
+
+#: Unsettled messages a private subscription may hold.
+PRIVATE_PREFETCH = 100

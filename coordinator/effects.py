@@ -1,0 +1,179 @@
+"""Carries out the scheduler's commands, in the order of effects that `coordinator.commands` states."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from coordinator.commands import (
+    AbandonOutput,
+    Command,
+    EmitEvent,
+    EndJob,
+    FinishOutput,
+    InspectClaims,
+    PublishTasks,
+    Reopen,
+    SaveJob,
+    SendControl,
+    Speculate,
+)
+from coordinator.events import ClaimsObserved, Event, OutputFailed, OutputFinished
+from mr.errors import MrError
+from mr.formats.outputs import abandon_output, finish_output
+from mr.ports import Broker, Clock, OutgoingMessage, StateStore
+from mr.protocol.codec import JSON, encode
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import JobId, TaskId, TaskKind
+from mr.protocol.messages import LifecycleEvent
+from mr.protocol.names import (
+    CONTROL_EXCHANGE,
+    EVENTS_EXCHANGE,
+    TASKS_QUEUE,
+    job_event_key,
+    task_event_key,
+)
+from mr.protocol.records import JobRecord, TaskRecord, TaskResult
+from mr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class Effects:
+    """Performs commands over the ports. `epoch` marks every write as this coordinator's.
+
+    `on_event` takes what the commands that ask bring back; `spawn` runs those beside the others.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        store: StateStore,
+        clock: Clock,
+        on_event: Callable[[Event], Awaitable[None]],
+        spawn: Spawn,
+    ) -> None:
+        self.epoch = 0
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._clock = clock
+        self._on_event = on_event
+        self._spawn = spawn
+        #: The output of a job is finished or abandoned by one hand at a time.
+        self._output_locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
+
+    async def perform(self, commands: Sequence[Command]) -> None:
+        """Persist, then publish, then ask. Returns when all is persisted and confirmed.
+
+        Commands of several events may come together: what is saved twice is then saved once, with
+        its last value. Raises Deposed, StoreUnavailable or BrokerUnavailable.
+        """
+        await self._persist(commands)
+        await self._publish(commands)
+        for command in commands:
+            self._ask(command)
+
+    async def _persist(self, commands: Iterable[Command]) -> None:
+        reopens = [c for c in commands if isinstance(c, Reopen)]
+        speculations = [c for c in commands if isinstance(c, Speculate)]
+        await asyncio.gather(
+            *(self._store.reopen(c.job_id, c.lost, self.epoch) for c in reopens),
+            *(self._store.speculate(c.job_id, c.tasks, self.epoch) for c in speculations),
+        )
+        records: dict[JobId, JobRecord] = {}
+        tasks: dict[JobId, dict[TaskId, TaskRecord]] = {}
+        ended: set[JobId] = set()
+        for command in commands:
+            if isinstance(command, SaveJob | EndJob):
+                job_id = command.record.job_id
+                records[job_id] = command.record
+                tasks.setdefault(job_id, {}).update((task.task_id, task) for task in command.tasks)
+                if isinstance(command, EndJob):
+                    ended.add(job_id)
+        await asyncio.gather(
+            *(self._save(records[job], tasks[job].values(), ends=job in ended) for job in records)
+        )
+
+    async def _save(self, record: JobRecord, tasks: Iterable[TaskRecord], *, ends: bool) -> None:
+        if ends:
+            await self._store.end_job(record, tasks, self.epoch, self._settings.history_seconds)
+            log.info("job %s %s%s", record.job_id, record.state, f": {record.cause}" if record.cause else "")
+        else:
+            await self._store.save_job(record, tasks, self.epoch)
+
+    async def _publish(self, commands: Iterable[Command]) -> None:
+        messages = [
+            OutgoingMessage(
+                routing_key=TASKS_QUEUE, body=encode(task.message), type="task", priority=task.priority
+            )
+            for command in commands
+            if isinstance(command, PublishTasks)
+            for task in command.tasks
+        ]
+        messages += [
+            OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=encode(c.control), type="control")
+            for c in commands
+            if isinstance(c, SendControl)
+        ]
+        messages += [_event_message(c.event) for c in commands if isinstance(c, EmitEvent)]
+        if messages:
+            await asyncio.gather(*map(self._broker.publish, messages))
+
+    def _ask(self, command: Command) -> None:
+        match command:
+            case InspectClaims():
+                self._spawn(self._inspect_claims(command))
+            case FinishOutput():
+                self._spawn(self._finish_output(command))
+            case AbandonOutput():
+                self._spawn(self._abandon_output(command))
+
+    async def _inspect_claims(self, command: InspectClaims) -> None:
+        job_id = command.job_id
+        claims = await self._store.claims(job_id)
+        results: dict[TaskId, TaskResult] = {}
+        if any(claims[task].winner for task in command.tasks if task in claims):
+            for kind in TaskKind:
+                results.update(await self._store.get_results(job_id, kind))
+        await self._on_event(ClaimsObserved(self._clock.now(), job_id, claims, results))
+
+    async def _finish_output(self, command: FinishOutput) -> None:
+        job_id = command.job_id
+        event: Event
+        async with self._output_lock(job_id):
+            try:
+                await asyncio.to_thread(finish_output, command.output, job_id, command.manifest)
+                event = OutputFinished(self._clock.now(), job_id)
+            except (OSError, MrError) as error:
+                failure = Failure(
+                    kind=FailureKind.INFRASTRUCTURE,
+                    message=f"the coordinator cannot finish the output {command.output}: {error}",
+                )
+                event = OutputFailed(self._clock.now(), job_id, failure)
+        await self._on_event(event)
+
+    async def _abandon_output(self, command: AbandonOutput) -> None:
+        async with self._output_lock(command.job_id):
+            try:
+                await asyncio.to_thread(abandon_output, command.output, command.job_id)
+            except (OSError, MrError) as error:
+                log.warning("job %s: %s cannot be cleared: %s", command.job_id, command.output, error)
+
+    def _output_lock(self, job_id: JobId) -> asyncio.Lock:
+        return self._output_locks.setdefault(job_id, asyncio.Lock())
+
+
+def _event_message(event: LifecycleEvent) -> OutgoingMessage:
+    key = job_event_key if event.task_id is None else task_event_key
+    return OutgoingMessage(
+        exchange=EVENTS_EXCHANGE,
+        routing_key=key(event.state, event.job_id),
+        body=encode(event, JSON),
+        content_type=JSON,
+        type="event",
+    )

@@ -1,0 +1,160 @@
+"""From a request on `mr.jobs` to an accepted job, or to a refusal with its reason."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
+
+from mr.errors import BadInput, BadJob, BadMessage, NotFound
+from mr.formats.inputs import list_inputs
+from mr.formats.outputs import prepare_output
+from mr.formats.splits import plan_splits
+from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
+from mr.protocol.codec import JSON, decode, encode
+from mr.protocol.ids import CodeId, JobId
+from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
+from mr.protocol.names import DEAD_QUEUE
+from mr.resolve import resolve_options, resolve_spec
+from mr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: AMQP `type` of a request to stop a job; any other type is a job request.
+CANCEL_TYPE = "cancel"
+#: Prefix of the job ids that the coordinator makes up, followed by 12 hex digits.
+_MADE_ID = "job-"
+
+OnJob = Callable[[JobSpec, tuple[Split, ...], bytes], Awaitable[bool]]
+OnCancel = Callable[[JobId], Awaitable[bool]]
+
+
+class Intake:
+    """Answers requests. One request's planning never holds up another's.
+
+    `on_job(spec, splits, bundle)` takes a planned job over and returns once it is persisted, False when the
+    id was taken; `on_cancel(job)` likewise, False for a job that is unknown or has ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        store: StateStore,
+        clock: Clock,
+        on_job: OnJob,
+        on_cancel: OnCancel,
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._clock = clock
+        self._on_job = on_job
+        self._on_cancel = on_cancel
+        #: One lock for each id being planned, so that a doubled request waits for the first.
+        self._planning: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
+
+    async def on_delivery(self, delivery: Delivery) -> None:
+        """Answer one request, then acknowledge it: the answer and the job are safe by then."""
+        try:
+            if delivery.type == CANCEL_TYPE:
+                reply = await self._cancel(decode(delivery.body, CancelRequest, delivery.content_type))
+            else:
+                reply = await self._accept(decode(delivery.body, JobRequest, delivery.content_type))
+        except BadMessage as error:
+            reply = RequestReply(accepted=False, reason=f"the request is malformed: {error}")
+            await self._bury(delivery, str(error))
+        await self._answer(delivery, reply)
+        await delivery.ack()
+
+    async def _accept(self, request: JobRequest) -> RequestReply:
+        job_id = JobId(request.job_id or f"{_MADE_ID}{secrets.token_hex(6)}")
+        lock = self._planning.setdefault(job_id, asyncio.Lock())
+        async with lock:
+            try:
+                reply = await self._plan(job_id, request)
+            except (BadJob, BadInput, NotFound) as error:
+                reply = RequestReply(accepted=False, job_id=job_id, reason=str(error))
+        if not reply.accepted:
+            log.info("job %s refused: %s", job_id, reply.reason)
+        return reply
+
+    async def _plan(self, job_id: JobId, request: JobRequest) -> RequestReply:
+        """Plan and hand over one job. Raises BadJob, BadInput or NotFound with the reason of a refusal."""
+        if await self._store.get_job(job_id) is not None:
+            return RequestReply(accepted=True, job_id=job_id, duplicate=True)
+        manifest = await self._store.registered(request.job)
+        bundle = None if manifest is None else await self._store.get_code(CodeId(manifest.code_id))
+        if manifest is None or bundle is None:
+            raise NotFound(
+                f"no job is registered as {request.job!r}; store its code with `mr register` first"
+            )
+        spec, splits = await asyncio.to_thread(
+            plan_job, request, manifest, self._settings, job_id, self._clock.now()
+        )
+        if not await self._on_job(spec, splits, bundle):
+            return RequestReply(accepted=True, job_id=job_id, duplicate=True)
+        return RequestReply(accepted=True, job_id=job_id)
+
+    async def _cancel(self, request: CancelRequest) -> RequestReply:
+        job_id = JobId(request.job_id)
+        if await self._on_cancel(job_id):
+            return RequestReply(accepted=True, job_id=job_id)
+        record = await self._store.get_job(job_id)
+        reason = "there is no such job" if record is None else f"the job has ended: {record.state}"
+        return RequestReply(accepted=False, job_id=job_id, reason=reason)
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        """Keep what could not be understood on `mr.dead`, with the reason."""
+        await self._broker.publish(
+            OutgoingMessage(
+                routing_key=DEAD_QUEUE,
+                body=delivery.body,
+                content_type=delivery.content_type or "application/octet-stream",
+                headers={"reason": reason[:1000], "queue": delivery.routing_key},
+            )
+        )
+
+    async def _answer(self, delivery: Delivery, reply: RequestReply) -> None:
+        if delivery.reply_to is None:
+            return
+        await self._broker.publish(
+            OutgoingMessage(
+                routing_key=delivery.reply_to,
+                body=encode(reply, JSON),
+                content_type=JSON,
+                persistent=False,
+                correlation_id=delivery.correlation_id,
+            )
+        )
+
+
+def plan_job(
+    request: JobRequest, manifest: CodeManifest, settings: Settings, job_id: JobId, now: float
+) -> tuple[JobSpec, tuple[Split, ...]]:
+    """Resolve the options, split the input, make the output directory. Blocks on the file system.
+
+    `now` in seconds since the epoch. Raises BadJob or BadInput with the reason of a refusal.
+    """
+    for path in (*request.inputs, request.output):
+        if "://" not in path and not path.startswith("/"):
+            raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
+    options = resolve_options(request, manifest, settings)
+    splits = plan_splits(
+        list_inputs(request.inputs),
+        input_format=options.input_format,
+        split_bytes=options.split_bytes,
+        maps=options.maps,
+    )
+    spec = resolve_spec(
+        request,
+        manifest,
+        settings,
+        job_id=job_id,
+        inputs=tuple(request.inputs),
+        splits_count=len(splits),
+        token=secrets.token_urlsafe(24),
+        now=now,
+    )
+    prepare_output(spec.output, job_id)
+    return spec, splits

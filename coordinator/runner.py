@@ -1,0 +1,239 @@
+"""One coordinator's time in the lead: events in, one after another, effects out, in their order."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.commands import Command, EndJob
+from coordinator.effects import Effects
+from coordinator.events import (
+    CancelRequested,
+    Event,
+    JobAccepted,
+    JobRestored,
+    QueueObserved,
+    ReportReceived,
+    WorkersObserved,
+)
+from coordinator.intake import Intake
+from coordinator.scheduler import Scheduler
+from mr.errors import BadMessage, Deposed, MrError
+from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
+from mr.protocol.codec import decode
+from mr.protocol.ids import JobId
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.messages import Report
+from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.records import JobRecord, JobState, Transition
+from mr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Reports taken from the queue and not yet acknowledged.
+REPORTS_PREFETCH = 500
+#: Requests planned at the same time.
+JOBS_PREFETCH = 8
+#: Events whose commands are carried out together.
+BATCH_EVENTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """An event, and what is owed once its commands are carried out."""
+
+    event: Event
+    settle: Callable[[], Awaitable[None]] | None = None
+    done: asyncio.Future[None] | None = None
+
+
+class Runner:
+    """Feeds the scheduler and carries out what it decides, until `stop` is set or the lead is lost."""
+
+    def __init__(
+        self, settings: Settings, broker: Broker, store: StateStore, clock: Clock, holder: str, epoch: int
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._clock = clock
+        self._holder = holder
+        self._scheduler = Scheduler(settings, seed=epoch)
+        self._arrivals: asyncio.Queue[_Arrival] = asyncio.Queue(maxsize=4 * BATCH_EVENTS)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._effects = Effects(settings, broker, store, clock, self._arrive, self._spawn)
+        self._effects.epoch = epoch
+        #: Unfinished jobs and the bundle of each: what an emptied store is given back.
+        self._bundles: dict[JobId, bytes] = {}
+        self._intake = Intake(settings, broker, store, clock, self._take_job, self._cancel_job)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this lead; grows when the lead was lost and won back."""
+        return self._effects.epoch
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Lead until `stop`. Raises Deposed, StoreUnavailable or BrokerUnavailable."""
+        await self._restore()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                consumers = [
+                    await self._broker.consume(
+                        REPORTS_QUEUE, self._on_report, prefetch=REPORTS_PREFETCH, single_active=True
+                    ),
+                    await self._broker.consume(
+                        JOBS_QUEUE, self._intake.on_delivery, prefetch=JOBS_PREFETCH, single_active=True
+                    ),
+                ]
+                loops = [
+                    tasks.create_task(loop, name=name)
+                    for name, loop in (
+                        ("decide", self._decide()),
+                        ("tick", self._tick()),
+                        ("lead", self._keep_lead()),
+                        ("broker", self._watch_broker()),
+                    )
+                ]
+                await stop.wait()
+                for consumer in consumers:
+                    await consumer.cancel()
+                for loop in loops:
+                    loop.cancel()
+        except* (MrError, OSError) as group:
+            raise _first(group) from None
+
+    # --- loops
+
+    async def _decide(self) -> None:
+        """Take what has arrived, decide, act, then settle: the order that loses nothing."""
+        while True:
+            batch = [await self._arrivals.get()]
+            while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
+                batch.append(self._arrivals.get_nowait())
+            commands: list[Command] = []
+            for arrival in batch:
+                commands += self._scheduler.handle(arrival.event)
+            await self._effects.perform(commands)
+            for command in commands:
+                if isinstance(command, EndJob):
+                    self._bundles.pop(command.record.job_id, None)
+            for arrival in batch:
+                if arrival.settle is not None:
+                    await arrival.settle()
+                if arrival.done is not None and not arrival.done.done():
+                    arrival.done.set_result(None)
+
+    async def _tick(self) -> None:
+        """Look at the queue and at the workers at regular times."""
+        while True:
+            depth = await self._broker.depth(TASKS_QUEUE)
+            views = await self._store.workers()
+            await self._arrive(QueueObserved(self._clock.now(), depth.ready))
+            await self._arrive(WorkersObserved(self._clock.now(), tuple(views)))
+            await self._clock.sleep(self._settings.tick_seconds)
+
+    async def _keep_lead(self) -> None:
+        """Renew the lead; win it back with a higher epoch when the store forgot it. Raises Deposed."""
+        lease_seconds = self._settings.lease_seconds
+        while True:
+            await self._clock.sleep(lease_seconds / 3)
+            if await self._store.renew_lead(self._holder, lease_seconds):
+                continue
+            epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
+            if epoch is None:
+                raise Deposed
+            self._effects.epoch = epoch
+            await self._refill()
+
+    async def _watch_broker(self) -> None:
+        raise await self._broker.failed()
+
+    # --- what arrives
+
+    async def _arrive(self, event: Event) -> None:
+        await self._arrivals.put(_Arrival(event))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a command that asks beside the others; its error ends this lead."""
+        assert self._tasks is not None, "commands are carried out while the runner runs"
+        self._tasks.create_task(work)
+
+    async def _arrive_and_wait(self, event: Event) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._arrivals.put(_Arrival(event, done=done))
+        await done
+
+    async def _on_report(self, delivery: Delivery) -> None:
+        try:
+            report: Report = decode(delivery.body, Report, delivery.content_type)  # type: ignore[arg-type]
+        except BadMessage as error:
+            await self._broker.publish(
+                OutgoingMessage(
+                    routing_key=DEAD_QUEUE,
+                    body=delivery.body,
+                    headers={"reason": str(error)[:1000], "queue": REPORTS_QUEUE},
+                )
+            )
+            await delivery.ack()
+            return
+        await self._arrivals.put(_Arrival(ReportReceived(self._clock.now(), report), settle=delivery.ack))
+
+    async def _take_job(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:
+        record = submitted_record(spec)
+        if not await self._store.create_job(spec, splits, record, self._effects.epoch):
+            return False
+        self._bundles[spec.job_id] = bundle
+        log.info("job %s accepted: %d maps, %d reduces", spec.job_id, spec.maps, spec.reduces)
+        await self._arrive_and_wait(JobAccepted(self._clock.now(), spec, splits))
+        return True
+
+    async def _cancel_job(self, job_id: JobId) -> bool:
+        if job_id not in self._bundles:
+            return False
+        await self._arrive_and_wait(CancelRequested(self._clock.now(), job_id, "cancelled on request"))
+        return True
+
+    # --- taking over, and an emptied store
+
+    async def _restore(self) -> None:
+        """Go on where the jobs stood."""
+        for job in await self._store.restore(self._effects.epoch):
+            bundle = await self._store.get_code(job.spec.code_id)
+            self._bundles[job.spec.job_id] = bundle or b""
+            log.info("job %s taken over in state %s", job.spec.job_id, job.record.state)
+            self._arrivals.put_nowait(_Arrival(JobRestored(self._clock.now(), job)))
+
+    async def _refill(self) -> None:
+        """Write every unfinished job back where the store has lost it."""
+        for job_id, bundle in list(self._bundles.items()):
+            job = self._scheduler.snapshot(job_id)
+            if job is None or await self._store.get_job(job_id) is not None:
+                continue
+            log.warning("job %s is written back into the store, which had lost it", job_id)
+            await self._store.put_code(job.spec.code_id, bundle)
+            await self._store.register(job.spec.code_id, job.spec.code)
+            await self._store.rewrite(job, self._effects.epoch)
+
+
+def submitted_record(spec: JobSpec) -> JobRecord:
+    """The record a job begins with."""
+    return JobRecord(
+        job_id=spec.job_id,
+        name=spec.name,
+        state=JobState.SUBMITTED,
+        output=spec.output,
+        priority=spec.priority,
+        maps=spec.maps,
+        reduces=spec.reduces,
+        history=(Transition(JobState.SUBMITTED, spec.submitted_at, "accepted"),),
+    )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the others: the first leaf of the group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

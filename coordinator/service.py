@@ -1,0 +1,65 @@
+"""The coordinator daemon: one leads, others stand by."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+
+from coordinator.runner import Runner
+from mr.errors import Deposed
+from mr.ports import Broker, Clock, StateStore
+from mr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clock, on the running event loop."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+async def run_coordinator(
+    settings: Settings, broker: Broker, store: StateStore, *, stop: asyncio.Event, clock: Clock | None = None
+) -> None:
+    """Coordinate until `stop` is set, standing by while another one leads.
+
+    Both ports are connected already and stay the caller's to close. Raises StoreUnavailable or
+    BrokerUnavailable when one stays away for `reconnect_seconds`; the jobs go on at the next start.
+    """
+    clock = clock or SystemClock()
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    epoch = 0
+    for warning in await store.warnings():
+        log.warning("redis: %s", warning)
+    while not stop.is_set():
+        won = await store.acquire_lead(holder, settings.lease_seconds, epoch)
+        if won is None:
+            await _wait(stop, settings.lease_seconds / 5)
+            continue
+        runner = Runner(settings, broker, store, clock, holder, won)
+        log.info("coordinating, epoch %d", won)
+        try:
+            await runner.run(stop)
+        except Deposed:
+            log.warning("another coordinator took over; standing by")
+        else:
+            await store.release_lead(holder)
+        epoch = runner.epoch
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for `stop`, at most this long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

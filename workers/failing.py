@@ -1,0 +1,133 @@
+"""How a task attempt fails: exceptions turned into the Failure that the user reads."""
+
+import errno
+import shlex
+from pathlib import Path
+
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.jobs import JobSpec
+from workers.orders import TaskOrder
+from workers.tracebacks import bounded, describe, has_user_frames, last_user_line, user_traceback
+
+#: Most inputs that a reproducing command spells out.
+MAX_COMMAND_INPUTS = 8
+
+
+class TaskError(Exception):
+    """A task attempt failed; `failure` says how, in the words the user is to read."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def user_failure(
+    order: TaskOrder,
+    function: str,
+    error: BaseException,
+    *,
+    record: str = "",
+    input_path: str | None = None,
+    advice: str = "",
+) -> TaskError:
+    """Describe an exception that came out of the user's `function`.
+
+    `record` names what it was given; `input_path` the file it came from, None in a reduce. An
+    exception without a frame of the user's (a generator that is none, a wrong return value) has
+    `advice` in place of a line number.
+    """
+    code_dir = Path(order.code_dir)
+    place = last_user_line(error.__traceback__, code_dir)
+    where = f" ({place[0]}, line {place[1]})" if place else ""
+    if isinstance(error, MemoryError):
+        return TaskError(out_of_memory(order, function, user_traceback(error, code_dir), record))
+    if isinstance(error, SystemExit):
+        message = f"{function} called sys.exit(){where}; raise an exception, or return"
+    elif has_user_frames(error):
+        message = f"{function} raised {describe(error)}{where}"
+    else:
+        message = f"{function}: {describe(error)}"
+    failure = Failure(
+        kind=FailureKind.USER_ERROR,
+        message=bounded(f"{message}; {advice}" if advice else message, 1000),
+        function=function,
+        traceback=user_traceback(error, code_dir) if has_user_frames(error) else "",
+        record=record,
+        reproduce=reproduce_command(order, input_path),
+    )
+    return TaskError(failure)
+
+
+def wrong_result(
+    order: TaskOrder, function: str, complaint: str, *, record: str = "", input_path: str | None = None
+) -> TaskError:
+    """Describe something a user function gave that the engine cannot take."""
+    failure = Failure(
+        kind=FailureKind.USER_ERROR,
+        message=bounded(f"{function} {complaint}", 1000),
+        function=function,
+        record=record,
+        reproduce=reproduce_command(order, input_path),
+    )
+    return TaskError(failure)
+
+
+def out_of_memory(order: TaskOrder, function: str, traceback: str, record: str) -> Failure:
+    """Describe a MemoryError: the attempt's limit was too small for what it did."""
+    limit = order.spec.task_memory_bytes // (1024 * 1024)
+    return Failure(
+        kind=FailureKind.KILLED,
+        message=(
+            f"{function or order.task_id} ran out of memory (limit {limit} MiB); raise --task-memory, "
+            "use more maps or reduces, or keep less in memory"
+        ),
+        function=function,
+        traceback=traceback,
+        record=record,
+    )
+
+
+def infrastructure_failure(order: TaskOrder, error: BaseException) -> Failure:
+    """Describe a failure of the machine below a task: its disk, its output file system, a bug of ours."""
+    worker, work_dir = order.origin.worker, order.work_dir
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = (
+            f"worker {worker}: no space left while writing ({describe(error)}); free some below {work_dir}"
+        )
+    elif isinstance(error, OSError):
+        message = f"worker {worker}: {describe(error)}; check its disks and that it may write the output"
+    else:
+        message = f"worker {worker}: {order.task_id} stopped with {describe(error)}"
+    return Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
+
+
+def reproduce_command(order: TaskOrder, input_path: str | None) -> str:
+    """Give the command that runs the failing file (None: the job's inputs) again in this place alone.
+
+    It is run where the job file is. Empty when the job's inputs are too many to spell out.
+    """
+    spec = order.spec
+    inputs = [input_path] if input_path is not None else list(spec.inputs)
+    if not inputs or len(inputs) > MAX_COMMAND_INPUTS:
+        return ""
+    words = ["mr", "run", spec.code.entry, *inputs, "-o", f"reproduce-{order.task_id}"]
+    for path in sorted(Path(order.code_dir).iterdir()):
+        if path.name not in (spec.code.entry, "__pycache__"):
+            words += ["--include", path.name]
+    return shlex.join([*words, *_flags(spec, order.task_id.startswith("reduce"))])
+
+
+def _flags(spec: JobSpec, reducing: bool) -> list[str]:
+    """The flags that matter to one record and that the job file does not set itself."""
+    own = spec.code.options
+    flags: list[str] = []
+    for name, default in (("input_format", "text"), ("encoding", "utf-8"), ("encoding_errors", "strict")):
+        value = getattr(spec, name)
+        if value != (getattr(own, name) or default):
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    if reducing and spec.reduces != own.reduces:
+        flags += ["--reduces", str(spec.reduces)]
+    for name, value in sorted(spec.params.items()):
+        if (own.params or {}).get(name) != value:
+            flags += ["--param", f"{name}={value}"]
+    return flags

@@ -40,6 +40,15 @@ JOBS_KEY = "mr:jobs"
 REGISTRY_KEY = "mr:registry"
 WORKERS_KEY = "mr:workers"
 
+#: What the keys without a parameter hold.
+KEY_MEANINGS = {
+    LEADER_KEY: "String: who coordinates, with the lease as its time to live.",
+    EPOCH_KEY: "String: the highest epoch ever given to a coordinator.",
+    JOBS_KEY: "Sorted set: the ids of all jobs still remembered, by time of submission.",
+    REGISTRY_KEY: "Hash: registered name or code id -> msgpack CodeManifest.",
+    WORKERS_KEY: "Sorted set: the ids of the workers, by the store's time of their last heartbeat.",
+}
+
 
 def worker_key(worker: WorkerId) -> str:
     """Hash: the last heartbeat of one worker, `beat` = msgpack WorkerBeat."""

@@ -19,6 +19,7 @@ from coordinator.events import (
 )
 from coordinator.intake import Intake
 from coordinator.scheduler import Scheduler
+from coordinator.state import submitted_record
 from mr.errors import BadMessage, Deposed, MrError
 from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
 from mr.protocol.codec import decode
@@ -26,7 +27,6 @@ from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from mr.protocol.records import JobRecord, JobState, Transition
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -215,20 +215,6 @@ class Runner:
             await self._store.put_code(job.spec.code_id, bundle)
             await self._store.register(job.spec.code_id, job.spec.code)
             await self._store.rewrite(job, self._effects.epoch)
-
-
-def submitted_record(spec: JobSpec) -> JobRecord:
-    """The record a job begins with."""
-    return JobRecord(
-        job_id=spec.job_id,
-        name=spec.name,
-        state=JobState.SUBMITTED,
-        output=spec.output,
-        priority=spec.priority,
-        maps=spec.maps,
-        reduces=spec.reduces,
-        history=(Transition(JobState.SUBMITTED, spec.submitted_at, "accepted"),),
-    )
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -75,7 +75,7 @@ def failures() -> str:
 
 def states() -> str:
     """The transition tables, drawn."""
-    return f"```mermaid\n{transitions.diagram().strip()}\n```"
+    return transitions.diagram().strip()
 
 
 SECTIONS: dict[str, Callable[[], str]] = {

@@ -76,9 +76,23 @@ class Deposed(MrError):
 class UnencodableKey(MrError):
     """A key is of a type that has no order. Use None, bool, int, float, str, bytes or tuples of them."""
 
+    #: Index of the record inside the chunk it came in; None when it is not known.
+    row: int | None = None
+
 
 class UnencodableValue(MrError):
     """A value cannot be stored. Use None, bool, int, float, str, bytes, list, tuple, dict, set of such."""
+
+    #: Index of the record inside the chunk it came in; None when it is not known.
+    row: int | None = None
+
+
+class BadPartition(MrError):
+    """`partition_fn` gave something else than an int from 0 up to the number of partitions. Correct it."""
+
+
+class BadAggregate(MrError):
+    """A built-in of `mr.agg` met a value it cannot take. Correct what `map_fn` yields, or write a `reduce_fn`."""
 
 
 class ShuffleError(MrError):

@@ -8,7 +8,7 @@ def map_fn(offset, line):
 
 
 def reduce_fn(length, rows):
-    """Give (length, "distinct words<TAB>occurrences<TAB>most frequent word"); the first in order wins a tie."""
+    """Give (length, "distinct words<TAB>occurrences<TAB>most frequent word"); on a tie the first word."""
     words = 0
     occurrences = 0
     best_count, best_word = 0, ""

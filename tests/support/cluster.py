@@ -1,0 +1,110 @@
+"""A cluster as processes: one `mr coordinator`, several `mr worker`, over a given RabbitMQ and Redis."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.commands import Commands, until
+
+#: Times shortened so that a death is noticed within seconds; reducers fetch by HTTP although hosts are equal.
+SETTINGS = {
+    "MR_LEASE_SECONDS": "3",
+    "MR_HEARTBEAT_SECONDS": "0.5",
+    "MR_TICK_SECONDS": "0.1",
+    "MR_RETRY_BASE_SECONDS": "0.1",
+    "MR_REPUBLISH_SECONDS": "3",
+    "MR_DRAIN_SECONDS": "20",
+    "MR_PRESSURE_CPU_PERCENT": "1000",
+    "MR_PRESSURE_MEMORY_PERCENT": "1000",
+    "MR_SHUFFLE_LOCAL_READS": "false",
+}
+
+
+class Cluster(Commands):
+    """A running cluster, and the commands of its users."""
+
+    def __init__(
+        self, directory: Path, rabbitmq_url: str, redis_url: str, workers: int = 3, slots: int = 1
+    ) -> None:
+        super().__init__(
+            directory / "client", SETTINGS | {"MR_BROKER_URL": rabbitmq_url, "MR_REDIS_URL": redis_url}
+        )
+        self.root = directory
+        self.rabbitmq_url = rabbitmq_url
+        self.names = [f"w{n}" for n in range(1, workers + 1)]
+        self.slots = slots
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "Cluster":
+        self.ensure()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ensure(self) -> None:
+        """Start the daemons that do not run, and wait until all workers are seen alive."""
+        for name in ("coordinator", *self.names):
+            daemon = self.daemons.get(name)
+            if daemon is None or daemon.poll() is not None:
+                self.daemons[name] = self._start_daemon(name)
+        until(self._all_live, f"{len(self.names)} live workers; see {self.root}/*.log")
+
+    def _start_daemon(self, name: str) -> subprocess.Popen[bytes]:
+        if name == "coordinator":
+            arguments: list[object] = ["coordinator"]
+        else:
+            arguments = ["worker", "--name", name, "--slots", self.slots, "--spool", self.spool]
+            arguments += ["--listen", "127.0.0.1:0", "--advertise", "127.0.0.1"]
+        with (self.root / f"{name}.log").open("ab") as log:
+            return self.start(*arguments, stdout=log, stderr=log, cwd=self.root)
+
+    def _all_live(self) -> bool:
+        for name, daemon in self.daemons.items():
+            assert daemon.poll() is None, f"{name} ended: {self.log(name)}"
+        listed = self.run("workers", "--json")
+        if listed.returncode:
+            return False
+        text = listed.stdout.decode()
+        return all(f'"{name}"' in text for name in self.names)
+
+    @property
+    def spool(self) -> Path:
+        """The spool directory that the workers share."""
+        return self.root / "spool"
+
+    def log(self, name: str) -> str:
+        """The end of what a daemon printed."""
+        return (self.root / f"{name}.log").read_text(errors="replace")[-4000:]
+
+    def kill(self, name: str) -> None:
+        """Kill one daemon's process, and only that one, with SIGKILL."""
+        self.daemons[name].kill()
+        self.daemons[name].wait(timeout=10)
+
+    def job_files(self, job_id: str) -> list[Path]:
+        """Files of a job that lie in a spool."""
+        return [p for p in self.spool.rglob("*") if job_id in p.parts and p.is_file()]
+
+    def state(self, job_id: str) -> str:
+        """State of a job."""
+        state: str = self.json("status", job_id)["state"]
+        return state
+
+    def close(self) -> None:
+        """Stop every daemon in good order: one SIGTERM drains, a second stops, SIGKILL is the last resort."""
+        for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            running = [d for d in self.daemons.values() if d.poll() is None]
+            for daemon in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(daemon.pid, sign)
+            for daemon in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    daemon.wait(timeout=5)
+        for process in self.processes():
+            process.kill()

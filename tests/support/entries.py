@@ -1,0 +1,144 @@
+"""Entry functions for child processes: what `workers.execute.run_order` is in production, for tests.
+
+The order's `spec.params["do"]` names the function below that runs.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import task_kind
+from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
+from workers.orders import Progress, TaskOrder
+
+Report = Callable[[Progress], None]
+
+
+class Refused(Exception):
+    """A failure of the task, as `workers.usercode.TaskError` carries it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def run(order: TaskOrder, on_progress: Report) -> TaskResult:
+    """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
+    _ACTS[order.spec.params.get("do", "nothing")](order, on_progress)
+    stats = TaskStats(records_in=os.getpid())
+    if order.spec.output_kind is task_kind(order.task_id):
+        temporary = Path(order.work_dir) / "part"
+        temporary.write_bytes(b"part")
+        path = str(Path(order.spec.output) / order.task_id)
+        return TaskResult(
+            PartOutput(order.task_id, order.attempt, str(temporary), path, 1, 4, "0" * 16), stats
+        )
+    path = Path(order.work_dir) / "segments"
+    path.write_bytes(b"onetwo")
+    origin = order.origin
+    output = MapOutput(
+        order.task_id,
+        order.attempt,
+        origin.worker,
+        origin.incarnation,
+        origin.address,
+        origin.host,
+        str(path),
+        (3, 3),
+    )
+    return TaskResult(output, stats)
+
+
+def _nothing(order: TaskOrder, on_progress: Report) -> None:
+    on_progress(Progress(order.spec.job_id, order.task_id, order.attempt, 0.5, 7, "map"))
+
+
+def _hang(order: TaskOrder, on_progress: Report) -> None:
+    """Say so in a file, then never end."""
+    (Path(order.spec.params["mark"]) / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
+    threading.Event().wait()
+
+
+def _hang_with_grandchild(order: TaskOrder, on_progress: Report) -> None:
+    mark = Path(order.spec.params["mark"])
+    grandchild = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
+    (mark / "grandchild").write_text(str(grandchild.pid))
+    _hang(order, on_progress)
+
+
+def _segfault(order: TaskOrder, on_progress: Report) -> None:
+    print("before the crash")
+    ctypes.string_at(0)
+
+
+def _die_by_signal(order: TaskOrder, on_progress: Report) -> None:
+    os.kill(os.getpid(), getattr(signal, order.spec.params["signal"]))
+
+
+def _exit_at_once(order: TaskOrder, on_progress: Report) -> None:
+    print("last words")
+    os._exit(3)
+
+
+def _sys_exit(order: TaskOrder, on_progress: Report) -> None:
+    sys.exit("enough")
+
+
+def _raise(order: TaskOrder, on_progress: Report) -> None:
+    print("something was wrong")
+    raise Refused(Failure(FailureKind.USER_ERROR, "ValueError: no", function="map_fn", record="file:7"))
+
+
+def _defect(order: TaskOrder, on_progress: Report) -> None:
+    raise RuntimeError("a defect of ours")
+
+
+def _fill_disk(order: TaskOrder, on_progress: Report) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def _print_much(order: TaskOrder, on_progress: Report) -> None:
+    print("the first line")
+    block = "x" * 65535 + "\n"
+    for _ in range(int(order.spec.params["blocks"])):
+        sys.stdout.write(block)
+    print("the last line", file=sys.stderr)
+
+
+def _read_stdin(order: TaskOrder, on_progress: Report) -> None:
+    print(repr(sys.stdin.read()))
+
+
+def _allocate(order: TaskOrder, on_progress: Report) -> None:
+    kept = []
+    while True:
+        kept.append(b"x" * (8 << 20))
+
+
+def _hang_up(order: TaskOrder, on_progress: Report) -> None:
+    os.closerange(3, 256)
+    threading.Event().wait()
+
+
+_ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
+    "nothing": _nothing,
+    "hang": _hang,
+    "hang_with_grandchild": _hang_with_grandchild,
+    "segfault": _segfault,
+    "die_by_signal": _die_by_signal,
+    "exit_at_once": _exit_at_once,
+    "sys_exit": _sys_exit,
+    "raise": _raise,
+    "defect": _defect,
+    "fill_disk": _fill_disk,
+    "print_much": _print_much,
+    "read_stdin": _read_stdin,
+    "allocate": _allocate,
+    "hang_up": _hang_up,
+}

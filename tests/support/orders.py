@@ -1,0 +1,66 @@
+"""Specs and orders for tests of the worker, with every field that a test does not care for filled in."""
+
+from pathlib import Path
+from typing import Any
+
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
+from mr.settings import Settings
+from workers.orders import Origin, TaskOrder
+
+CODE_ID = "sha256:" + "0" * 64
+
+
+def make_spec(job: str = "job-1", **changes: Any) -> JobSpec:
+    """A small job's spec: two maps, two reduces, no limits."""
+    fields: dict[str, Any] = {
+        "job_id": JobId(job),
+        "name": "test",
+        "code": CodeManifest(CODE_ID, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions()),
+        "inputs": ("in",),
+        "output": "out",
+        "maps": 2,
+        "reduces": 2,
+        "split_bytes": 1024,
+        "input_format": "text",
+        "output_format": "text",
+        "encoding": "utf-8",
+        "encoding_errors": "strict",
+        "priority": 2,
+        "weight": 1.0,
+        "max_attempts": 4,
+        "task_timeout_seconds": 0.0,
+        "task_memory_bytes": 0,
+        "params": {},
+        "token": "secret",
+        "submitted_at": 0.0,
+    }
+    return JobSpec(**{**fields, **changes})
+
+
+def make_split(index: int = 0) -> Split:
+    """A split of one range."""
+    return Split(index, (FileRange("in", 0, 10, 10),))
+
+
+def make_order(
+    directory: Path,
+    spec: JobSpec,
+    task: str = "map-00000",
+    attempt: int = 1,
+    settings: Settings | None = None,
+) -> TaskOrder:
+    """An order with a work directory of its own under `directory`."""
+    work_dir = directory / f"{spec.job_id}-{task}-{attempt}"
+    work_dir.mkdir()
+    return TaskOrder(
+        spec=spec,
+        task_id=TaskId(task),
+        attempt=attempt,
+        origin=Origin(WorkerId("w1"), Incarnation("i1"), "", "here"),
+        code_dir=str(directory / str(spec.job_id)),
+        work_dir=str(work_dir),
+        settings=settings or Settings(),
+        split=make_split(),
+        map_outputs=(),
+    )

@@ -1,0 +1,256 @@
+"""The executor with real child processes: answers, crashes, limits, cancellation, reuse."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mr.protocol.failures import FailureKind
+from mr.protocol.ids import JobId, TaskId
+from mr.settings import KIB, MIB, Settings
+from tests.support.orders import make_order, make_spec
+from tests.support.processes import appear, gone
+from workers.executor import AttemptKey, Executor, Outcome
+from workers.orders import TaskOrder
+from workers.processes import TemplateDied
+
+ENTRY = "tests.support.entries:run"
+SETTINGS = Settings(log_bytes=4 * KIB)
+
+Order = Callable[..., TaskOrder]
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[Executor]:
+    pool = Executor(slots=2, settings=SETTINGS, entry=ENTRY, preload=())
+    await pool.start()
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Order:
+    attempts = iter(range(1, 1000))
+
+    def make(do: str, job: str = "job-1", params: dict[str, str] | None = None, **spec: Any) -> TaskOrder:
+        full = {"do": do, "mark": str(tmp_path), **(params or {})}
+        return make_order(tmp_path, make_spec(job, params=full, **spec), attempt=next(attempts))
+
+    return make
+
+
+def key_of(order: TaskOrder) -> AttemptKey:
+    return order.spec.job_id, order.task_id, order.attempt
+
+
+def pid_in(outcome: Outcome) -> int:
+    assert outcome.result is not None, outcome
+    return outcome.result.stats.records_in
+
+
+async def test_an_order_is_answered_with_the_result(executor: Executor, order: Order) -> None:
+    outcome = await executor.run(order("nothing"))
+    assert outcome.result is not None and outcome.failure is None and not outcome.stopped
+    assert pid_in(outcome) != os.getpid()
+    assert outcome.printed == ""
+    assert executor.running() == ()
+
+
+async def test_one_job_reuses_its_child_and_another_job_gets_a_fresh_one(
+    executor: Executor, order: Order
+) -> None:
+    first = await executor.run(order("nothing"))
+    second = await executor.run(order("nothing"))
+    other = await executor.run(order("nothing", job="job-2"))
+    assert pid_in(first) == pid_in(second) != pid_in(other)
+
+
+async def test_a_child_of_another_job_makes_room_when_all_slots_are_taken(
+    executor: Executor, order: Order
+) -> None:
+    pids = [pid_in(await executor.run(order("nothing", job=f"job-{n}"))) for n in range(3)]
+    await executor.wait_retired()
+    assert not psutil.pid_exists(pids[0])
+    assert all(psutil.pid_exists(pid) for pid in pids[1:])
+
+
+async def test_forgetting_a_job_ends_its_idle_children(executor: Executor, order: Order) -> None:
+    pid = pid_in(await executor.run(order("nothing")))
+    executor.forget_job(JobId("job-1"))
+    await executor.wait_retired()
+    assert not psutil.pid_exists(pid)
+
+
+async def test_a_failed_attempt_is_not_followed_by_another_in_the_same_process(
+    executor: Executor, order: Order
+) -> None:
+    before = pid_in(await executor.run(order("nothing")))
+    failed = await executor.run(order("raise"))
+    after = pid_in(await executor.run(order("nothing")))
+    assert failed.failure is not None
+    assert before != after
+
+
+async def test_a_failure_carries_its_record_and_the_last_output(executor: Executor, order: Order) -> None:
+    failure = (await executor.run(order("raise"))).failure
+    assert failure is not None
+    assert (failure.kind, failure.function, failure.record) == (FailureKind.USER_ERROR, "map_fn", "file:7")
+    assert failure.output_tail == "something was wrong"
+
+
+async def test_a_segmentation_fault_is_a_failure_with_its_signal_and_where_python_stood(
+    executor: Executor, order: Order
+) -> None:
+    outcome = await executor.run(order("segfault"))
+    failure = outcome.failure
+    assert failure is not None
+    assert (failure.kind, failure.signal) == (FailureKind.KILLED, signal.SIGSEGV)
+    assert "SIGSEGV" in failure.message
+    assert "before the crash" in failure.output_tail
+    assert "in _segfault" in outcome.printed
+
+
+async def test_a_kill_from_outside_points_at_the_memory_of_the_host(executor: Executor, order: Order) -> None:
+    failure = (await executor.run(order("die_by_signal", params={"signal": "SIGKILL"}))).failure
+    assert failure is not None
+    assert failure.signal == signal.SIGKILL
+    assert "out of memory" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("do", "kind", "words"),
+    [
+        ("exit_at_once", FailureKind.KILLED, "status 3"),
+        ("sys_exit", FailureKind.USER_ERROR, "sys.exit('enough')"),
+        ("hang_up", FailureKind.KILLED, "closed its connection"),
+        ("defect", FailureKind.INFRASTRUCTURE, "RuntimeError: a defect of ours"),
+        ("fill_disk", FailureKind.INFRASTRUCTURE, "No space left on device"),
+    ],
+)
+async def test_other_ends_are_failures_that_say_what_happened(
+    executor: Executor, order: Order, do: str, kind: FailureKind, words: str
+) -> None:
+    failure = (await executor.run(order(do))).failure
+    assert failure is not None
+    assert failure.kind is kind
+    assert words in failure.message
+
+
+async def test_much_output_neither_blocks_nor_is_kept(executor: Executor, order: Order) -> None:
+    outcome = await executor.run(order("print_much", params={"blocks": "400"}))
+    assert outcome.result is not None
+    assert len(outcome.printed) < SETTINGS.log_bytes + 100
+    assert outcome.printed.startswith("the first line\n")
+    assert outcome.printed.endswith("the last line\n")
+    assert "bytes left out" in outcome.printed
+
+
+async def test_one_attempt_does_not_get_the_output_of_another(executor: Executor, order: Order) -> None:
+    await executor.run(order("print_much", params={"blocks": "1"}))
+    assert (await executor.run(order("nothing"))).printed == ""
+
+
+async def test_standard_input_is_empty(executor: Executor, order: Order) -> None:
+    assert (await executor.run(order("read_stdin"))).printed == "''\n"
+
+
+async def test_an_attempt_over_its_time_limit_is_killed(executor: Executor, order: Order) -> None:
+    outcome = await executor.run(order("hang", task_timeout_seconds=0.3))
+    assert outcome.failure is not None
+    assert outcome.failure.kind is FailureKind.KILLED
+    assert outcome.failure.message.startswith("time limit: the task ran longer than 0.3 s")
+
+
+async def test_an_attempt_over_its_memory_limit_is_killed(executor: Executor, order: Order) -> None:
+    outcome = await executor.run(order("allocate", task_memory_bytes=200 * MIB))
+    assert outcome.failure is not None
+    assert outcome.failure.kind is FailureKind.KILLED
+    assert outcome.failure.message.startswith("memory limit: the task used more than its 200 MiB")
+
+
+async def test_a_stop_kills_the_child_and_what_it_started(
+    executor: Executor, order: Order, tmp_path: Path
+) -> None:
+    wanted = order("hang_with_grandchild")
+    run = asyncio.create_task(executor.run(wanted))
+    child = int(await appear(tmp_path / f"map-00000.{wanted.attempt}"))
+    grandchild = int(await appear(tmp_path / "grandchild"))
+    executor.stop((JobId("job-1"), TaskId("map-00000"), wanted.attempt + 1))
+    assert [task.attempt for task in executor.running()] == [wanted.attempt]
+    executor.stop(key_of(wanted))
+    assert (await run).stopped
+    await gone(child)
+    await gone(grandchild)
+
+
+async def test_running_attempts_are_described(executor: Executor, order: Order, tmp_path: Path) -> None:
+    wanted = order("hang")
+    run = asyncio.create_task(executor.run(wanted))
+    await appear(tmp_path / f"map-00000.{wanted.attempt}")
+    (described,) = executor.running()
+    assert (described.job_id, described.task_id, described.attempt) == key_of(wanted)
+    assert described.memory_bytes > 0
+    executor.stop(key_of(wanted))
+    await run
+
+
+async def test_a_killed_template_fails_its_attempts_and_is_replaced(
+    executor: Executor, order: Order, tmp_path: Path
+) -> None:
+    wanted = order("hang")
+    run = asyncio.create_task(executor.run(wanted))
+    child = int(await appear(tmp_path / f"map-00000.{wanted.attempt}"))
+    psutil.Process(child).parent().kill()
+    failure = (await run).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+    await gone(child)
+    assert (await executor.run(order("nothing"))).result is not None
+
+
+async def test_a_template_that_cannot_import_is_an_error_at_start() -> None:
+    pool = Executor(slots=1, settings=SETTINGS, entry=ENTRY, preload=("no_such_module_anywhere",))
+    with pytest.raises(TemplateDied, match="could not start"):
+        await pool.start()
+
+
+_DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from mr.settings import Settings
+from tests.support.orders import make_order, make_spec
+from tests.support.processes import appear, gone
+from workers.executor import Executor
+
+async def main(directory):
+    executor = Executor(slots=1, settings=Settings(), entry="tests.support.entries:run", preload=())
+    await executor.start()
+    spec = make_spec(params={"do": "hang_with_grandchild", "mark": str(directory)})
+    await executor.run(make_order(directory, spec))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_no_process_outlives_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    # The script has no `if __name__` guard: a child must not run it again.
+    root = Path(__file__).parents[2]
+    script = tmp_path / "daemon.py"
+    script.write_text(_DAEMON)
+    daemon = subprocess.Popen(  # noqa: ASYNC220 - starts at once
+        [sys.executable, str(script), str(tmp_path)], env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    child = int(await appear(tmp_path / "map-00000.1"))
+    grandchild = int(await appear(tmp_path / "grandchild"))
+    template = psutil.Process(child).ppid()
+    daemon.kill()
+    await asyncio.to_thread(daemon.wait)
+    for pid in (child, grandchild, template):
+        await gone(pid)

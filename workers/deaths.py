@@ -1,0 +1,97 @@
+"""How a child process can end without an answer, as failures that say what to do."""
+
+import signal
+
+from mr.errors import MrError
+from mr.protocol.failures import Failure, FailureKind
+from mr.settings import MIB
+
+#: What each signal most often means, and what to do.
+_HINTS: dict[int, str] = {
+    signal.SIGKILL: (
+        "most often the kernel ran out of memory (see `dmesg`): start the worker with fewer slots, "
+        "or split the job finer with more maps and reduces"
+    ),
+    signal.SIGSEGV: "a crash in native code: the end of the task's output shows where it was",
+    signal.SIGBUS: "a memory-mapped file was cut short, or the disk of one is full",
+    signal.SIGABRT: "native code gave up: the end of the task's output says why",
+    signal.SIGFPE: "native code divided by zero: the end of the task's output shows where it was",
+    signal.SIGILL: "a native library was built for another processor",
+    signal.SIGXCPU: "a limit on CPU time (`ulimit -t`) struck",
+    signal.SIGXFSZ: "a limit on file size (`ulimit -f`) struck",
+    signal.SIGTERM: "somebody terminated the process of the task from outside, or user code did",
+}
+
+
+def explain(status: int | None, memory_bytes: int) -> Failure:
+    """Explain an end that nobody here asked for: `status` is an exit code or minus a signal."""
+    if status is None:
+        return Failure(
+            FailureKind.INFRASTRUCTURE, "the process that starts the tasks died, and this task's with it"
+        )
+    if status >= 0:
+        return Failure(
+            FailureKind.KILLED,
+            f"the process of the task exited by itself with status {status}: the job, or a library of its, "
+            "called os._exit; return from the function instead",
+        )
+    number = -status
+    name = _signal_name(number)
+    hint = _HINTS.get(number, "sent by user code or from outside")
+    limit = (
+        f"; the task's limit is {memory_bytes // MIB} MiB"
+        if number == signal.SIGKILL and memory_bytes
+        else ""
+    )
+    return Failure(
+        FailureKind.KILLED, f"the process of the task was killed by {name}: {hint}{limit}", signal=number
+    )
+
+
+def too_slow(seconds: float) -> Failure:
+    """An attempt ran into its time limit."""
+    return Failure(
+        FailureKind.KILLED,
+        f"time limit: the task ran longer than {seconds:g} s and was killed; raise --task-timeout, "
+        "or split the job finer with more maps and reduces",
+        signal=int(signal.SIGKILL),
+    )
+
+
+def too_big(limit_bytes: int) -> Failure:
+    """An attempt ran into its memory limit."""
+    return Failure(
+        FailureKind.KILLED,
+        f"memory limit: the task used more than its {limit_bytes // MIB} MiB "
+        "and was killed; raise --task-memory, or split the job finer with more maps and reduces",
+        signal=int(signal.SIGKILL),
+    )
+
+
+def hung_up() -> Failure:
+    """A child lives on but listens no more."""
+    return Failure(
+        FailureKind.KILLED,
+        "the process of the task closed its connection to the worker and was killed: user code closes files "
+        "that are not its own (os.close, os.closerange)",
+        signal=int(signal.SIGKILL),
+    )
+
+
+def no_process(error: MrError) -> Failure:
+    """No child could be started."""
+    return Failure(FailureKind.INFRASTRUCTURE, str(error))
+
+
+def babble(error: Exception) -> Failure:
+    """A child sent what is not a message."""
+    return Failure(
+        FailureKind.INFRASTRUCTURE, f"the process of the task broke the protocol with its worker: {error}"
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,93 @@
+"""The states of one attempt on its worker, as one table. Pure.
+
+claim granted -> CLAIMED -> RUNNING -> COMMITTING -> REPORTING -> SETTLING -> ENDED
+
+The order of effects is the order of the states: data is on disk before COMMITTING, the store knows
+before REPORTING, the coordinator's queue knows before SETTLING (the acknowledgement). A stop asked
+for before the commit leads through STOPPING to DISCARDING; after it, only the store decides.
+"""
+
+from enum import StrEnum
+
+
+class AttemptState(StrEnum):
+    """Where an attempt stands on this worker."""
+
+    #: The store granted it; its spec, code and inputs are being fetched.
+    CLAIMED = "claimed"
+    #: A child process runs it.
+    RUNNING = "running"
+    #: The data is complete on disk; the store is asked whether it counts.
+    COMMITTING = "committing"
+    #: It failed; the claim is being given back.
+    RELEASING = "releasing"
+    #: It was told to stop; its process is being killed.
+    STOPPING = "stopping"
+    #: Its files are being deleted; nothing is reported.
+    DISCARDING = "discarding"
+    #: The store knows the end; the coordinator is being told.
+    REPORTING = "reporting"
+    #: All is told; the delivery is being acknowledged.
+    SETTLING = "settling"
+    ENDED = "ended"
+
+
+class AttemptEvent(StrEnum):
+    """What happens to an attempt."""
+
+    PREPARED = "prepared"
+    FINISHED = "finished"
+    FAILED = "failed"
+    STOP = "stop"
+    WON = "won"
+    LOST = "lost"
+    RELEASED = "released"
+    KILLED = "killed"
+    DISCARDED = "discarded"
+    REPORTED = "reported"
+    ACKNOWLEDGED = "acknowledged"
+
+
+_S = AttemptState
+_E = AttemptEvent
+
+#: Every legal transition. What is not listed raises and changes nothing.
+TRANSITIONS: dict[tuple[AttemptState, AttemptEvent], AttemptState] = {
+    (_S.CLAIMED, _E.PREPARED): _S.RUNNING,
+    (_S.CLAIMED, _E.FAILED): _S.RELEASING,
+    (_S.CLAIMED, _E.STOP): _S.STOPPING,
+    (_S.RUNNING, _E.FINISHED): _S.COMMITTING,
+    (_S.RUNNING, _E.FAILED): _S.RELEASING,
+    (_S.RUNNING, _E.STOP): _S.STOPPING,
+    # The process may end by itself while it is being stopped; what it made is not wanted any more.
+    (_S.STOPPING, _E.STOP): _S.STOPPING,
+    (_S.STOPPING, _E.PREPARED): _S.DISCARDING,
+    (_S.STOPPING, _E.FINISHED): _S.DISCARDING,
+    (_S.STOPPING, _E.FAILED): _S.DISCARDING,
+    (_S.STOPPING, _E.KILLED): _S.DISCARDING,
+    (_S.COMMITTING, _E.WON): _S.REPORTING,
+    (_S.COMMITTING, _E.LOST): _S.DISCARDING,
+    (_S.RELEASING, _E.RELEASED): _S.REPORTING,
+    (_S.DISCARDING, _E.DISCARDED): _S.SETTLING,
+    (_S.REPORTING, _E.REPORTED): _S.SETTLING,
+    (_S.SETTLING, _E.ACKNOWLEDGED): _S.ENDED,
+    # From the commit on a stop changes nothing: the store has decided, or is about to.
+    (_S.COMMITTING, _E.STOP): _S.COMMITTING,
+    (_S.RELEASING, _E.STOP): _S.RELEASING,
+    (_S.DISCARDING, _E.STOP): _S.DISCARDING,
+    (_S.REPORTING, _E.STOP): _S.REPORTING,
+    (_S.SETTLING, _E.STOP): _S.SETTLING,
+    (_S.ENDED, _E.STOP): _S.ENDED,
+}
+
+
+class IllegalTransition(RuntimeError):
+    """An attempt met an event that its state does not know: a defect of the worker. Please report it."""
+
+
+def advance(state: AttemptState, event: AttemptEvent) -> AttemptState:
+    """Return the state after `event`. Raises IllegalTransition for a pair not in the table."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(f"an attempt that is {state} cannot take {event}") from None

@@ -307,7 +307,7 @@ class Executor:
             return None
         while (body := await frames.read(child.reader)) is not None:
             try:
-    message: Progress | Done | Failed = self._decoder.decode(body)
+                message: Progress | Done | Failed = self._decoder.decode(body)
             except msgspec.DecodeError as error:
                 return Failed(deaths.babble(error))
             if not isinstance(message, Progress):

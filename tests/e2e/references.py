@@ -29,12 +29,18 @@ def input_files(directory: Path) -> list[Path]:
 
 
 def records(path: Path) -> Iterator[tuple[int, str]]:
-    """(byte offset, line) of each line of a file, decompressed by its suffix; bad UTF-8 is replaced."""
+    """(byte offset, line) of each line of a file, decompressed by its suffix; bad UTF-8 is replaced.
+
+    A line ends with LF or CRLF; a byte order mark at the start of a file is no part of its first line.
+    """
     with _OPENERS.get(path.suffix, open)(path, "rb") as stream:
         content: bytes = stream.read()
     offset = 0
     for line in _split_lines(content):
-        yield offset, line.rstrip(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
+        text = line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
+        if text.endswith(b"\n"):
+            text = text[:-1].removesuffix(b"\r")
+        yield offset, text.decode("utf-8", "replace")
         offset += len(line)
 
 

@@ -59,7 +59,7 @@ class Cluster(Commands):
         if name == "coordinator":
             arguments: list[object] = ["coordinator"]
         else:
-            arguments = ["worker", "--name", name, "--slots", self.slots, "--spool", self.spool]
+            arguments = ["worker", "--id", name, "--slots", self.slots, "--spool", self.spool]
             arguments += ["--listen", "127.0.0.1:0", "--advertise", "127.0.0.1"]
         with (self.root / f"{name}.log").open("ab") as log:
             return self.start(*arguments, stdout=log, stderr=log, cwd=self.root)

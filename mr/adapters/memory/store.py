@@ -41,6 +41,11 @@ class MemoryStore:
         self._state()
         return ()
 
+    async def server_time(self) -> float:
+        """Seconds since the epoch, by the clock given."""
+        self._state()
+        return self._now()
+
     def _state(self) -> MemoryStoreServer:
         if not self._connected:
             raise StoreUnavailable("the store connection is closed")
@@ -133,7 +138,7 @@ class MemoryStore:
         entry = self._write(job, epoch)
         for task, attempt in lost.items():
             claim = entry.claims.get(task)
-            if entry.open and claim is not None and claim.winner == attempt:
+            if entry.open and claim is not None and 0 < attempt == claim.winner:
                 entry.claims[task] = claims.reopen(claim, attempt)
                 entry.results[task_kind(task)].pop(task, None)
 

@@ -1,0 +1,39 @@
+-- claim v1: ask for the right to run a task; says what mr.protocol.claims.grant says.
+-- KEYS: 1 claims (hash), 2 splits (hash), 3 results of the task's kind (hash)
+-- ARGV: 1 task id, 2 worker, 3 incarnation, 4 lease in milliseconds, 5 nonce of this call,
+--       6 '1' when the task needs a split
+-- A claim is msgpack [attempt, floor, winner, speculative, holders],
+-- a holder [worker, incarnation, attempt, expires_ms, nonce].
+-- Returns {verdict, attempt, split or nil, result or nil}; the same call sent twice gets the same grant.
+if redis.call('HEXISTS', KEYS[1], 'open') == 0 then
+  return {'gone', 0, false, false}
+end
+local split = redis.call('HGET', KEYS[2], ARGV[1])
+if ARGV[6] == '1' and not split then
+  return {'gone', 0, false, false}
+end
+local packed = redis.call('HGET', KEYS[1], ARGV[1])
+local claim = packed and cmsgpack.unpack(packed) or {0, 0, 0, false, {}}
+if claim[3] > 0 then
+  return {'committed', claim[3], false, redis.call('HGET', KEYS[3], ARGV[1])}
+end
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local alive = {}
+local mine = false
+for _, holder in ipairs(claim[5]) do
+  if holder[5] == ARGV[5] then
+    return {'granted', holder[3], split, false}
+  end
+  if holder[4] > now_ms and not (holder[1] == ARGV[2] and holder[2] ~= ARGV[3]) then
+    alive[#alive + 1] = holder
+    mine = mine or holder[1] == ARGV[2]
+  end
+end
+if mine or #alive >= (claim[4] and 2 or 1) then
+  return {'held', 0, false, false}
+end
+local attempt = claim[1] + 1
+alive[#alive + 1] = {ARGV[2], ARGV[3], attempt, now_ms + tonumber(ARGV[4]), ARGV[5]}
+redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({attempt, claim[2], 0, claim[4], alive}))
+return {'granted', attempt, split, false}

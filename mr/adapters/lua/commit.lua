@@ -1,0 +1,18 @@
+-- commit v1: make an attempt the one that counts; says what mr.protocol.claims.commit says.
+-- KEYS: 1 claims (hash), 2 results of the task's kind (hash)
+-- ARGV: 1 task id, 2 attempt, 3 result
+-- Returns 1 (also to the same attempt twice), or 0: another counts, its output was lost, or the job is over.
+local packed = redis.call('HEXISTS', KEYS[1], 'open') == 1 and redis.call('HGET', KEYS[1], ARGV[1])
+if not packed then
+  return 0
+end
+local claim = cmsgpack.unpack(packed)
+local attempt = tonumber(ARGV[2])
+if claim[3] ~= attempt then
+  if claim[3] > 0 or attempt <= claim[2] or attempt > claim[1] then
+    return 0
+  end
+  redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({claim[1], claim[2], attempt, false, {}}))
+end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+return 1

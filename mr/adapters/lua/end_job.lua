@@ -1,0 +1,19 @@
+-- end_job v1: write the final records, close the claims, delete what nobody needs, let the rest expire.
+-- KEYS: 1 job (hash), 2 tasks (hash), 3 logs (hash), 4 results of the parts (hash),
+--       5 and more: what is deleted (claims, spec, splits, results of maps that are no parts)
+-- ARGV: 1 epoch, 2 record, 3 history in milliseconds, then task id and record for each changed task
+-- Returns 'ok', or 'deposed' when a higher epoch wrote the job: nothing is changed then.
+if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then
+  return 'deposed'
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'record', ARGV[2])
+for i = 4, #ARGV, 2 do
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+end
+for i = 5, #KEYS do
+  redis.call('DEL', KEYS[i])
+end
+for i = 1, 4 do
+  redis.call('PEXPIRE', KEYS[i], ARGV[3])
+end
+return 'ok'

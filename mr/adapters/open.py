@@ -1,0 +1,18 @@
+"""Open the real adapters. Importing this is light: pika and redis come in with the first call."""
+
+from mr.ports import Broker, StateStore
+from mr.settings import Settings
+
+
+def open_broker(settings: Settings) -> Broker:
+    """Make the RabbitMQ adapter, not yet connected. Raises BadSetting for a URL that is none."""
+    from mr.adapters.rabbitmq import RabbitBroker
+
+    return RabbitBroker(settings)
+
+
+def open_store(settings: Settings) -> StateStore:
+    """Make the Redis adapter, not yet connected. Raises BadSetting for a URL that is none."""
+    from mr.adapters.redis import RedisStore
+
+    return RedisStore(settings)

@@ -1,0 +1,5 @@
+"""The state store on Redis (or Valkey): plain commands and the scripts in `mr/adapters/lua`."""
+
+from mr.adapters.redis.store import RedisStore
+
+__all__ = ["RedisStore"]

@@ -1,0 +1,181 @@
+"""Jobs as the coordinator writes them and as everybody reads them."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from mr.adapters.redis.lead import milliseconds
+from mr.adapters.redis.link import RedisLink, flatten
+from mr.ports import RestoredJob
+from mr.protocol import names
+from mr.protocol.claims import Claim
+from mr.protocol.codec import pack, unpack
+from mr.protocol.ids import JobId, TaskId, TaskKind, task_id, task_kind
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult
+
+T = TypeVar("T")
+
+#: Records fetched in one round trip.
+READ_CHUNK = 500
+#: An index entry without a record is dropped at this age: younger ones may be about to be written.
+ORPHAN_SECONDS = 3600.0
+#: Field of the claims hash that exists while the job may run tasks.
+OPEN_FIELD = b"open"
+
+
+def _packed_tasks(tasks: Iterable[TaskRecord]) -> list[str | bytes]:
+    return flatten({task.task_id: pack(task) for task in tasks})
+
+
+def _packed_splits(splits: Sequence[Split]) -> dict[TaskId, bytes]:
+    return {task_id(TaskKind.MAP, split.index): pack(split) for split in splits}
+
+
+class JobWrites:
+    """The coordinator's writes: one script each, refused to a deposed one."""
+
+    _link: RedisLink
+
+    async def _index(self, job: JobId, submitted_at: float) -> None:
+        """Enter a job into the list of jobs: before its record, so that none is ever missed."""
+        await self._link.command("ZADD", names.JOBS_KEY, "NX", submitted_at, job)
+
+    async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
+        """Write a new job and open its claims. False: the id exists already."""
+        job = spec.job_id
+        await self._index(job, spec.submitted_at)
+        keys = [names.job_key(job), names.spec_key(job), names.splits_key(job), names.claims_key(job)]
+        arguments = [uuid.uuid4().hex, pack(record), pack(spec), *flatten(_packed_splits(splits))]
+        return await self._link.guarded("create_job", keys, epoch, arguments) == "ok"
+
+    async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
+        """Write a job's record and those of its changed tasks, in one step."""
+        keys = [names.job_key(record.job_id), names.tasks_key(record.job_id)]
+        await self._link.guarded("save_job", keys, epoch, [pack(record), *_packed_tasks(tasks)])
+
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
+        """Declare committed map outputs lost."""
+        keys = [names.job_key(job), names.claims_key(job), names.results_key(job, TaskKind.MAP)]
+        await self._link.guarded("reopen", keys, epoch, flatten(lost))
+
+    async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
+        """Allow each of these tasks a second holder."""
+        await self._link.guarded("speculate", [names.job_key(job), names.claims_key(job)], epoch, tasks)
+
+    async def end_job(
+        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+    ) -> None:
+        """Write the final records and close the claims; what stays expires. A map-only job's parts stay."""
+        job = record.job_id
+        maps, reduces = (names.results_key(job, kind) for kind in TaskKind)
+        keys = [names.job_key(job), names.tasks_key(job), names.logs_key(job)]
+        keys += [reduces if record.reduces > 0 else maps]
+        keys += [names.claims_key(job), names.spec_key(job), names.splits_key(job)]
+        keys += [maps] if record.reduces > 0 else []
+        arguments = [pack(record), milliseconds(history_seconds), *_packed_tasks(tasks)]
+        await self._link.guarded("end_job", keys, epoch, arguments)
+
+    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
+        """Read every unfinished job and raise its epoch to ours, oldest first."""
+        restored = []
+        for name in await self._link.command("ZRANGE", names.JOBS_KEY, 0, -1):
+            job = JobId(name.decode())
+            keys = [names.job_key(job), names.claims_key(job)]
+            if await self._link.guarded("adopt_job", keys, epoch, []) == "ok":
+                restored.append(await self._read_whole(job))
+        return restored
+
+    async def _read_whole(self, job: JobId) -> RestoredJob:
+        hashes = [names.splits_key(job), names.tasks_key(job), names.claims_key(job)]
+        hashes += [names.results_key(job, kind) for kind in TaskKind]
+        reads = [("HGET", names.job_key(job), "record"), ("GET", names.spec_key(job))]
+        record, spec, splits, tasks, claims, maps, reduces = await self._link.commands(
+            [*reads, *(("HGETALL", key) for key in hashes)], atomic=True
+        )
+        return RestoredJob(
+            record=unpack(record, JobRecord),
+            spec=unpack(spec, JobSpec),
+            splits=tuple(sorted((unpack(s, Split) for s in splits.values()), key=lambda s: s.index)),
+            tasks=_by_task(tasks, TaskRecord),
+            claims=_by_task(claims, Claim),
+            results=_by_task({**maps, **reduces}, TaskResult),
+        )
+
+    async def rewrite(self, job: RestoredJob, epoch: int) -> None:
+        """Write a whole unfinished job back; one that is still there stays as it is."""
+        name = job.spec.job_id
+        await self._index(name, job.spec.submitted_at)
+        keys = [names.job_key(name), names.spec_key(name), names.claims_key(name)]
+        keys += [names.splits_key(name), names.tasks_key(name)]
+        keys += [names.results_key(name, kind) for kind in TaskKind]
+        arguments: list[str | bytes | int] = [pack(job.record), pack(job.spec)]
+        for task, claim in job.claims.items():
+            arguments += [3, task, pack(claim)]
+        for task, split in _packed_splits(job.splits).items():
+            arguments += [4, task, split]
+        for task, record in job.tasks.items():
+            arguments += [5, task, pack(record)]
+        for task, result in job.results.items():
+            arguments += [6 if task_kind(task) is TaskKind.MAP else 7, task, pack(result)]
+        await self._link.guarded("rewrite_job", keys, epoch, arguments)
+
+
+def _by_task(found: Mapping[bytes, bytes], kind: type[T]) -> dict[TaskId, T]:
+    """Decode a hash of task id -> record, in order of task id."""
+    return {
+        TaskId(field.decode()): unpack(data, kind)
+        for field, data in sorted(found.items())
+        if field != OPEN_FIELD
+    }
+
+
+class JobReads:
+    """What everybody may read of jobs."""
+
+    _link: RedisLink
+
+    async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
+        """All claims of a job that were ever asked for."""
+        return _by_task(await self._link.command("HGETALL", names.claims_key(job)), Claim)
+
+    async def get_job(self, job: JobId) -> JobRecord | None:
+        """A job's record."""
+        data = await self._link.command("HGET", names.job_key(job), "record")
+        return None if data is None else unpack(data, JobRecord)
+
+    async def list_jobs(self) -> Sequence[JobRecord]:
+        """All jobs still remembered, newest first; forgets those whose record expired."""
+        index = await self._link.command("ZREVRANGE", names.JOBS_KEY, 0, -1, "WITHSCORES")
+        seconds, _ = await self._link.command("TIME")
+        records: list[JobRecord] = []
+        for start in range(0, len(index), READ_CHUNK):
+            chunk = [(JobId(name.decode()), score) for name, score in index[start : start + READ_CHUNK]]
+            found = await self._link.commands([("HGET", names.job_key(job), "record") for job, _ in chunk])
+            records += [unpack(data, JobRecord) for data in found if data is not None]
+            orphans = [
+                job
+                for (job, score), data in zip(chunk, found, strict=True)
+                if data is None and score < seconds - ORPHAN_SECONDS
+            ]
+            if orphans:
+                await self._link.command("ZREM", names.JOBS_KEY, *orphans)
+        return records
+
+    async def get_spec(self, job: JobId) -> JobSpec | None:
+        """An unfinished job's spec."""
+        data = await self._link.command("GET", names.spec_key(job))
+        return None if data is None else unpack(data, JobSpec)
+
+    async def get_tasks(self, job: JobId) -> Sequence[TaskRecord]:
+        """The accounts of all tasks of a job, in order of task id."""
+        return list(_by_task(await self._link.command("HGETALL", names.tasks_key(job)), TaskRecord).values())
+
+    async def get_results(self, job: JobId, kind: TaskKind) -> Mapping[TaskId, TaskResult]:
+        """The committed results of one kind of task."""
+        return _by_task(await self._link.command("HGETALL", names.results_key(job, kind)), TaskResult)
+
+    async def map_outputs(self, job: JobId) -> Sequence[MapOutput]:
+        """Where the committed map outputs lie, in order of task id."""
+        results = await self.get_results(job, TaskKind.MAP)
+        return [result.output for result in results.values() if isinstance(result.output, MapOutput)]

@@ -1,0 +1,137 @@
+"""Commands and scripts to one Redis server, tried again while it is away."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from mr.adapters.redis.reasons import explain, server_name
+from mr.errors import BadSetting, Deposed, StoreUnavailable
+
+T = TypeVar("T")
+
+#: Connections one daemon opens at most; further operations wait for one.
+MAX_CONNECTIONS = 16
+#: An operation that got no answer for this long is tried again on a new connection.
+ANSWER_SECONDS = 30.0
+#: Delay before the second try of an operation; doubles, jittered, up to the longest.
+FIRST_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 2.0
+
+#: Passing states of a server: away, loading its data, a replica until the failover is over.
+_PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    OSError,
+)
+_REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+
+
+@cache
+def script_text(name: str) -> str:
+    """Read one of our Lua scripts by its name without suffix."""
+    return resources.files("mr.adapters").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+class RedisLink:
+    """A client of one server. Every operation given to it may run twice, so each must bear that."""
+
+    def __init__(self, url: str, *, connect_seconds: float, reconnect_seconds: float) -> None:
+        self._server = server_name(url)
+        self._connect_seconds = connect_seconds
+        self._reconnect_seconds = reconnect_seconds
+        try:
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=None,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=ANSWER_SECONDS,
+                socket_connect_timeout=connect_seconds,
+            )
+        except ValueError as error:
+            raise BadSetting(f"the Redis URL of {self._server} is not valid: {error}") from error
+        self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
+        self._scripts: dict[str, Any] = {}
+        self._is_open = False
+
+    async def open(self) -> None:
+        """Connect. Raises StoreUnavailable with the reason after `connect_seconds`."""
+        self._is_open = True
+        try:
+            await self._persist(lambda: self._client.execute_command("PING"), self._connect_seconds)
+        except StoreUnavailable:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._is_open = False
+        await self._client.aclose()
+        await self._pool.disconnect()
+
+    async def command(self, *words: Any) -> Any:
+        """Run one command."""
+        return await self._persist(lambda: self._client.execute_command(*words), self._reconnect_seconds)
+
+    async def commands(self, commands: Sequence[Sequence[Any]], *, atomic: bool = False) -> list[Any]:
+        """Run commands in one round trip; `atomic` = as one transaction (keys of one job only)."""
+
+        async def run() -> list[Any]:
+            async with self._client.pipeline(transaction=atomic) as pipeline:
+                for words in commands:
+                    pipeline.execute_command(*words)
+                return await pipeline.execute()
+
+        return await self._persist(run, self._reconnect_seconds) if commands else []
+
+    async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run one of our scripts; loads it into the server when that does not know it."""
+        if name not in self._scripts:
+            self._scripts[name] = self._client.register_script(script_text(name))
+        return await self._persist(
+            lambda: self._scripts[name](keys=list(keys), args=list(arguments)), self._reconnect_seconds
+        )
+
+    async def guarded(self, name: str, keys: Sequence[str], epoch: int, arguments: Sequence[Any]) -> str:
+        """Run a script that writes for a coordinator; ARGV[1] is the epoch. Raises Deposed."""
+        answer = (await self.script(name, keys, [epoch, *arguments])).decode()
+        if answer == "deposed":
+            raise Deposed(f"{keys[0]} was written by a newer coordinator than epoch {epoch}")
+        return str(answer)
+
+    async def _persist(self, operation: Callable[[], Awaitable[T]], patience_seconds: float) -> T:
+        """Try an operation until it succeeds, the server refuses it, or patience ends."""
+        if not self._is_open:
+            raise StoreUnavailable("the store connection is closed")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_seconds
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await operation()
+            except _REFUSED as error:
+                raise StoreUnavailable(explain(self._server, error)) from error
+            except _PASSING as error:
+                if loop.time() + delay > deadline:
+                    raise StoreUnavailable(explain(self._server, error)) from error
+            except exceptions.RedisError as error:
+                raise StoreUnavailable(explain(self._server, error)) from error
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+
+def flatten(pairs: Mapping[Any, Any]) -> list[Any]:
+    """Lay a mapping out as field, value, field, value."""
+    return [item for pair in pairs.items() for item in pair]

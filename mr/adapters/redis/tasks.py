@@ -1,0 +1,110 @@
+"""Tasks as workers see them: claims, leases, commits, logs. And the workers themselves."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+from mr.adapters.redis.jobs import READ_CHUNK
+from mr.adapters.redis.lead import milliseconds
+from mr.adapters.redis.link import RedisLink, flatten
+from mr.ports import ClaimReply
+from mr.protocol import names
+from mr.protocol.claims import Verdict
+from mr.protocol.codec import pack, unpack
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
+from mr.protocol.jobs import Split
+from mr.protocol.records import TaskResult, WorkerBeat, WorkerView
+
+#: Workers not heard of for this long are left out of `workers()`.
+WORKER_MEMORY_SECONDS = 3600.0
+
+
+class TaskMethods:
+    """Claims: one script each, which says what `mr.protocol.claims` says."""
+
+    _link: RedisLink
+
+    async def claim(
+        self, job: JobId, task: TaskId, worker: WorkerId, incarnation: Incarnation, lease_seconds: float
+    ) -> ClaimReply:
+        """Ask for the right to run a task. A map task without a split is GONE, too."""
+        kind = task_kind(task)
+        needs_split = "1" if kind is TaskKind.MAP else ""
+        verdict, attempt, split, result = await self._link.script(
+            "claim",
+            [names.claims_key(job), names.splits_key(job), names.results_key(job, kind)],
+            [task, worker, incarnation, milliseconds(lease_seconds), uuid.uuid4().hex, needs_split],
+        )
+        return ClaimReply(
+            Verdict(verdict.decode()),
+            attempt,
+            None if split is None else unpack(split, Split),
+            None if result is None else unpack(result, TaskResult),
+        )
+
+    async def renew(
+        self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
+    ) -> Sequence[TaskId]:
+        """Extend leases; returns the tasks that are to stop."""
+        arguments = [incarnation, milliseconds(lease_seconds), *flatten(attempts)]
+        stopped = await self._link.script("renew", [names.claims_key(job)], arguments)
+        return [TaskId(task.decode()) for task in stopped]
+
+    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+        """Record a result; False: another attempt's counts, or the job is over."""
+        keys = [names.claims_key(job), names.results_key(job, task_kind(task))]
+        return bool(await self._link.script("commit", keys, [task, attempt, pack(result)]))
+
+    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
+        """Give the lease of a failed or stopped attempt back."""
+        await self._link.script("release", [names.claims_key(job)], [task, attempt])
+
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
+        """Keep what an attempt printed; of a job that is not known, nothing."""
+        keys = [names.job_key(job), names.logs_key(job)]
+        await self._link.script("put_log", keys, [f"{task}/{attempt}", text.encode(errors="replace")])
+
+    async def get_logs(self, job: JobId) -> Mapping[str, str]:
+        """What attempts printed, by `task id/attempt`."""
+        found = await self._link.command("HGETALL", names.logs_key(job))
+        return {field.decode(): text.decode() for field, text in sorted(found.items())}
+
+
+class WorkerMethods:
+    """Workers: a hash each, which holds the truth, and an index of them by time."""
+
+    _link: RedisLink
+
+    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
+        """Say that this worker lives."""
+        arguments = [pack(beat), beat.incarnation, milliseconds(lease_seconds)]
+        at_ms = await self._link.script(
+            "heartbeat", [names.worker_key(beat.worker)], [*arguments, milliseconds(WORKER_MEMORY_SECONDS)]
+        )
+        await self._link.command("ZADD", names.WORKERS_KEY, at_ms, beat.worker)
+
+    async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
+        """Remove a worker, unless a newer life of it has registered."""
+        if await self._link.script("forget_worker", [names.worker_key(worker)], [incarnation]):
+            await self._link.command("ZREM", names.WORKERS_KEY, worker)
+
+    async def workers(self) -> Sequence[WorkerView]:
+        """All workers heard of within WORKER_MEMORY_SECONDS, by id."""
+        seconds, microseconds = await self._link.command("TIME")
+        now_ms = seconds * 1000 + microseconds // 1000
+        oldest_ms = now_ms - milliseconds(WORKER_MEMORY_SECONDS)
+        _, index = await self._link.commands(
+            [
+                ("ZREMRANGEBYSCORE", names.WORKERS_KEY, "-inf", oldest_ms),
+                ("ZRANGE", names.WORKERS_KEY, 0, -1),
+            ]
+        )
+        keys = [names.worker_key(WorkerId(name.decode())) for name in sorted(index)]
+        views = []
+        for start in range(0, len(keys), READ_CHUNK):
+            reads = [("HMGET", key, "beat", "at_ms", "lease_ms") for key in keys[start : start + READ_CHUNK]]
+            for beat, at_ms, lease_ms in await self._link.commands(reads):
+                if beat is not None:
+                    age_ms = max(0, now_ms - int(at_ms))
+                    live = age_ms < int(lease_ms)
+                    views.append(WorkerView(unpack(beat, WorkerBeat), age_ms / 1000, live))
+        return views

@@ -1,0 +1,63 @@
+"""Format `jsonl`: one JSON value a line; key = byte offset of the line, value = the parsed object.
+
+Blank lines are skipped. Ranges, line ends and byte order marks are as in format `text`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from mr.errors import BadInput
+from mr.formats import text
+from mr.formats.encodings import canonical, decode
+from mr.formats.lines import line_blocks
+from mr.formats.options import ReadOptions, Records, batches, sliced
+from mr.protocol.jobs import FileRange
+
+
+def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+    """Yield the values of a range as (offsets, objects, consumed bytes). Raises BadInput."""
+    if canonical(options.encoding) == "utf-8" and options.encoding_errors == "strict":
+        yield from _read_utf8(piece, options)
+        return
+    for offsets, lines, consumed in text.read(piece, options):
+        # the standard library's parser takes surrogates, which stand for bytes that are no text
+        keys, values = _parsed(json.loads, offsets, lines, piece.path)
+        yield keys, values, consumed
+
+
+def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+    before = 0
+    for block in line_blocks(piece, options.read_bytes):
+        data, offset = text.without_mark(block, "utf-8")
+        decode(data, piece.path, offset, "utf-8", "strict")
+        lines = data.removesuffix(b"\n").split(b"\n")
+        keys, values = _parsed(decoder.decode, block.line_offsets().tolist(), lines, piece.path)
+        yield from sliced(keys, values, before, block.consumed_bytes, options)
+        before = block.consumed_bytes
+
+
+def _parsed(
+    parse: Callable[[Any], Any], offsets: list[int], lines: list[Any], path: str
+) -> tuple[list[int], list[Any]]:
+    """Parse lines, leaving out blank ones. Raises BadInput."""
+    try:
+        return offsets, list(map(parse, lines))
+    except (ValueError, RecursionError):
+        keys = [offset for offset, line in zip(offsets, lines, strict=True) if line.strip()]
+        full = [line for line in lines if line.strip()]
+    values = []
+    for offset, line in zip(keys, full, strict=True):
+        try:
+            values.append(parse(line))
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{path}:{offset}: not a JSON value: {error}") from error
+    return keys, values
+
+
+def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, int]]:
+    """Yield the values as Arrow batches; the type of a batch's column is inferred from its objects."""
+    yield from batches(read(piece, options), piece.path)

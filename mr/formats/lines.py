@@ -1,0 +1,106 @@
+"""Ranges of files as blocks of complete lines, still bytes.
+
+A line belongs to the range in which its first byte lies, so adjoining ranges give every line once.
+A line ends with the byte 0x0A; the last line of a file may lack it.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mr.formats.compression import Stream
+from mr.protocol.jobs import FileRange
+
+UTF8_MARK = b"\xef\xbb\xbf"
+#: Bytes read at a time to find the end of a line that reaches beyond its range.
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(slots=True, frozen=True)
+class LineBlock:
+    """Whole lines in file order."""
+
+    #: The lines with their ends; never empty.
+    data: bytes
+    #: Offset of the first of them in the (decompressed) file.
+    offset: int
+    #: Bytes of the stored range consumed so far.
+    consumed_bytes: int
+
+    def line_offsets(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """Compute the offset in the file at which each line starts."""
+        ends = self.line_ends()
+        starts = np.empty(len(ends), dtype=np.int64)
+        starts[0] = self.offset
+        starts[1:] = ends[:-1] + (self.offset + 1)
+        return starts
+
+    def line_ends(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """Compute the position in `data` of each line's newline, or of its end where the last has none."""
+        ends = np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == 10)
+        return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
+
+
+def line_blocks(piece: FileRange, read_bytes: int) -> Iterator[LineBlock]:
+    """Read the lines of a range (or of a whole file as a stream, length -1) in blocks of about `read_bytes`.
+
+    A block holds more only for a line longer than that. Raises BadInput.
+    """
+    if piece.length == 0:
+        return
+    with Stream(piece) as stream:
+        if piece.length < 0:
+            yield from _blocks(stream, 0, sys.maxsize, read_bytes)
+            return
+        start = piece.start
+        if start:
+            found = _first_line(stream, start, start + piece.length, read_bytes)
+            if found is None:
+                return
+            start = found
+            stream.seek(start)
+        for block in _blocks(stream, start, piece.start + piece.length, read_bytes):
+            consumed = min(block.consumed_bytes, piece.start + piece.length) - piece.start
+            yield LineBlock(block.data, block.offset, consumed)
+
+
+def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | None:
+    """Find the first offset in [start, end) at which a line begins; None when there is none."""
+    position = start - 1
+    stream.seek(position)
+    while position < end - 1:
+        data = stream.read(min(read_bytes, _TAIL_BYTES, end - 1 - position))
+        if not data:
+            return None
+        newline = data.find(b"\n")
+        if newline >= 0:
+            return position + newline + 1
+        position += len(data)
+    return None
+
+
+def _blocks(stream: Stream, start: int, end: int, read_bytes: int) -> Iterator[LineBlock]:
+    """Yield the lines that begin in [start, end), from a stream that stands at `start`."""
+    held: list[bytes] = []
+    line_start = position = start
+    while line_start < end:
+        inside = position < end
+        data = stream.read(min(read_bytes, end - position) if inside else min(read_bytes, _TAIL_BYTES))
+        if not data:
+            break
+        # beyond the range only the line that began inside is completed
+        cut = (data.rfind(b"\n") if inside else data.find(b"\n")) + 1
+        if cut:
+            held.append(data[:cut])
+            yield LineBlock(b"".join(held), line_start, stream.position())
+            held = [data[cut:]] if cut < len(data) else []
+            line_start = position + cut
+            if not inside:
+                return
+        else:
+            held.append(data)
+        position += len(data)
+    if held and line_start < end:
+        yield LineBlock(b"".join(held), line_start, stream.position())

@@ -1,0 +1,51 @@
+"""What every reader is told, and the shape of what it gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mr.errors import BadInput
+from mr.protocol.jobs import EncodingErrors
+
+#: Keys, values, and bytes of the stored range consumed after them.
+Records = tuple[list[Any], list[Any], int]
+
+
+@dataclass(slots=True, frozen=True)
+class ReadOptions:
+    """How input is read."""
+
+    encoding: str
+    encoding_errors: EncodingErrors
+    #: Bytes read and decoded at a time.
+    read_bytes: int
+    #: Most records given at a time.
+    chunk_rows: int
+
+
+def sliced(
+    keys: list[Any], values: list[Any], before: int, after: int, options: ReadOptions
+) -> Iterator[Records]:
+    """Give records in slices of at most `chunk_rows`, between two counts of consumed bytes."""
+    rows = len(keys)
+    for start in range(0, rows, options.chunk_rows):
+        stop = min(start + options.chunk_rows, rows)
+        whole = rows <= options.chunk_rows
+        consumed = before + (after - before) * stop // rows
+        yield keys if whole else keys[start:stop], values if whole else values[start:stop], consumed
+
+
+def batches(records: Iterator[Records], path: str) -> Iterator[tuple[Any, int]]:
+    """Make Arrow batches (columns key, value) of records of Python objects. Raises BadInput."""
+    import pyarrow as pa
+
+    for keys, values, consumed in records:
+        if not keys:
+            continue
+        try:
+            batch = pa.record_batch([pa.array(keys), pa.array(values)], ["key", "value"])
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise BadInput(
+                f"{path}:{keys[0]}: no Arrow column holds these records ({error}); use map_fn, not map_batch"
+            ) from error
+        yield batch, consumed

@@ -18,7 +18,7 @@ from mr.protocol.records import TaskResult, WorkerView
 
 
 class JobAccepted(msgspec.Struct, frozen=True):
-    """A job was accepted and exists in the store (`create_job` returned True). A known id changes nothing."""
+    """A job was accepted and exists in the store (`create_job` was True). An active one changes nothing."""
 
     now: float
     spec: JobSpec

@@ -1,0 +1,174 @@
+"""What the coordinator knows of the workers: who lives, what room they have, whom to trust. Pure."""
+
+from dataclasses import dataclass, field
+
+from coordinator.policy import FORGET_LEASES, MAX_BLAMES
+from mr.protocol.ids import Incarnation, JobId, WorkerId
+from mr.protocol.records import WorkerView
+from mr.settings import Settings
+
+
+@dataclass(slots=True)
+class Life:
+    """One life (incarnation) of a worker."""
+
+    worker: WorkerId
+    #: When it was last known to live.
+    alive_at: float
+    dead: bool = False
+    #: Left in good order or was followed by another life of the worker: never comes back.
+    final: bool = False
+    #: Gave its leases back before it left.
+    released: bool = False
+
+
+@dataclass(slots=True)
+class Blame:
+    """What speaks against a worker."""
+
+    #: job -> when a task of it last failed here.
+    jobs: dict[JobId, float] = field(default_factory=dict)
+    paused_until: float = 0.0
+
+
+class Cluster:
+    """The workers, as the last look at the store showed them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lives: dict[Incarnation, Life] = {}
+        self._blames: dict[WorkerId, Blame] = {}
+        self._observed_at: float | None = None
+        #: Until then silence proves nothing: the store had not been asked for a while.
+        self._grace_until = 0.0
+        #: Live workers by id.
+        self.views: dict[WorkerId, WorkerView] = {}
+
+    @property
+    def observed(self) -> bool:
+        """Whether the store was ever asked."""
+        return self._observed_at is not None
+
+    @property
+    def slots(self) -> int:
+        """Slots of the live workers."""
+        return sum(view.beat.slots for view in self.views.values())
+
+    @property
+    def open_slots(self) -> int:
+        """Slots for which the live workers take tasks."""
+        return sum(view.beat.open_slots for view in self.views.values())
+
+    def free_slots(self) -> dict[WorkerId, int]:
+        """Open slots that nothing runs in, by worker."""
+        return {
+            worker: max(0, view.beat.open_slots - len(view.beat.running))
+            for worker, view in self.views.items()
+        }
+
+    def limits(self) -> str:
+        """Why the live workers take fewer tasks than they have slots, in words; empty when they do not."""
+        return "; ".join(
+            f"{worker}: {view.beat.limited_by}"
+            for worker, view in sorted(self.views.items())
+            if view.beat.limited_by
+        )
+
+    # --- who lives
+
+    def observe(self, now: float, views: tuple[WorkerView, ...]) -> set[Incarnation]:
+        """Take in what the store says. Returns the lives that ended since the last look."""
+        lease_seconds = self._settings.lease_seconds
+        if self._observed_at is None or now - self._observed_at > lease_seconds / 2:
+            self._grace_until = now + lease_seconds
+        self._observed_at = now
+        self.views = {}
+        silent: set[Incarnation] = set()
+        for view in views:
+            beat = view.beat
+            life = self.hear_of(beat.worker, beat.incarnation, now)
+            if life.final:
+                continue
+            if view.live:
+                life.dead = False
+                life.alive_at = max(life.alive_at, now - max(0.0, view.age_seconds))
+                self.views[beat.worker] = view
+            else:
+                silent.add(beat.incarnation)
+        ended = {name for name, life in self._lives.items() if self._has_ended(name, life, now, silent)}
+        for name in ended:
+            self._lives[name].dead = True
+        self._forget(now)
+        return ended
+
+    def _has_ended(self, name: Incarnation, life: Life, now: float, silent: set[Incarnation]) -> bool:
+        """Whether this look shows that a life is over which until now was not."""
+        view = self.views.get(life.worker)
+        if life.dead or (view is not None and view.beat.incarnation == name):
+            return False
+        if view is not None:
+            life.final = True
+            return True
+        if now < self._grace_until:
+            return False
+        return name in silent or now - life.alive_at > self._settings.lease_seconds
+
+    def _forget(self, now: float) -> None:
+        oldest = now - FORGET_LEASES * self._settings.lease_seconds
+        self._lives = {
+            n: life for n, life in self._lives.items() if not (life.dead and life.alive_at < oldest)
+        }
+        for worker in [w for w, b in self._blames.items() if not b.jobs and b.paused_until < now]:
+            del self._blames[worker]
+
+    def hear_of(self, worker: WorkerId, incarnation: Incarnation, now: float) -> Life:
+        """Note that a life was mentioned; a new one counts as alive until silence proves otherwise."""
+        life = self._lives.get(incarnation)
+        if life is None:
+            life = self._lives[incarnation] = Life(worker, now)
+        return life
+
+    def stopped(self, worker: WorkerId, incarnation: Incarnation, now: float) -> bool:
+        """Note that a life ended in good order. Returns whether that is news."""
+        life = self.hear_of(worker, incarnation, now)
+        news = not life.final
+        life.dead = life.final = life.released = True
+        if worker in self.views and self.views[worker].beat.incarnation == incarnation:
+            del self.views[worker]
+        return news
+
+    def is_dead(self, incarnation: Incarnation) -> bool:
+        """Whether a life is over; an unknown one is not."""
+        life = self._lives.get(incarnation)
+        return life is not None and life.dead
+
+    def leases_gone_at(self, incarnation: Incarnation, now: float) -> float:
+        """When the store lets others have what a dead life had claimed: publishing sooner is in vain."""
+        life = self._lives.get(incarnation)
+        if life is None or life.released:
+            return now
+        lease_seconds = self._settings.lease_seconds + self._settings.heartbeat_seconds
+        return min(max(now, life.alive_at + lease_seconds), now + lease_seconds)
+
+    # --- whom to trust
+
+    def blame(self, worker: WorkerId, job: JobId, now: float) -> bool:
+        """Note a failure that may be the worker's. Returns whether it is to be paused now.
+
+        Never more than half of the live workers at once: when all of them fail, it is not them.
+        """
+        since = now - self._settings.exclude_seconds
+        blame = self._blames.setdefault(worker, Blame())
+        blame.jobs = {j: at for j, at in blame.jobs.items() if at > since}
+        if job in blame.jobs or len(blame.jobs) < MAX_BLAMES:
+            blame.jobs[job] = now
+        paused = sum(1 for b in self._blames.values() if b.paused_until > now)
+        if (
+            len(blame.jobs) < self._settings.exclude_jobs
+            or blame.paused_until > now
+            or 2 * (paused + 1) > len(self.views)
+        ):
+            return False
+        blame.jobs.clear()
+        blame.paused_until = now + self._settings.exclude_seconds
+        return True

@@ -1,0 +1,192 @@
+"""What is done about silence: workers that died, attempts nobody runs, messages that got lost. Pure.
+
+Suspicion never acts by itself. It asks for the claims, and the claims decide: committed after all,
+held by somebody who lives, or free to run again.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from coordinator.outcomes import Core, commit_task, lose_attempts, reopen_output, set_record
+from coordinator.policy import LEASE_PATIENCE, PATIENCE
+from coordinator.state import OPEN_STATES, ActiveJob, Attempt, Task
+from coordinator.transitions import TaskCause
+from coordinator.turn import Turn
+from mr.protocol.claims import Claim, Holder
+from mr.protocol.ids import Incarnation, TaskId
+from mr.protocol.records import RunningTask, TaskResult, TaskState, WorkerView
+
+# --- what heartbeats show
+
+
+def note_running(core: Core, turn: Turn) -> None:
+    """Take in what the live workers say they run."""
+    for view in core.cluster.views.values():
+        for running in view.beat.running:
+            job = core.jobs.get(running.job_id)
+            task = job.tasks.get(running.task_id) if job is not None else None
+            if job is not None and task is not None:
+                _note_sighting(turn, job, task, view, running)
+
+
+def _note_sighting(turn: Turn, job: ActiveJob, task: Task, view: WorkerView, running: RunningTask) -> None:
+    """Mark one attempt as running, unless its end is known: heartbeats are older than reports."""
+    number = running.attempt
+    if task.state not in OPEN_STATES or number in task.failed or number <= task.floor:
+        return
+    known = task.running.get(number)
+    if known is not None and known.incarnation == view.beat.incarnation:
+        known.seen_at = turn.now
+        known.elapsed_seconds = running.elapsed_seconds
+        return
+    attempt = Attempt(view.beat.worker, view.beat.incarnation, turn.now, running.elapsed_seconds)
+    start_attempt(turn, job, task, number, attempt)
+
+
+def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: Attempt) -> None:
+    """Note an attempt that was not known to run."""
+    job.move(task, TaskCause.STARTED)
+    task.running[number] = attempt
+    task.lost.discard(number)
+    if number >= task.record.attempt:
+        set_record(
+            task,
+            attempt=number,
+            worker=attempt.worker,
+            started_at=turn.now - attempt.elapsed_seconds,
+        )
+    turn.touch(job, task)
+
+
+def reopen_dead_outputs(core: Core, turn: Turn) -> None:
+    """Run those maps again whose output lay with a worker that died and that some reduce still needs."""
+    for job in core.jobs.values():
+        if not job.needs_map_outputs:
+            continue
+        for incarnation in [name for name in job.outputs if core.cluster.is_dead(name)]:
+            for task_id in sorted(job.outputs[incarnation]):
+                reopen_output(turn, job, job.tasks[task_id])
+
+
+# --- suspicion
+
+
+def inspect_suspects(core: Core, turn: Turn, ended: set[Incarnation]) -> None:
+    """Ask for the claims of each job that a death may concern, or of which a task is silent for too long."""
+    for job in core.jobs.values():
+        if not job.outstanding:
+            continue
+        pause_seconds = turn.now - job.inspected_at
+        silent = pause_seconds >= core.settings.lease_seconds and any(_suspects(core, turn, job))
+        if ended or silent:
+            turn.inspect(job)
+
+
+def _suspects(core: Core, turn: Turn, job: ActiveJob) -> Iterator[TaskId]:
+    """Tasks of which nothing was seen for too long."""
+    for task_id in job.outstanding:
+        task = job.tasks[task_id]
+        if task.state is TaskState.QUEUED:
+            suspicious = is_overdue(core, task, turn.now)
+        else:
+            seen_at = max((a.seen_at for a in task.running.values()), default=0.0)
+            suspicious = turn.now - seen_at > core.settings.lease_seconds
+        if suspicious:
+            yield task_id
+
+
+def is_overdue(core: Core, task: Task, now: float) -> bool:
+    """Whether a queued task's message must be taken for lost."""
+    waited_seconds = now - task.record.queued_at
+    limit_seconds = core.settings.republish_seconds
+    return (core.ready == 0 and waited_seconds > limit_seconds) or waited_seconds > PATIENCE * limit_seconds
+
+
+# --- what the claims show
+
+
+def settle_claims(
+    core: Core,
+    turn: Turn,
+    job: ActiveJob,
+    claims: Mapping[TaskId, Claim],
+    results: Mapping[TaskId, TaskResult],
+) -> None:
+    """Bring each open task in line with its claim."""
+    for task_id, claim in claims.items():
+        task = job.tasks.get(task_id)
+        if task is None or task.state not in OPEN_STATES or job.job_id not in core.jobs:
+            continue
+        task.floor = max(task.floor, claim.floor)
+        result = results.get(task_id)
+        if not claim.winner:
+            _settle_open(core, turn, job, task, claim)
+        elif result is not None:
+            worker = getattr(result.output, "worker", task.record.worker)
+            commit_task(core, turn, job, task, result.output.attempt, worker, result)
+    for task_id in list(job.outstanding):
+        if task_id not in claims and job.job_id in core.jobs:
+            _settle_open(core, turn, job, job.tasks[task_id], Claim())
+
+
+def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Claim) -> None:
+    """A task that is not committed: somebody who lives holds it, or it runs again."""
+    set_record(task, attempt=max(task.record.attempt, claim.attempt))
+    holders = [h for h in claim.holders if h.attempt not in task.failed and h.attempt > task.floor]
+    living = [h for h in holders if _is_alive(core, turn, task, h)]
+    if living:
+        _keep_holders(turn, job, task, living)
+    elif task.state is TaskState.RUNNING:
+        if holders or not _reported_lately(core, turn, task):
+            _lose(core, turn, job, task, holders)
+    elif task.state is TaskState.QUEUED:
+        if any(h.attempt not in task.lost for h in holders):
+            _lose(core, turn, job, task, holders)
+        elif is_overdue(core, task, turn.now):
+            set_record(task, queued_at=turn.now)
+            job.move(task, TaskCause.REPUBLISHED)
+            turn.touch(job, task)
+            turn.publish(job, task)
+
+
+def _is_alive(core: Core, turn: Turn, task: Task, holder: Holder) -> bool:
+    """Whether a holder still runs: its worker lives, and renews the lease.
+
+    The lease's expiry is by the store's clock, so it is not compared with ours: what counts is
+    whether it moves.
+    """
+    core.cluster.hear_of(holder.worker, holder.incarnation, turn.now)
+    noted = task.leases.get(holder.attempt)
+    if noted is None or noted[0] != holder.expires_ms:
+        noted = task.leases[holder.attempt] = (holder.expires_ms, turn.now)
+    patience_seconds = LEASE_PATIENCE * core.settings.lease_seconds
+    return not core.cluster.is_dead(holder.incarnation) and turn.now - noted[1] <= patience_seconds
+
+
+def _keep_holders(turn: Turn, job: ActiveJob, task: Task, living: list[Holder]) -> None:
+    """The living holders are what runs; whoever else was believed to run has ended."""
+    numbers = {h.attempt for h in living}
+    for number in [n for n in task.running if n not in numbers]:
+        del task.running[number]
+    for holder in living:
+        seen_at = task.leases[holder.attempt][1]
+        known = task.running.get(holder.attempt)
+        if known is None:
+            attempt = Attempt(holder.worker, holder.incarnation, seen_at)
+            start_attempt(turn, job, task, holder.attempt, attempt)
+        else:
+            known.seen_at = max(known.seen_at, seen_at)
+
+
+def _reported_lately(core: Core, turn: Turn, task: Task) -> bool:
+    """Whether a task without a claim ran a moment ago on a worker that lives: its report is on its way."""
+    return any(
+        not core.cluster.is_dead(a.incarnation) and turn.now - a.seen_at <= core.settings.lease_seconds
+        for a in task.running.values()
+    )
+
+
+def _lose(core: Core, turn: Turn, job: ActiveJob, task: Task, holders: list[Holder]) -> None:
+    """Give the attempts up; the task runs again when the store no longer holds it for them."""
+    due_at = max((core.cluster.leases_gone_at(h.incarnation, turn.now) for h in holders), default=turn.now)
+    task.lost |= {h.attempt for h in holders} | set(task.running)
+    lose_attempts(core, turn, job, task, due_at)

@@ -1,0 +1,254 @@
+"""What an attempt's end means for its task and job: committed, failed, lost; and how jobs end. Pure."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from coordinator.cluster import Cluster
+from coordinator.commands import FinishOutput
+from coordinator.policy import retry_delay_seconds
+from coordinator.state import OPEN_STATES, ActiveJob, Task
+from coordinator.transitions import JobCause, TaskCause
+from coordinator.turn import Turn
+from mr.protocol.failures import Failure, FailureKind, Fault
+from mr.protocol.ids import JobId, TaskKind, WorkerId
+from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
+from mr.protocol.records import (
+    JobState,
+    Manifest,
+    MapOutput,
+    PartOutput,
+    TaskResult,
+    TaskState,
+)
+from mr.settings import Settings
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(slots=True)
+class Core:
+    """Everything a decision may look at."""
+
+    settings: Settings
+    seed: int
+    cluster: Cluster
+    jobs: dict[JobId, ActiveJob] = field(default_factory=dict)
+    #: Ended jobs, oldest first; bounded.
+    ended: dict[JobId, None] = field(default_factory=dict)
+    #: Messages nobody has been handed, as last seen.
+    ready: int = 0
+    #: Most tasks of one priority level and above that were ever allowed to be out.
+    peak_window: int = 0
+    accepted: int = 0
+
+
+def set_record(task: Task, **changes: object) -> None:
+    """Change fields of a task's record."""
+    task.record = msgspec.structs.replace(task.record, **changes)
+
+
+def delay(core: Core, job: ActiveJob, task: Task, tries: int) -> float:
+    """Seconds before a task is tried again."""
+    return retry_delay_seconds(core.settings, core.seed, job.job_id, task.task_id, tries)
+
+
+# --- committed
+
+
+def commit_task(
+    core: Core, turn: Turn, job: ActiveJob, task: Task, attempt: int, worker: WorkerId, result: TaskResult
+) -> None:
+    """Take in that an attempt's output is recorded. Nothing when it is known, or was declared lost since."""
+    if task.state not in OPEN_STATES or attempt <= task.floor:
+        return
+    output = result.output
+    others = [number for number in task.running if number != attempt]
+    stop = bool(others) or task.record.speculative
+    incarnation = output.incarnation if isinstance(output, MapOutput) else None
+    if incarnation is not None:
+        core.cluster.hear_of(worker, incarnation, turn.now)
+    job.totals.replace(task.record.stats, result.stats)
+    task.result = result
+    set_record(
+        task,
+        attempt=max(task.record.attempt, attempt),
+        worker=worker,
+        started_at=task.record.started_at or turn.now - result.stats.wall_seconds,
+        ended_at=turn.now,
+        stats=result.stats,
+    )
+    job.move(task, TaskCause.COMMITTED)
+    turn.touch(job, task)
+    turn.tell_task(job, task, str(TaskState.COMMITTED), attempt, worker)
+    if stop:
+        turn.control(StopAttempt(job.job_id, task.task_id, attempt))
+    advance(turn, job)
+
+
+def advance(turn: Turn, job: ActiveJob) -> None:
+    """Take the step to REDUCING, or have the output finished, when all that it takes is committed."""
+    maps_done = job.maps_done and job.spec.reduces > 0
+    if job.record.state is JobState.MAPPING and maps_done:
+        job.step(JobCause.MAPS_COMMITTED, turn.now)
+        turn.touch(job)
+        turn.tell_job(job)
+    if job.output_done and not job.finishing and turn.now >= job.finish_due_at:
+        job.finishing = True
+        turn.finish(FinishOutput(job.job_id, job.spec.output, _manifest(job, turn.now)))
+
+
+def _manifest(job: ActiveJob, now: float) -> Manifest:
+    results = (task.result for task in job.tasks.values())
+    parts = tuple(r.output for r in results if r is not None and isinstance(r.output, PartOutput))
+    return Manifest(
+        version=MANIFEST_VERSION,
+        job_id=job.job_id,
+        name=job.spec.name,
+        completed_at=now,
+        rows=sum(part.rows for part in parts),
+        bytes=sum(part.bytes for part in parts),
+        parts=parts,
+        counters=job.totals.counters,
+    )
+
+
+# --- failed
+
+
+def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: TaskFailed) -> None:
+    """Take in that an attempt ended without output: retry, or give the job up.
+
+    Nothing when the attempt's end is known already, or its task has its output.
+    """
+    attempt, failure = report.attempt, report.failure
+    if task.state not in OPEN_STATES or attempt in task.failed or attempt <= task.floor:
+        return
+    task.failed.add(attempt)
+    task.running.pop(attempt, None)
+    task.leases.pop(attempt, None)
+    counted_as_lost = attempt in task.lost
+    task.lost.discard(attempt)
+    rule = failure.rule
+    set_record(
+        task,
+        attempt=max(task.record.attempt, attempt),
+        failures=task.record.failures + rule.counts,
+        losses=task.record.losses + (not rule.counts and not counted_as_lost),
+        failure=failure,
+    )
+    job.add_failure(task, failure)
+    turn.touch(job, task)
+    turn.tell_task(job, task, str(TaskState.FAILED), attempt, report.worker, failure.message)
+    _blame(core, turn, job, report)
+    if not rule.retry or _used_up(core, job, task):
+        give_up(core, turn, job, task, failure)
+        return
+    reopened = reopen_lost_inputs(turn, job, failure)
+    if task.running:
+        job.move(task, TaskCause.BACKUP_FAILED)
+        return
+    tries = task.record.failures if rule.counts else task.record.losses
+    task.due_at = turn.now if reopened else turn.now + delay(core, job, task, tries)
+    job.move(task, TaskCause.ATTEMPT_FAILED)
+
+
+def _used_up(core: Core, job: ActiveJob, task: Task) -> bool:
+    """Whether a task may not be tried again; once the output is complete nothing fails the job any more."""
+    return not job.output_done and (
+        task.record.failures >= job.spec.max_attempts
+        or task.record.losses > core.settings.max_uncounted_attempts
+    )
+
+
+def _blame(core: Core, turn: Turn, job: ActiveJob, report: TaskFailed) -> None:
+    """Hold a failure against its worker, and pause one that fails tasks of many jobs."""
+    rule = report.failure.rule
+    if not rule.counts and rule.fault is not Fault.WORKER:
+        return
+    if core.cluster.blame(report.worker, job.job_id, turn.now):
+        seconds = core.settings.exclude_seconds
+        reason = f"tasks of {core.settings.exclude_jobs} jobs failed here within {seconds:g} s"
+        turn.control(PauseWorker(report.worker, seconds, reason))
+
+
+def give_up(core: Core, turn: Turn, job: ActiveJob, task: Task, failure: Failure) -> None:
+    """Fail a task for good, and its job with it, naming the first cause of its kind."""
+    set_record(task, ended_at=turn.now)
+    job.move(task, TaskCause.GAVE_UP)
+    group = job.groups.get(failure.signature)
+    first = group.failure if group is not None else failure
+    end_job(core, turn, job, JobCause.TASK_GAVE_UP, f"{task.task_id}: {first.message}")
+
+
+# --- lost
+
+
+def lose_attempts(core: Core, turn: Turn, job: ActiveJob, task: Task, due_at: float) -> None:
+    """Take in that whoever ran a task is gone: it runs again from `due_at`, uncounted."""
+    set_record(task, losses=task.record.losses + 1, worker=WorkerId(""), started_at=0.0)
+    turn.touch(job, task)
+    if _used_up(core, job, task):
+        message = f"{task.record.losses} attempts were lost with their workers"
+        failure = Failure(FailureKind.INFRASTRUCTURE, message)
+        set_record(task, failure=failure)
+        job.add_failure(task, failure)
+        give_up(core, turn, job, task, failure)
+        return
+    task.due_at = due_at
+    job.move(task, TaskCause.ATTEMPT_LOST)
+
+
+def reopen_lost_inputs(turn: Turn, job: ActiveJob, failure: Failure) -> bool:
+    """Run those maps again whose recorded output a reduce could not read. Returns whether there were any."""
+    reopened = False
+    for lost in failure.lost:
+        task = job.tasks.get(lost.task_id)
+        if task is not None and task.result is not None and task.result.output.attempt == lost.attempt:
+            reopened |= reopen_output(turn, job, task)
+    return reopened
+
+
+def reopen_output(turn: Turn, job: ActiveJob, task: Task) -> bool:
+    """Declare a committed map's output lost and run the map again. Returns whether it is needed at all."""
+    if task.kind is not TaskKind.MAP or task.result is None or not job.needs_map_outputs:
+        return False
+    job.step(JobCause.MAP_OUTPUT_LOST, turn.now)
+    lost = task.result.output.attempt
+    turn.reopen(job, task, lost)
+    job.unfile_output(task)
+    task.result = None
+    task.floor = max(task.floor, task.record.attempt)
+    task.due_at = turn.now
+    task.leases.clear()
+    task.lost.clear()
+    #: Its statistics stay until another attempt replaces them: the output counts once, and counts always.
+    set_record(
+        task,
+        losses=task.record.losses + 1,
+        worker=WorkerId(""),
+        started_at=0.0,
+        ended_at=0.0,
+        speculative=False,
+    )
+    job.move(task, TaskCause.OUTPUT_LOST)
+    turn.touch(job, task)
+    return True
+
+
+# --- the end of a job
+
+
+def end_job(core: Core, turn: Turn, job: ActiveJob, cause: JobCause, detail: str = "") -> None:
+    """Close a job: what has not ended is cancelled, the workers are told, the scheduler forgets it."""
+    job.step(cause, turn.now, detail)
+    for task in job.tasks.values():
+        if task.state in OPEN_STATES:
+            set_record(task, ended_at=turn.now)
+            job.move(task, TaskCause.JOB_ENDED)
+            turn.touch(job, task)
+    job.record = msgspec.structs.replace(job.record, waiting_for="")
+    turn.end(job)
+    turn.tell_job(job)
+    del core.jobs[job.job_id]
+    core.ended[job.job_id] = None

@@ -1,0 +1,59 @@
+"""The numbers behind decisions: delays, window sizes, bounds. Pure."""
+
+import math
+
+from mr.protocol.ids import JobId, TaskId
+from mr.settings import Settings
+
+#: Messages of a priority level that may be out before the first heartbeat shows how many slots there are.
+MINIMUM_WINDOW = 4
+#: Causes kept in a job's record; attempts with further causes are only counted.
+MAX_FAILURE_GROUPS = 10
+#: Task ids kept with each cause.
+MAX_GROUP_TASKS = 10
+#: Ended jobs whose ids are remembered.
+MAX_ENDED_JOBS = 1000
+#: Jobs remembered against one worker.
+MAX_BLAMES = 64
+#: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.
+MAX_DOUBLINGS = 30
+#: After this many times `republish_seconds` a message is taken for lost even while others are queued.
+PATIENCE = 20
+#: A lease not renewed for this many times `lease_seconds` is taken for dead, whatever its worker says.
+LEASE_PATIENCE = 2
+#: Dead workers are forgotten after this many times `lease_seconds`.
+FORGET_LEASES = 360
+#: Attempts that may have been granted without our knowledge when an emptied store is written again.
+ATTEMPT_GAP = 16
+
+_MASK = (1 << 64) - 1
+
+
+def chance(seed: int, *parts: object) -> float:
+    """Draw a number in [0, 1) that depends on nothing but the arguments: FNV-1a, then SplitMix64's finish."""
+    state = (0xCBF29CE484222325 ^ (seed & _MASK)) & _MASK
+    for byte in "\0".join(str(part) for part in parts).encode():
+        state = ((state ^ byte) * 0x100000001B3) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    return ((state ^ (state >> 31)) >> 11) / (1 << 53)
+
+
+def retry_delay_seconds(settings: Settings, seed: int, job: JobId, task: TaskId, tries: int) -> float:
+    """Wait before the next attempt, after `tries` (from 1): doubling, capped, less up to a half by chance."""
+    doublings = min(max(tries, 1) - 1, MAX_DOUBLINGS)
+    full = min(settings.retry_base_seconds * 2.0**doublings, settings.retry_max_seconds)
+    return full * (0.5 + 0.5 * chance(seed, job, task, tries))
+
+
+def window_limit(settings: Settings, slots: int) -> int:
+    """How many tasks of a priority level and above may be published and unfinished, given the live slots."""
+    return max(MINIMUM_WINDOW, math.ceil(settings.window_factor * slots))
+
+
+def straggler_seconds(
+    settings: Settings, median_seconds: float, median_bytes: int, input_bytes: int
+) -> float:
+    """How long an attempt may run before it is a straggler; more input than the median's excuses it."""
+    scale = max(1.0, input_bytes / max(1, median_bytes))
+    return max(settings.straggler_min_seconds, settings.straggler_factor * median_seconds * scale)

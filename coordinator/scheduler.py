@@ -1,0 +1,204 @@
+"""The coordinator's mind: events in, commands out. Pure: time and chance arrive as arguments."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from coordinator import healing, stragglers
+from coordinator.cluster import Cluster
+from coordinator.commands import Command
+from coordinator.events import (
+    CancelRequested,
+    ClaimsObserved,
+    Event,
+    JobAccepted,
+    JobRestored,
+    OutputFailed,
+    OutputFinished,
+    QueueObserved,
+    ReportReceived,
+    WorkersObserved,
+)
+from coordinator.outcomes import Core, advance, commit_task, end_job, fail_attempt
+from coordinator.policy import MAX_ENDED_JOBS, retry_delay_seconds
+from coordinator.state import ActiveJob, Task
+from coordinator.takeover import new_job, restored_job, snapshot
+from coordinator.transitions import JobCause
+from coordinator.turn import Turn
+from coordinator.window import fill_window
+from mr.ports import RestoredJob
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
+from mr.protocol.records import JobState, TaskState
+from mr.settings import Settings
+
+
+class Scheduler:
+    """Decides what runs, what runs again and what ends. Equal events and seed give equal commands.
+
+    It never raises for an event, whatever order events come in; what makes no sense changes nothing.
+    """
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.core = Core(settings, seed, Cluster(settings))
+        self._now = 0.0
+
+    # --- the outside
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take one event in. Returns what to do about it, in the order of effects."""
+        return self.handle_all((event,))
+
+    def handle_all(self, events: Iterable[Event]) -> list[Command]:
+        """Take in events that wait together; each job that changed is saved once."""
+        turn = Turn()
+        for event in events:
+            self._now = turn.now = max(self._now, event.now)
+            self._dispatch(turn, event)
+        fill_window(self.core, turn)
+        self._forget_ended()
+        return turn.commands(self.core.jobs)
+
+    def active_jobs(self) -> tuple[JobId, ...]:
+        """Jobs that have not ended, in order of acceptance."""
+        return tuple(self.core.jobs)
+
+    def knows(self, job_id: JobId) -> bool:
+        """Whether a job is active, or ended not long ago."""
+        return job_id in self.core.jobs or job_id in self.core.ended
+
+    def snapshot(self, job_id: JobId) -> RestoredJob | None:
+        """Everything known of an active job, to be written into a store that has lost it."""
+        job = self.core.jobs.get(job_id)
+        return None if job is None else snapshot(self.core, job, self._now)
+
+    # --- events
+
+    def _dispatch(self, turn: Turn, event: Event) -> None:
+        match event:
+            case JobAccepted():
+                self._accept(turn, event)
+            case JobRestored():
+                self._restore(turn, event)
+            case ReportReceived():
+                self._report(turn, event.report)
+            case QueueObserved():
+                self.core.ready = event.ready
+            case WorkersObserved():
+                self._tick(turn, event)
+            case ClaimsObserved():
+                self._claims(turn, event)
+            case CancelRequested():
+                self._cancel(turn, event)
+            case OutputFinished():
+                self._output_finished(turn, event)
+            case OutputFailed():
+                self._output_failed(turn, event)
+
+    def _accept(self, turn: Turn, event: JobAccepted) -> None:
+        if event.spec.job_id in self.core.jobs:
+            return
+        job = new_job(self.core, event)
+        self.core.jobs[job.job_id] = job
+        turn.tell_job(job)
+        self._plan(turn, job)
+
+    def _restore(self, turn: Turn, event: JobRestored) -> None:
+        if event.job.spec.job_id in self.core.jobs or event.job.record.state.terminal:
+            return
+        job = restored_job(self.core, event.job, turn.now)
+        self.core.jobs[job.job_id] = job
+        if job.record.state is JobState.SUBMITTED:
+            self._plan(turn, job)
+        for task in job.tasks.values():
+            turn.touch(job, task)
+        advance(turn, job)
+
+    def _plan(self, turn: Turn, job: ActiveJob) -> None:
+        """Let a job's maps begin."""
+        job.step(JobCause.PLANNED, turn.now)
+        for task in job.tasks.values():
+            turn.touch(job, task)
+        turn.tell_job(job)
+        advance(turn, job)
+
+    def _report(self, turn: Turn, report: Report) -> None:
+        if isinstance(report, WorkerStopped):
+            if self.core.cluster.stopped(report.worker, report.incarnation, turn.now):
+                healing.reopen_dead_outputs(self.core, turn)
+                healing.inspect_suspects(self.core, turn, {report.incarnation})
+            return
+        found = self._find(report.job_id, report.task_id)
+        if found is None:
+            return
+        job, task = found
+        if isinstance(report, TaskCommitted):
+            commit_task(self.core, turn, job, task, report.attempt, report.worker, report.result)
+        elif isinstance(report, TaskFailed):
+            fail_attempt(self.core, turn, job, task, report)
+
+    def _find(self, job_id: JobId, task_id: TaskId) -> tuple[ActiveJob, Task] | None:
+        job = self.core.jobs.get(job_id)
+        task = None if job is None else job.tasks.get(task_id)
+        return None if job is None or task is None else (job, task)
+
+    def _tick(self, turn: Turn, event: WorkersObserved) -> None:
+        core = self.core
+        ended = core.cluster.observe(turn.now, event.views)
+        healing.note_running(core, turn)
+        healing.reopen_dead_outputs(core, turn)
+        healing.inspect_suspects(core, turn, ended)
+        stragglers.start_backups(core, turn)
+        for job in core.jobs.values():
+            advance(turn, job)
+            self._note_waiting(turn, job)
+
+    def _note_waiting(self, turn: Turn, job: ActiveJob) -> None:
+        """Say in the job's record what keeps it from going on."""
+        cluster = self.core.cluster
+        running = any(job.tasks[name].state is TaskState.RUNNING for name in job.outstanding)
+        waiting_for = ""
+        if job.finishing or job.output_done:
+            waiting_for = ""
+        elif cluster.slots == 0:
+            waiting_for = "no live workers"
+        elif cluster.open_slots == 0 and not running:
+            waiting_for = "workers take no tasks" + (f" ({cluster.limits()})" if cluster.limits() else "")
+        elif job.record.state is JobState.REDUCING and not job.maps_done:
+            waiting_for = "lost map outputs are made again"
+        if waiting_for != job.record.waiting_for:
+            job.record = msgspec.structs.replace(job.record, waiting_for=waiting_for)
+            turn.touch(job)
+
+    def _claims(self, turn: Turn, event: ClaimsObserved) -> None:
+        job = self.core.jobs.get(event.job_id)
+        if job is not None:
+            healing.settle_claims(self.core, turn, job, event.claims, event.results)
+
+    def _cancel(self, turn: Turn, event: CancelRequested) -> None:
+        job = self.core.jobs.get(event.job_id)
+        if job is not None:
+            end_job(self.core, turn, job, JobCause.CANCELLED, event.cause)
+
+    def _output_finished(self, turn: Turn, event: OutputFinished) -> None:
+        job = self.core.jobs.get(event.job_id)
+        if job is not None and job.output_done:
+            end_job(self.core, turn, job, JobCause.OUTPUT_FINISHED)
+
+    def _output_failed(self, turn: Turn, event: OutputFailed) -> None:
+        """Try again while the failure's rule and `max_attempts` allow it, else the job fails."""
+        job = self.core.jobs.get(event.job_id)
+        if job is None or not job.finishing:
+            return
+        job.finishing = False
+        job.finish_tries += 1
+        if not event.failure.rule.retry or job.finish_tries >= job.spec.max_attempts:
+            end_job(self.core, turn, job, JobCause.OUTPUT_FAILED, event.failure.message)
+            return
+        name = TaskId("output")
+        seconds = retry_delay_seconds(self.core.settings, self.core.seed, job.job_id, name, job.finish_tries)
+        job.finish_due_at = turn.now + seconds
+
+    def _forget_ended(self) -> None:
+        while len(self.core.ended) > MAX_ENDED_JOBS:
+            del self.core.ended[next(iter(self.core.ended))]

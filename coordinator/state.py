@@ -1,0 +1,292 @@
+"""What the coordinator knows of its active jobs and tasks: data, and the steps that keep it whole. Pure."""
+
+import heapq
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
+from coordinator.transitions import JobCause, TaskCause, next_job_state, next_task_state
+from mr.protocol.failures import Failure
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.records import (
+    FailureGroup,
+    JobRecord,
+    JobState,
+    MapOutput,
+    TaskRecord,
+    TaskResult,
+    TaskState,
+    TaskStats,
+    Transition,
+)
+
+OPEN_STATES = (TaskState.WAITING, TaskState.QUEUED, TaskState.RUNNING)
+#: Published and unfinished: what the window counts.
+OUTSTANDING_STATES = (TaskState.QUEUED, TaskState.RUNNING)
+
+
+def submitted_record(spec: JobSpec) -> JobRecord:
+    """Make the first record of a job, to be written by `StateStore.create_job`."""
+    return JobRecord(
+        job_id=spec.job_id,
+        name=spec.name,
+        state=JobState.SUBMITTED,
+        output=spec.output,
+        priority=spec.priority,
+        maps=spec.maps,
+        reduces=spec.reduces,
+        history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
+    )
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt that is believed to run."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    #: When it was last known to run: listed by a live worker, or its lease was renewed.
+    seen_at: float
+    elapsed_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Task:
+    """One task of an active job."""
+
+    kind: TaskKind
+    record: TaskRecord
+    running: dict[int, Attempt] = field(default_factory=dict)
+    #: Attempts whose failure was reported: nothing is heard of them again.
+    failed: set[int] = field(default_factory=set)
+    #: Attempts given up with their worker; they may turn out to live, and may still commit.
+    lost: set[int] = field(default_factory=set)
+    #: Attempts up to this number can no longer commit: their output was lost.
+    floor: int = 0
+    #: While WAITING: not to be published before.
+    due_at: float = 0.0
+    #: Of the committed attempt; None in every other state.
+    result: TaskResult | None = None
+    #: attempt -> (expiry of its lease by the store's clock, when we first saw that expiry).
+    leases: dict[int, tuple[int, float]] = field(default_factory=dict)
+    #: When a message for its backup attempt was last published.
+    backup_at: float = 0.0
+
+    @property
+    def task_id(self) -> TaskId:
+        """Its id."""
+        return self.record.task_id
+
+    @property
+    def state(self) -> TaskState:
+        """Its state."""
+        return self.record.state
+
+    @property
+    def index(self) -> int:
+        """Number of its split or partition."""
+        return task_index(self.record.task_id)
+
+
+class Totals:
+    """Sums over committed attempts; peak memory is a maximum and never shrinks."""
+
+    _SUMMED = tuple(
+        f.name for f in msgspec.structs.fields(TaskStats) if f.name not in ("peak_memory_bytes", "counters")
+    )
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = dict.fromkeys(self._SUMMED, 0)
+        self._peak = 0
+        self._counters: dict[str, int] = {}
+
+    def replace(self, old: TaskStats, new: TaskStats) -> None:
+        """Count `new` in place of `old`, what the task had contributed before (the default: nothing)."""
+        for name in self._SUMMED:
+            self._sums[name] += getattr(new, name) - getattr(old, name)
+        self._peak = max(self._peak, new.peak_memory_bytes)
+        for sign, counters in ((-1, old.counters), (1, new.counters)):
+            for name, amount in counters.items():
+                self._counters[name] = self._counters.get(name, 0) + sign * amount
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The user's counters, by name."""
+        return dict(sorted(self._counters.items()))
+
+    def stats(self) -> TaskStats:
+        """The sums as a record."""
+        values = {**self._sums, "peak_memory_bytes": self._peak, "counters": self.counters}
+        return msgspec.convert(values, TaskStats, strict=False)
+
+
+class ActiveJob:
+    """One job that has not ended."""
+
+    def __init__(self, spec: JobSpec, splits: tuple[Split, ...], record: JobRecord, order: int) -> None:
+        self.spec = spec
+        self.splits = splits
+        self.record = record
+        #: Place in the order of acceptance: decides between equals.
+        self.order = order
+        self.tasks: dict[TaskId, Task] = {}
+        #: Tasks QUEUED or RUNNING, in the order they became so.
+        self.outstanding: dict[TaskId, None] = {}
+        self.counts: dict[tuple[TaskKind, TaskState], int] = {}
+        #: Committed map outputs by the worker's life that holds them.
+        self.outputs: dict[Incarnation, set[TaskId]] = {}
+        #: (seconds, index) of committed attempts, sorted.
+        self.durations: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
+        self.totals = Totals()
+        self.groups: dict[str, FailureGroup] = {g.failure.signature: g for g in record.failures}
+        #: FinishOutput was given and not answered.
+        self.finishing = False
+        self.finish_tries = 0
+        self.finish_due_at = 0.0
+        self.inspected_at = 0.0
+        self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
+
+    # --- tasks
+
+    @property
+    def job_id(self) -> JobId:
+        """Its id."""
+        return self.spec.job_id
+
+    def ids(self) -> Iterator[tuple[TaskKind, TaskId]]:
+        """All task ids: maps, then reduces, in order of index."""
+        for kind, count in ((TaskKind.MAP, len(self.splits)), (TaskKind.REDUCE, self.spec.reduces)):
+            for index in range(count):
+                yield kind, task_id(kind, index)
+
+    def add(self, task: Task) -> None:
+        """Take a task in, in whatever state its record shows."""
+        self.tasks[task.task_id] = task
+        self._count(task, 1)
+        self._file(task)
+        self.totals.replace(TaskStats(), task.record.stats)
+
+    def move(self, task: Task, cause: TaskCause) -> None:
+        """Take the step that the table lists. Raises IllegalTransition and changes nothing."""
+        target = next_task_state(task.state, cause)
+        self._count(task, -1)
+        task.record = msgspec.structs.replace(task.record, state=target)
+        self._count(task, 1)
+        if target is not TaskState.RUNNING:
+            task.running.clear()
+        self._file(task)
+
+    def _file(self, task: Task) -> None:
+        """Keep `outstanding`, `outputs` and the waiting heaps in step with the task's state."""
+        self.outstanding.pop(task.task_id, None) if task.state not in OUTSTANDING_STATES else (
+            self.outstanding.setdefault(task.task_id)
+        )
+        if task.state is TaskState.WAITING:
+            heapq.heappush(self._waiting[task.kind], (task.due_at, task.index))
+        if task.state is TaskState.COMMITTED and task.result is not None:
+            output = task.result.output
+            if isinstance(output, MapOutput):
+                self.outputs.setdefault(output.incarnation, set()).add(task.task_id)
+            insort(self.durations[task.kind], (task.result.stats.wall_seconds, task.index))
+
+    def _count(self, task: Task, change: int) -> None:
+        key = (task.kind, task.state)
+        self.counts[key] = self.counts.get(key, 0) + change
+
+    def unfile_output(self, task: Task) -> None:
+        """Forget where a committed map's output lies, before the step OUTPUT_LOST."""
+        if task.result is not None and isinstance(task.result.output, MapOutput):
+            incarnation = task.result.output.incarnation
+            held = self.outputs.get(incarnation, set())
+            held.discard(task.task_id)
+            if not held:
+                self.outputs.pop(incarnation, None)
+
+    def next_waiting(self, now: float) -> Task | None:
+        """The task to publish next: maps before reduces, reduces only when every map is committed."""
+        kinds = (TaskKind.MAP, TaskKind.REDUCE) if self.maps_done else (TaskKind.MAP,)
+        for kind in kinds:
+            heap = self._waiting[kind]
+            while heap and heap[0][0] <= now:
+                due_at, index = heap[0]
+                task = self.tasks[task_id(kind, index)]
+                if task.state is TaskState.WAITING and task.due_at == due_at:
+                    return task
+                heapq.heappop(heap)
+        return None
+
+    def count(self, kind: TaskKind, state: TaskState) -> int:
+        """How many tasks of a kind are in a state."""
+        return self.counts.get((kind, state), 0)
+
+    @property
+    def maps_done(self) -> bool:
+        """Whether every map is committed."""
+        return self.count(TaskKind.MAP, TaskState.COMMITTED) == len(self.splits)
+
+    @property
+    def output_done(self) -> bool:
+        """Whether every task that writes an output part is committed."""
+        kind = self.spec.output_kind
+        total = len(self.splits) if kind is TaskKind.MAP else self.spec.reduces
+        return self.count(kind, TaskState.COMMITTED) == total
+
+    @property
+    def needs_map_outputs(self) -> bool:
+        """Whether some reduce has yet to read what the maps made."""
+        return self.spec.reduces > 0 and not self.output_done
+
+    def input_bytes(self, task: Task) -> int:
+        """Bytes a task reads: its split, or its partition of all committed map outputs."""
+        if task.kind is TaskKind.MAP:
+            return self.splits[task.index].input_bytes
+        outputs = (t.result.output for t in self.tasks.values() if t.result is not None)
+        return sum(
+            sum(o.partition_bytes[task.index : task.index + 1]) for o in outputs if isinstance(o, MapOutput)
+        )
+
+    # --- the record
+
+    def step(self, cause: JobCause, now: float, detail: str = "") -> None:
+        """Take the job's step that the table lists. Raises IllegalTransition and changes nothing.
+
+        The history keeps steps that lead to another state.
+        """
+        target = next_job_state(self.record.state, cause)
+        if target is self.record.state:
+            return
+        line = f"{cause}: {detail}" if detail else str(cause)
+        history = (*self.record.history, Transition(target, now, line))
+        ended_badly = target in (JobState.FAILED, JobState.CANCELLED)
+        self.record = msgspec.structs.replace(
+            self.record, state=target, history=history, cause=(detail or line) if ended_badly else ""
+        )
+
+    def add_failure(self, task: Task, failure: Failure) -> None:
+        """Count a failed attempt under its cause; causes and their tasks are bounded."""
+        self.record = msgspec.structs.replace(self.record, attempts_failed=self.record.attempts_failed + 1)
+        known = self.groups.get(failure.signature)
+        if known is None:
+            if len(self.groups) < MAX_FAILURE_GROUPS:
+                self.groups[failure.signature] = FailureGroup(failure, 1, (task.task_id,))
+            return
+        tasks = known.tasks
+        if task.task_id not in tasks and len(tasks) < MAX_GROUP_TASKS:
+            tasks = (*tasks, task.task_id)
+        self.groups[failure.signature] = FailureGroup(known.failure, known.count + 1, tasks)
+
+    def current_record(self) -> JobRecord:
+        """The record with its counts brought up to date."""
+        self.record = msgspec.structs.replace(
+            self.record,
+            maps_committed=self.count(TaskKind.MAP, TaskState.COMMITTED),
+            reduces_committed=self.count(TaskKind.REDUCE, TaskState.COMMITTED),
+            tasks_running=sum(self.count(kind, TaskState.RUNNING) for kind in TaskKind),
+            stats=self.totals.stats(),
+            failures=tuple(self.groups.values()),
+        )
+        return self.record

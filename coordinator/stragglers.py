@@ -1,0 +1,70 @@
+"""Backup attempts for those that are slow without reason. Pure."""
+
+from coordinator.outcomes import Core, set_record
+from coordinator.policy import straggler_seconds
+from coordinator.state import ActiveJob, Task
+from coordinator.turn import Turn
+from mr.protocol.ids import TaskKind, WorkerId, task_id
+from mr.protocol.records import TaskState
+
+
+def start_backups(core: Core, turn: Turn) -> None:
+    """Give each straggler one backup while slots are free that no waiting message will fill."""
+    free = core.cluster.free_slots()
+    budget = sum(free.values()) - core.ready
+    for job in core.jobs.values():
+        if budget <= 0:
+            return
+        for task in _stragglers(core, turn, job):
+            if budget > 0 and _another_worker_is_free(task, free):
+                _publish_backup(turn, job, task)
+                budget -= 1
+
+
+def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
+    """Running tasks of a job that are due for a backup: too slow, or their backup's message found nobody."""
+    found: list[Task] = []
+    for kind in TaskKind:
+        total = len(job.splits) if kind is TaskKind.MAP else job.spec.reduces
+        finished = job.count(kind, TaskState.COMMITTED)
+        if job.output_done or finished == 0 or finished < core.settings.straggler_share * total:
+            continue
+        durations = job.durations[kind]
+        median_seconds, median_index = durations[len(durations) // 2]
+        running = [job.tasks[name] for name in job.outstanding if job.tasks[name].kind is kind]
+        for task in running:
+            if len(task.running) != 1 or not _may_have_backup(core, turn, task):
+                continue
+            (attempt,) = task.running.values()
+            if attempt.elapsed_seconds <= core.settings.straggler_min_seconds:
+                continue
+            median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
+            limit = straggler_seconds(core.settings, median_seconds, median_bytes, job.input_bytes(task))
+            if attempt.elapsed_seconds > limit:
+                found.append(task)
+    return found
+
+
+def _may_have_backup(core: Core, turn: Turn, task: Task) -> bool:
+    """Whether a task was given no backup yet, or one whose message nobody took."""
+    if not task.record.speculative:
+        return True
+    return core.ready == 0 and turn.now - task.backup_at > core.settings.republish_seconds
+
+
+def _another_worker_is_free(task: Task, free: dict[WorkerId, int]) -> bool:
+    """Whether a worker has room that does not run the task already; takes that room."""
+    runs_on = {attempt.worker for attempt in task.running.values()}
+    for worker, slots in free.items():
+        if slots > 0 and worker not in runs_on:
+            free[worker] = slots - 1
+            return True
+    return False
+
+
+def _publish_backup(turn: Turn, job: ActiveJob, task: Task) -> None:
+    task.backup_at = turn.now
+    set_record(task, speculative=True)
+    turn.speculate(job, task)
+    turn.touch(job, task)
+    turn.publish(job, task)

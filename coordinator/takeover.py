@@ -1,0 +1,87 @@
+"""Active jobs made, from a request or from what the store kept, and given back to an emptied store. Pure."""
+
+import msgspec
+
+from coordinator.events import JobAccepted
+from coordinator.outcomes import Core
+from coordinator.policy import ATTEMPT_GAP
+from coordinator.state import ActiveJob, Attempt, Task, submitted_record
+from mr.ports import RestoredJob
+from mr.protocol.claims import Claim, Holder
+from mr.protocol.ids import TaskId, TaskKind
+from mr.protocol.records import MapOutput, TaskRecord, TaskResult, TaskState
+
+
+def new_job(core: Core, event: JobAccepted) -> ActiveJob:
+    """Make the state of an accepted job: every task waits."""
+    job = ActiveJob(event.spec, event.splits, submitted_record(event.spec), core.accepted)
+    core.accepted += 1
+    for kind, name in job.ids():
+        job.add(Task(kind, TaskRecord(task_id=name, state=TaskState.WAITING)))
+    return job
+
+
+def restored_job(core: Core, restored: RestoredJob, now: float) -> ActiveJob:
+    """Make the state of a job from what the store kept.
+
+    Claims and results outrank the task records: they say what is committed and what may run.
+    Whatever nobody holds waits, and is published again: a message too many does no harm.
+    """
+    job = ActiveJob(restored.spec, restored.splits, restored.record, core.accepted)
+    core.accepted += 1
+    for kind, name in job.ids():
+        record = restored.tasks.get(name) or TaskRecord(task_id=name, state=TaskState.WAITING)
+        claim = restored.claims.get(name, Claim())
+        job.add(_restored_task(core, kind, record, claim, restored.results.get(name), now))
+    core.peak_window = max(core.peak_window, sum(len(j.outstanding) for j in [*core.jobs.values(), job]))
+    return job
+
+
+def _restored_task(
+    core: Core, kind: TaskKind, record: TaskRecord, claim: Claim, result: TaskResult | None, now: float
+) -> Task:
+    attempt = max(record.attempt, claim.attempt)
+    #: A record that waits or is queued has counted the end of every attempt it knows of.
+    settled = record.attempt if record.state in (TaskState.WAITING, TaskState.QUEUED) else record.attempt - 1
+    held = {holder.attempt for holder in claim.holders}
+    task = Task(kind, record, floor=claim.floor)
+    task.failed = set(range(claim.floor + 1, settled + 1)) - held - {claim.winner}
+    for holder in claim.holders:
+        core.cluster.hear_of(holder.worker, holder.incarnation, now)
+    if claim.winner and result is not None:
+        task.result = result
+        if isinstance(result.output, MapOutput):
+            core.cluster.hear_of(result.output.worker, result.output.incarnation, now)
+        changes = {"state": TaskState.COMMITTED, "stats": result.stats, "ended_at": record.ended_at or now}
+    elif claim.holders:
+        task.running = {h.attempt: Attempt(h.worker, h.incarnation, now) for h in claim.holders}
+        changes = {"state": TaskState.RUNNING, "worker": claim.holders[-1].worker}
+    else:
+        changes = {"state": TaskState.WAITING}
+    task.record = msgspec.structs.replace(record, attempt=attempt, **changes)
+    return task
+
+
+def snapshot(core: Core, job: ActiveJob, now: float) -> RestoredJob:
+    """Everything known of a job, to be written into a store that has lost it.
+
+    Attempts that run keep their claim for one more lease. Attempts may have been granted that we
+    never heard of, so numbers go on after a gap: no number is ever given twice.
+    """
+    claims: dict[TaskId, Claim] = {}
+    expires_ms = int((now + core.settings.lease_seconds) * 1000)
+    for name, task in job.tasks.items():
+        if task.result is not None:
+            claims[name] = Claim(task.record.attempt, task.floor, task.result.output.attempt)
+        elif task.record.attempt or task.state is not TaskState.WAITING:
+            holders = tuple(Holder(a.worker, a.incarnation, n, expires_ms) for n, a in task.running.items())
+            number = task.record.attempt + ATTEMPT_GAP
+            claims[name] = Claim(number, task.floor, 0, task.record.speculative, holders)
+    return RestoredJob(
+        record=job.current_record(),
+        spec=job.spec,
+        splits=job.splits,
+        tasks={name: task.record for name, task in job.tasks.items()},
+        claims=claims,
+        results={name: task.result for name, task in job.tasks.items() if task.result is not None},
+    )

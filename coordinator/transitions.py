@@ -1,0 +1,122 @@
+"""Every legal transition of a job and of a task, a row each. What is not listed raises. Pure."""
+
+from enum import StrEnum
+
+from mr.errors import MrError
+from mr.protocol.records import JobState, TaskState
+
+
+class IllegalTransition(MrError):
+    """A job or task was to take a step that the table does not list. Nothing was changed."""
+
+
+class JobCause(StrEnum):
+    """Why a job changes its state."""
+
+    PLANNED = "splits planned"
+    MAPS_COMMITTED = "all maps committed"
+    MAP_OUTPUT_LOST = "map output lost"
+    OUTPUT_FINISHED = "output complete"
+    TASK_GAVE_UP = "a task failed for good"
+    OUTPUT_FAILED = "output cannot be written"
+    CANCELLED = "cancelled"
+
+
+class TaskCause(StrEnum):
+    """Why a task changes its state."""
+
+    PUBLISHED = "published"
+    REPUBLISHED = "published again"
+    STARTED = "attempt runs"
+    COMMITTED = "attempt committed"
+    ATTEMPT_FAILED = "attempt failed"
+    BACKUP_FAILED = "attempt failed, another runs"
+    ATTEMPT_LOST = "attempt lost with its worker"
+    OUTPUT_LOST = "output lost with its worker"
+    GAVE_UP = "attempts used up"
+    JOB_ENDED = "job ended"
+
+
+#: A job whose map outputs are lost while it reduces stays REDUCING: its maps run again, and its
+#: reduces wait for them.
+JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
+    (JobState.SUBMITTED, JobCause.PLANNED): JobState.MAPPING,
+    (JobState.SUBMITTED, JobCause.CANCELLED): JobState.CANCELLED,
+    (JobState.MAPPING, JobCause.MAP_OUTPUT_LOST): JobState.MAPPING,
+    (JobState.MAPPING, JobCause.MAPS_COMMITTED): JobState.REDUCING,
+    #: Of a job without reduces.
+    (JobState.MAPPING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
+    (JobState.MAPPING, JobCause.TASK_GAVE_UP): JobState.FAILED,
+    (JobState.MAPPING, JobCause.OUTPUT_FAILED): JobState.FAILED,
+    (JobState.MAPPING, JobCause.CANCELLED): JobState.CANCELLED,
+    (JobState.REDUCING, JobCause.MAP_OUTPUT_LOST): JobState.REDUCING,
+    (JobState.REDUCING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
+    (JobState.REDUCING, JobCause.TASK_GAVE_UP): JobState.FAILED,
+    (JobState.REDUCING, JobCause.OUTPUT_FAILED): JobState.FAILED,
+    (JobState.REDUCING, JobCause.CANCELLED): JobState.CANCELLED,
+}
+
+TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
+    (TaskState.WAITING, TaskCause.PUBLISHED): TaskState.QUEUED,
+    #: An older message of the task was still under way, or a lost attempt turned out to live.
+    (TaskState.WAITING, TaskCause.STARTED): TaskState.RUNNING,
+    (TaskState.WAITING, TaskCause.COMMITTED): TaskState.COMMITTED,
+    (TaskState.WAITING, TaskCause.ATTEMPT_FAILED): TaskState.WAITING,
+    (TaskState.WAITING, TaskCause.GAVE_UP): TaskState.FAILED,
+    (TaskState.WAITING, TaskCause.JOB_ENDED): TaskState.CANCELLED,
+    (TaskState.QUEUED, TaskCause.REPUBLISHED): TaskState.QUEUED,
+    (TaskState.QUEUED, TaskCause.STARTED): TaskState.RUNNING,
+    #: A short attempt ends before a heartbeat shows it running.
+    (TaskState.QUEUED, TaskCause.COMMITTED): TaskState.COMMITTED,
+    (TaskState.QUEUED, TaskCause.ATTEMPT_FAILED): TaskState.WAITING,
+    (TaskState.QUEUED, TaskCause.ATTEMPT_LOST): TaskState.WAITING,
+    (TaskState.QUEUED, TaskCause.GAVE_UP): TaskState.FAILED,
+    (TaskState.QUEUED, TaskCause.JOB_ENDED): TaskState.CANCELLED,
+    (TaskState.RUNNING, TaskCause.STARTED): TaskState.RUNNING,
+    (TaskState.RUNNING, TaskCause.COMMITTED): TaskState.COMMITTED,
+    (TaskState.RUNNING, TaskCause.ATTEMPT_FAILED): TaskState.WAITING,
+    (TaskState.RUNNING, TaskCause.BACKUP_FAILED): TaskState.RUNNING,
+    (TaskState.RUNNING, TaskCause.ATTEMPT_LOST): TaskState.WAITING,
+    (TaskState.RUNNING, TaskCause.GAVE_UP): TaskState.FAILED,
+    (TaskState.RUNNING, TaskCause.JOB_ENDED): TaskState.CANCELLED,
+    #: Of a map whose output some reduce still needs.
+    (TaskState.COMMITTED, TaskCause.OUTPUT_LOST): TaskState.WAITING,
+}
+
+#: Where jobs and tasks come to rest.
+END_STATES = ("COMPLETED", "COMMITTED", "FAILED", "CANCELLED")
+
+
+def next_job_state(state: JobState, cause: JobCause) -> JobState:
+    """Look up where `cause` leads a job from `state`. Raises IllegalTransition."""
+    target = JOB_TRANSITIONS.get((state, cause))
+    if target is None:
+        raise IllegalTransition(f"a job in state {state} takes no step for {cause!r}")
+    return target
+
+
+def next_task_state(state: TaskState, cause: TaskCause) -> TaskState:
+    """Look up where `cause` leads a task from `state`. Raises IllegalTransition."""
+    target = TASK_TRANSITIONS.get((state, cause))
+    if target is None:
+        raise IllegalTransition(f"a task in state {state} takes no step for {cause!r}")
+    return target
+
+
+def diagram() -> str:
+    """Draw both tables as Mermaid state diagrams, for ARCHITECTURE.md."""
+    jobs = _mermaid("SUBMITTED", [(s, c, t) for (s, c), t in JOB_TRANSITIONS.items()], END_STATES)
+    tasks = _mermaid("WAITING", [(s, c, t) for (s, c), t in TASK_TRANSITIONS.items()], END_STATES)
+    return f"Jobs:\n\n{jobs}\n\nTasks:\n\n{tasks}\n"
+
+
+def _mermaid(initial: str, rows: list[tuple[str, str, str]], ends: tuple[str, ...]) -> str:
+    """Render rows (source, cause, target) as one diagram; causes of the same step share an arrow."""
+    causes: dict[tuple[str, str], list[str]] = {}
+    for source, cause, target in rows:
+        causes.setdefault((source, target), []).append(cause)
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {initial}"]
+    lines += [f"    {s} --> {t} : {' / '.join(names)}" for (s, t), names in causes.items()]
+    targets = {target for _, _, target in rows}
+    lines += [f"    {end} --> [*]" for end in ends if end in targets]
+    return "\n".join([*lines, "```"])

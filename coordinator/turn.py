@@ -1,0 +1,128 @@
+"""What one turn of the scheduler decides, gathered, then given out in the order of effects. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from coordinator.commands import (
+    AbandonOutput,
+    Command,
+    EmitEvent,
+    EndJob,
+    FinishOutput,
+    InspectClaims,
+    Publication,
+    PublishTasks,
+    Reopen,
+    SaveJob,
+    SendControl,
+    Speculate,
+)
+from coordinator.state import ActiveJob, Task
+from mr.protocol import messages
+from mr.protocol.ids import JobId, TaskId, WorkerId
+from mr.protocol.messages import WIRE_VERSION, Control, LifecycleEvent, TaskMessage
+from mr.protocol.names import task_priority
+from mr.protocol.records import JobRecord, JobState, TaskRecord
+
+
+class Turn:
+    """Collects decisions; the jobs that changed are saved once, whatever happened to them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._changed: dict[JobId, dict[TaskId, None]] = {}
+        self._lost: dict[JobId, dict[TaskId, int]] = {}
+        self._backups: dict[JobId, list[TaskId]] = {}
+        self._published: list[Publication] = []
+        self._controls: list[Control] = []
+        self._events: list[LifecycleEvent] = []
+        self._inspected: dict[JobId, None] = {}
+        self._finished: list[FinishOutput] = []
+        self._ended: list[ActiveJob] = []
+
+    def touch(self, job: ActiveJob, task: Task | None = None) -> None:
+        """Have a job's record saved, and that of the task."""
+        changed = self._changed.setdefault(job.job_id, {})
+        if task is not None:
+            changed[task.task_id] = None
+
+    def reopen(self, job: ActiveJob, task: Task, attempt: int) -> None:
+        """Declare a committed output lost."""
+        self._lost.setdefault(job.job_id, {})[task.task_id] = attempt
+
+    def speculate(self, job: ActiveJob, task: Task) -> None:
+        """Allow a task a backup attempt."""
+        self._backups.setdefault(job.job_id, []).append(task.task_id)
+
+    def publish(self, job: ActiveJob, task: Task) -> None:
+        """Put a message for a task on the queue."""
+        message = TaskMessage(WIRE_VERSION, job.job_id, task.task_id)
+        self._published.append(Publication(message, task_priority(job.spec.priority, task.kind)))
+
+    def control(self, control: Control) -> None:
+        """Tell the workers something."""
+        self._controls.append(control)
+
+    def inspect(self, job: ActiveJob) -> None:
+        """Ask for the claims of a job."""
+        job.inspected_at = self.now
+        self._inspected[job.job_id] = None
+
+    def finish(self, command: FinishOutput) -> None:
+        """Have a job's output completed."""
+        self._finished.append(command)
+
+    def end(self, job: ActiveJob) -> None:
+        """Have a job that has just become terminal closed."""
+        self._ended.append(job)
+        self._controls.append(messages.EndJob(job.job_id))
+
+    def tell_job(self, job: ActiveJob) -> None:
+        """Let the world know that a job entered its state."""
+        record = job.record
+        last = record.history[-1]
+        self._events.append(
+            LifecycleEvent(WIRE_VERSION, job.job_id, str(record.state), self.now, cause=last.cause)
+        )
+
+    def tell_task(
+        self, job: ActiveJob, task: Task, state: str, attempt: int, worker: WorkerId, cause: str | None = None
+    ) -> None:
+        """Let the world know how an attempt ended."""
+        self._events.append(
+            LifecycleEvent(
+                WIRE_VERSION, job.job_id, state, self.now, task.task_id, attempt, worker, cause=cause
+            )
+        )
+
+    def commands(self, jobs: Mapping[JobId, ActiveJob]) -> list[Command]:
+        """Everything decided, in the order of effects, without what concerns a job that ended meanwhile."""
+        commands: list[Command] = []
+        commands += [Reopen(job, lost) for job, lost in self._lost.items() if job in jobs]
+        commands += [Speculate(job, tuple(tasks)) for job, tasks in self._backups.items() if job in jobs]
+        for job_id, changed in self._changed.items():
+            if job_id in jobs:
+                job = jobs[job_id]
+                commands.append(SaveJob(job.current_record(), _records(job, changed)))
+        commands += [EndJob(*self._final(job)) for job in self._ended]
+        published = tuple(p for p in self._published if p.message.job_id in jobs)
+        if published:
+            commands.append(PublishTasks(published))
+        commands += [SendControl(control) for control in self._controls]
+        commands += [EmitEvent(event) for event in self._events]
+        commands += [
+            InspectClaims(job, tuple(jobs[job].outstanding)) for job in self._inspected if job in jobs
+        ]
+        commands += [finish for finish in self._finished if finish.job_id in jobs]
+        commands += [
+            AbandonOutput(job.job_id, job.spec.output)
+            for job in self._ended
+            if job.record.state is not JobState.COMPLETED
+        ]
+        return commands
+
+    def _final(self, job: ActiveJob) -> tuple[JobRecord, tuple[TaskRecord, ...]]:
+        return job.current_record(), _records(job, self._changed.get(job.job_id, {}))
+
+
+def _records(job: ActiveJob, changed: Iterable[TaskId]) -> tuple[TaskRecord, ...]:
+    return tuple(job.tasks[task].record for task in changed)

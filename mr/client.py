@@ -54,7 +54,7 @@ def new_job_id(name: str) -> JobId:
 
 
 class Viewer:
-    """Looks at jobs, tasks and workers; needs the store alone."""
+    """Looks at jobs, tasks and workers, and keeps code; needs the store alone."""
 
     def __init__(self, store: StateStore, settings: Settings) -> None:
         self.store = store
@@ -91,10 +91,7 @@ class Viewer:
             known = running.get(task.task_id)
             if task.job_id == job and (known is None or known.attempt < task.attempt):
                 running[task.task_id] = task
-        return [
-            TaskView(record, running.get(record.task_id))
-            for record in await self.store.get_tasks(job)
-        ]
+        return [TaskView(record, running.get(record.task_id)) for record in await self.store.get_tasks(job)]
 
     async def workers(self) -> Sequence[WorkerView]:
         """All workers heard of lately, live or not."""
@@ -120,17 +117,6 @@ class Viewer:
             raise NotFound(f"{record.output} holds no _SUCCESS that can be seen from here")
         return manifest
 
-    async def _running(self) -> tuple[RunningTask, ...]:
-        return tuple(task for view in await self.store.workers() if view.live for task in view.beat.running)
-
-
-class Client(Viewer):
-    """Submits, watches and cancels jobs."""
-
-    def __init__(self, broker: Broker, store: StateStore, settings: Settings) -> None:
-        super().__init__(store, settings)
-        self.broker = broker
-
     async def upload(self, bundle: Bundle, manifest: CodeManifest) -> None:
         """Store code and what was found in it, so that requests may name it `sha256:...`."""
         await self.store.put_code(bundle.code_id, bundle.data)
@@ -141,6 +127,17 @@ class Client(Viewer):
         if not is_id(name):
             raise BadJob(f"{name!r} cannot be a name: letters, digits, '.', '_' and '-', at most 64")
         await self.store.register(name, manifest)
+
+    async def _running(self) -> tuple[RunningTask, ...]:
+        return tuple(task for view in await self.store.workers() if view.live for task in view.beat.running)
+
+
+class Client(Viewer):
+    """Submits, watches and cancels jobs."""
+
+    def __init__(self, broker: Broker, store: StateStore, settings: Settings) -> None:
+        super().__init__(store, settings)
+        self.broker = broker
 
     async def submit(self, request: JobRequest, timeout_seconds: float | None = None) -> RequestReply:
         """Ask for a job; the reply says that it was accepted, maybe before.
@@ -159,7 +156,7 @@ class Client(Viewer):
         request = CancelRequest(version=1, job_id=job)
         reply = await self._ask(codec.encode(request, codec.JSON), "cancel", timeout_seconds)
         if not reply.accepted:
-            raise BadJob(reply.reason)
+            raise BadJob(f"job {job} cannot be cancelled: {reply.reason}")
         return reply
 
     async def watch(self, job: JobId, interval_seconds: float = WATCH_SECONDS) -> AsyncIterator[Snapshot]:
@@ -174,9 +171,7 @@ class Client(Viewer):
             changed.set()
             await delivery.ack()
 
-        consumer = await self.broker.subscribe(
-            names.EVENTS_EXCHANGE, names.job_event_key("*", job), on_event
-        )
+        consumer = await self.broker.subscribe(names.EVENTS_EXCHANGE, names.job_event_key("*", job), on_event)
         missing_since: float | None = None
         seen = False
         try:
@@ -201,9 +196,7 @@ class Client(Viewer):
             depth = await self.broker.depth(names.JOBS_QUEUE)
             heard = depth.consumers > 0
             timeout_seconds = self.settings.reconnect_seconds if heard else self.settings.connect_seconds
-        message = OutgoingMessage(
-            routing_key=names.JOBS_QUEUE, body=body, content_type=codec.JSON, type=kind
-        )
+        message = OutgoingMessage(routing_key=names.JOBS_QUEUE, body=body, content_type=codec.JSON, type=kind)
         try:
             answer = await self.broker.request(message, timeout_seconds=timeout_seconds)
         except BrokerUnavailable:

@@ -144,6 +144,9 @@ class StateStore(Protocol):
     async def warnings(self) -> Sequence[str]:
         """What about the server's configuration endangers the data (no appendonly, an eviction policy)."""
 
+    async def server_time(self) -> float:
+        """Seconds since the epoch, by the store's own clock."""
+
     # --- who coordinates
 
     async def acquire_lead(self, holder: str, lease_seconds: float, floor: int) -> int | None:

@@ -149,21 +149,14 @@ def _reduces(wanted: int | None, manifest: CodeManifest) -> int | None:
 
 
 def _encoding(name: str) -> str:
-    """The encoding's own name. Raises BadJob for one that is unknown or does not keep lines apart."""
+    """The encoding's own name. Raises BadJob for one that is unknown or not of text."""
     try:
-        found = codecs.lookup(name).name
+        "\n".encode(name)
+        return codecs.lookup(name).name
     except (LookupError, ValueError) as error:
-        raise BadJob(f"encoding {name!r} is not known; write one such as utf-8, latin-1 or cp1252") from error
-    try:
-        newline = b"\n".decode(found)
-    except (LookupError, ValueError):
-        newline = ""
-    if newline != "\n":
         raise BadJob(
-            f"encoding {name!r} does not write a line's end as the byte 0x0A, so its files cannot be "
-            "split into lines; convert them to utf-8 first"
-        )
-    return found
+            f"encoding {name!r} is not one of text; write one such as utf-8, latin-1 or cp1252"
+        ) from error
 
 
 def _bytes(name: str, value: str | int) -> int:

@@ -1,1 +1,40 @@
-"""The command `mr`."""
+"""The command `mr`. Commands import what they need when they run, so that `mr --help` is instant."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+#: What a shell reports for a command whose reader went away: 128 + SIGPIPE.
+EXIT_BROKEN_PIPE = 141
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 unreachable, 130 interrupted."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; one line on stderr for every foreseen error."""
+    import click
+
+    from mr.cli.app import application
+    from mr.errors import MrError
+
+    try:
+        code = application.main(args=arguments, prog_name="mr", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except MrError as error:
+        print(f"mr: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("mr: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; without this the interpreter complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE

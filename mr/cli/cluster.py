@@ -1,0 +1,33 @@
+"""Connects a command to the cluster, and turns its asyncio half into an exit code."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mr.adapters.open import open_broker, open_store
+from mr.client import Client, Viewer
+from mr.settings import Settings
+
+
+@asynccontextmanager
+async def viewing(settings: Settings) -> AsyncIterator[Viewer]:
+    """A viewer on the store alone: works while RabbitMQ is away. Raises StoreUnavailable."""
+    store = open_store(settings)
+    try:
+        await store.connect()
+        yield Viewer(store, settings)
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """A client on broker and store. Raises BrokerUnavailable, StoreUnavailable."""
+    store = open_store(settings)
+    broker = open_broker(settings)
+    try:
+        await asyncio.gather(store.connect(), broker.connect())
+        yield Client(broker, store, settings)
+    finally:
+        await broker.close()
+        await store.close()

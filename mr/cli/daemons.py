@@ -1,0 +1,184 @@
+"""`mr coordinator` and `mr worker`: the two daemons."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+
+from mr.cli.options import Configured, with_settings
+from mr.errors import BadSetting
+from mr.protocol.ids import WorkerId, is_id
+
+log = logging.getLogger("mr")
+
+#: Stops of a daemon: the first event is set by the first signal, the second by the second.
+Serve = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
+
+log_level = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is told on stderr.",
+)
+
+
+@click.command()
+@log_level
+@with_settings
+def coordinator(log_level: str, configured: Configured) -> None:
+    """Coordinate the cluster's jobs. Several may run: one leads, the others stand by.
+
+    A signal (TERM, INT) steps down in good order, a second one leaves at once. Jobs go on when a
+    coordinator runs again.
+    """
+    configure_logging(log_level)
+    settings = configured.settings
+
+    async def serve(stop: asyncio.Event, kill: asyncio.Event) -> None:
+        from coordinator.service import run_coordinator
+        from mr.cli.cluster import connected
+
+        async with connected(settings) as client:
+            log.info("coordinator started")
+            service = asyncio.ensure_future(run_coordinator(settings, client.broker, client.store, stop=stop))
+            await _until(service, kill)
+            log.info("coordinator stopped")
+
+    asyncio.run(_with_signals(serve))
+
+
+@click.command()
+@click.option("--slots", type=click.IntRange(1, 1024), help="Tasks at a time; all cores unless said.")
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where code and map outputs lie; ~/.cache/mrmq/spool unless said.",
+)
+@click.option(
+    "--listen",
+    default="0.0.0.0:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where other workers fetch map outputs from; port 0 = any free one.",
+)
+@click.option("--advertise", metavar="HOST", help="The name under which other workers reach this host.")
+@click.option(
+    "--id", "--name", "worker_id", metavar="NAME", help="Name of this worker, the same over its restarts."
+)
+@log_level
+@with_settings
+def worker(
+    slots: int | None,
+    spool: Path | None,
+    listen: str,
+    advertise: str | None,
+    worker_id: str | None,
+    log_level: str,
+    configured: Configured,
+) -> None:
+    """Run tasks of the cluster's jobs.
+
+    A signal (TERM, INT) drains: running tasks are finished, none are taken. A second one stops at once.
+    """
+    configure_logging(log_level)
+    settings = configured.settings
+    _check_listen(listen)
+    identity = worker_id or default_worker_id()
+    if not is_id(identity):
+        raise BadSetting(f"--id {identity!r}: letters, digits, '.', '_' and '-', at most 64")
+    spool_dir = _writable(spool or default_spool())
+
+    async def serve(stop: asyncio.Event, kill: asyncio.Event) -> None:
+        from mr.cli.cluster import connected
+        from workers.service import run_worker
+
+        async with connected(settings) as client:
+            await run_worker(
+                settings,
+                client.broker,
+                client.store,
+                worker_id=WorkerId(identity),
+                slots=slots or os.cpu_count() or 1,
+                spool_dir=spool_dir,
+                listen=listen,
+                advertise=advertise,
+                stop=stop,
+                kill=kill,
+            )
+
+    asyncio.run(_with_signals(serve))
+
+
+def configure_logging(level: str) -> None:
+    """One line a record on stderr: time, level, where from, what."""
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("pika", "aiohttp.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def default_worker_id() -> str:
+    """A name nobody else has: the host's, and some random letters."""
+    host = "".join(c if c.isalnum() or c in "._-" else "-" for c in socket.gethostname()).lstrip("._-")
+    return f"{host[:50] or 'worker'}-{secrets.token_hex(3)}"
+
+
+def default_spool() -> Path:
+    """The spool of a worker that was given none."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return Path(cache, "mrmq", "spool")
+
+
+def _check_listen(text: str) -> None:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise BadSetting(f"--listen {text!r} is not HOST:PORT, such as 0.0.0.0:7070")
+
+
+def _writable(spool: Path) -> Path:
+    """The spool as an absolute directory that exists. Raises BadSetting."""
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(f"spool {spool} cannot be made: {error.strerror or error}") from error
+    if not os.access(spool, os.W_OK | os.X_OK):
+        raise BadSetting(f"spool {spool} cannot be written; choose another with --spool")
+    return spool.resolve()
+
+
+async def _with_signals(serve: Serve) -> None:
+    from mr.cli.interrupts import on_signals
+
+    stop, kill = asyncio.Event(), asyncio.Event()
+
+    def first() -> None:
+        log.info("stopping; a second signal stops at once")
+        stop.set()
+
+    with on_signals(first, kill.set):
+        await serve(stop, kill)
+
+
+async def _until(service: "asyncio.Future[None]", kill: asyncio.Event) -> None:
+    """Wait for the service to end; `kill` ends it at once."""
+    killed = asyncio.ensure_future(kill.wait())
+    try:
+        await asyncio.wait((service, killed), return_when=asyncio.FIRST_COMPLETED)
+        if service.done():
+            service.result()
+    finally:
+        for task in (service, killed):
+            task.cancel()
+        await asyncio.wait((service, killed))

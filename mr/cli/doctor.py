@@ -1,0 +1,214 @@
+"""`mr doctor`: checks what a cluster stands on, and says what to do about what is missing."""
+
+import asyncio
+import importlib.metadata
+import platform
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+
+from mr.cli import tables
+from mr.cli.daemons import default_spool
+from mr.cli.options import Configured, as_json, with_settings
+from mr.errors import BadSetting, ClusterUnreachable, MrError
+from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
+from mr.protocol import names
+from mr.settings import Settings
+
+_EXIT_UNREACHABLE = 3
+#: Clocks that differ by more than this make the times in records misleading; leases do not depend on them.
+_SKEW_SECONDS = 2.0
+_PACKAGES = ("mrmq", "pyarrow", "pika", "redis", "aiohttp", "msgspec")
+_PYTHON = (3, 11)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the doctor's."""
+
+    level: Literal["ok", "warn", "FAIL"]
+    what: str
+    #: What was found; for anything but ok, what to do about it.
+    message: str
+
+
+@click.command()
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The worker's spool to check; ~/.cache/mrmq/spool unless said.",
+)
+@as_json
+@with_settings
+def doctor(spool: Path | None, json: bool, configured: Configured) -> int:
+    """Check broker, store, permissions, versions, clocks, disk, and say what to do.
+
+    Exit code 0 when the cluster can work, 3 when something FAILs.
+    """
+
+    async def examine() -> list[Finding]:
+        findings = []
+        async for finding in all_findings(configured.settings, spool or default_spool()):
+            findings.append(finding)
+            if not json:
+                click.echo(f"{finding.level:<4}  {finding.what:<12}  {finding.message}")
+        return findings
+
+    findings = asyncio.run(examine())
+    if json:
+        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
+    return _EXIT_UNREACHABLE if any(finding.level == "FAIL" for finding in findings) else 0
+
+
+async def all_findings(settings: Settings, spool: Path) -> AsyncIterator[Finding]:
+    """Everything that can be found out, nearest first."""
+    yield versions()
+    yield disk(spool, settings.spool_reserve_bytes)
+    async for finding in _broker_findings(settings):
+        yield finding
+    async for finding in _store_findings(settings):
+        yield finding
+
+
+def versions() -> Finding:
+    """Python and the packages that speak to servers."""
+    found = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
+    python = platform.python_version()
+    if sys.version_info < _PYTHON:
+        return Finding("FAIL", "versions", f"Python {python} is too old; install 3.11 or newer")
+    return Finding("ok", "versions", f"Python {python}, {found}")
+
+
+def disk(spool: Path, reserve_bytes: int) -> Finding:
+    """Free space where a worker of this machine would keep its files."""
+    place = spool.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < reserve_bytes:
+        return Finding(
+            "warn",
+            "disk",
+            f"{spool}: {tables.size(free)} free, below spool_reserve_bytes ({tables.size(reserve_bytes)}): "
+            "a worker takes no tasks there; free some, or choose another --spool",
+        )
+    return Finding("ok", "disk", f"{spool}: {tables.size(free)} free")
+
+
+async def _broker_findings(settings: Settings) -> AsyncIterator[Finding]:
+    from mr.adapters.open import open_broker
+
+    broker = None
+    try:
+        broker = open_broker(settings)
+        await broker.connect()
+        yield Finding("ok", "broker", "connected; queues and exchanges are declared")
+        yield await _round_trip(broker, settings.connect_seconds)
+        yield await _coordinator(broker)
+        yield await _dead_letters(broker)
+    except (ClusterUnreachable, BadSetting) as error:
+        yield Finding("FAIL", "broker", str(error))
+    finally:
+        if broker is not None:
+            await broker.close()
+
+
+async def _round_trip(broker: Broker, timeout_seconds: float) -> Finding:
+    """Whether this user may bind, publish and consume."""
+    arrived = asyncio.Event()
+    key = f"doctor.{secrets.token_hex(8)}"
+
+    async def on_delivery(delivery: Delivery) -> None:
+        arrived.set()
+        await delivery.ack()
+
+    consumer = await broker.subscribe(names.EVENTS_EXCHANGE, key, on_delivery)
+    try:
+        began = time.monotonic()
+        await broker.publish(OutgoingMessage(exchange=names.EVENTS_EXCHANGE, routing_key=key, body=b""))
+        async with asyncio.timeout(timeout_seconds):
+            await arrived.wait()
+    except TimeoutError:
+        message = f"a message on {names.EVENTS_EXCHANGE} did not come back; check the user's permissions"
+        return Finding("FAIL", "permissions", message)
+    finally:
+        await consumer.cancel()
+    milliseconds = 1000 * (time.monotonic() - began)
+    return Finding("ok", "permissions", f"a message went out and came back in {milliseconds:.0f} ms")
+
+
+async def _coordinator(broker: Broker) -> Finding:
+    depth = await broker.depth(names.JOBS_QUEUE)
+    if depth.consumers:
+        standby = f", {depth.consumers - 1} standing by" if depth.consumers > 1 else ""
+        return Finding("ok", "coordinator", f"running{standby}")
+    waiting = f"; {depth.ready} request(s) wait for it" if depth.ready else ""
+    return Finding("warn", "coordinator", f"none runs{waiting}: start `mr coordinator`")
+
+
+async def _dead_letters(broker: Broker) -> Finding:
+    depth = await broker.depth(names.DEAD_QUEUE)
+    if depth.ready == 0:
+        return Finding("ok", "dead letters", "none")
+    message = (
+        f"{depth.ready} message(s) in {names.DEAD_QUEUE}: read their headers for the reason, then purge it"
+    )
+    return Finding("warn", "dead letters", message)
+
+
+async def _store_findings(settings: Settings) -> AsyncIterator[Finding]:
+    from mr.adapters.open import open_store
+
+    store = None
+    try:
+        store = open_store(settings)
+        await store.connect()
+        yield Finding("ok", "store", "connected")
+        for warning in await store.warnings():
+            yield Finding("warn", "store", warning)
+        yield await _clocks(store)
+        yield await _workers(store)
+    except (ClusterUnreachable, BadSetting) as error:
+        yield Finding("FAIL", "store", str(error))
+    except MrError as error:
+        yield Finding("FAIL", "store", f"{error}")
+    finally:
+        if store is not None:
+            await store.close()
+
+
+async def _clocks(store: StateStore) -> Finding:
+    """This machine's clock against the store's, by which leases run."""
+    before = time.time()
+    theirs = await store.server_time()
+    ours = (before + time.time()) / 2
+    skew = ours - theirs
+    if abs(skew) > _SKEW_SECONDS:
+        side = "ahead of" if skew > 0 else "behind"
+        message = f"this machine is {abs(skew):.1f} s {side} Redis; set up NTP on both"
+        return Finding("warn", "clocks", message)
+    return Finding("ok", "clocks", f"within {max(abs(skew), 0.001):.3f} s of Redis")
+
+
+async def _workers(store: StateStore) -> Finding:
+    views = await store.workers()
+    live = [view for view in views if view.live]
+    if not live:
+        return Finding("warn", "workers", "none is live: start `mr worker` on one machine or more")
+    slots = sum(view.beat.slots for view in live)
+    limited = [view.beat for view in live if view.beat.limited_by]
+    versions = {view.beat.version for view in live}
+    if len(versions) > 1:
+        message = f"{len(live)} live of different versions ({', '.join(sorted(versions))}): upgrade them all"
+        return Finding("warn", "workers", message)
+    if limited:
+        why = "; ".join(f"{beat.worker}: {beat.limited_by}" for beat in limited)
+        return Finding("warn", "workers", f"{len(live)} live, {slots} slots, some held back: {why}")
+    return Finding("ok", "workers", f"{len(live)} live, {slots} slots")

@@ -1,0 +1,28 @@
+"""Signals as events: the first asks politely, the second at once."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: What a terminal, an operator or a service manager stops a command with.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def on_signals(first: Callable[[], None], second: Callable[[], None]) -> Iterator[None]:
+    """In a running loop: call `first` at the first stop signal, `second` at each later one."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def handle(number: int) -> None:
+        received.append(number)
+        (first if len(received) == 1 else second)()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)

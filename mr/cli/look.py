@@ -1,0 +1,232 @@
+"""`mr jobs`, `mr status`, `mr tasks`, `mr workers`: looking, which needs the store alone."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from mr.cli import tables
+from mr.cli.failures import describe_group
+from mr.cli.options import Configured, as_json, with_settings
+from mr.cli.progress import progress_share
+from mr.client import Snapshot, TaskView, Viewer
+from mr.protocol.records import JobRecord, RunningTask, TaskState, WorkerView
+from mr.protocol.records import as_json as render_json
+
+Seen = TypeVar("Seen")
+
+
+def look(configured: Configured, at: Callable[[Viewer], Awaitable[Seen]]) -> Seen:
+    """Connect to the store and look. Raises StoreUnavailable, NotFound."""
+
+    async def looking() -> Seen:
+        from mr.cli.cluster import viewing
+
+        async with viewing(configured.settings) as viewer:
+            return await at(viewer)
+
+    return asyncio.run(looking())
+
+
+@click.command()
+@click.option("-n", "--last", type=click.IntRange(1), metavar="N", help="Only the N newest.")
+@as_json
+@with_settings
+def jobs(last: int | None, json: bool, configured: Configured) -> None:
+    """List the jobs still remembered, newest first."""
+    records = list(look(configured, Viewer.jobs))[:last]
+    if json:
+        click.echo(render_json(records))
+        return
+    rows = [_job_row(record) for record in records]
+    click.echo(tables.table(_JOB_HEADERS, rows, right=("MAPS", "REDUCES", "FAILED")))
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@as_json
+@with_settings
+def status(job: str, json: bool, configured: Configured) -> None:
+    """Tell where a job stands: states with times and causes, progress, failures, counters."""
+
+    async def at(viewer: Viewer) -> Snapshot:
+        record = await viewer.find(job)
+        return await viewer.snapshot(record.job_id) or Snapshot(record, ())
+
+    snapshot = look(configured, at)
+    click.echo(render_json(snapshot.record) if json else describe_job(snapshot))
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@click.option(
+    "--state",
+    type=click.Choice([state.lower() for state in TaskState]),
+    help="Only tasks in this state.",
+)
+@as_json
+@with_settings
+def tasks(job: str, state: str | None, json: bool, configured: Configured) -> None:
+    """List a job's tasks: state, attempt, worker, time, progress, memory, CPU."""
+
+    async def at(viewer: Viewer) -> list[TaskView]:
+        return list(await viewer.tasks((await viewer.find(job)).job_id))
+
+    views = [v for v in look(configured, at) if state is None or v.record.state.lower() == state]
+    if json:
+        click.echo(render_json(views))
+        return
+    right = ("ATTEMPT", "FAILED", "TIME", "DONE", "RECORDS", "MEMORY", "CPU")
+    click.echo(tables.table(_TASK_HEADERS, [_task_row(view) for view in views], right=right))
+
+
+@click.command()
+@as_json
+@with_settings
+def workers(json: bool, configured: Configured) -> None:
+    """List the workers: slots, CPU, memory, disk, what each slot does, what holds it back."""
+    views = look(configured, Viewer.workers)
+    if json:
+        click.echo(render_json(views))
+        return
+    right = ("SLOTS", "CPU", "MEMORY", "DISK FREE", "DONE", "FAILED")
+    click.echo(tables.table(_WORKER_HEADERS, [_worker_row(view) for view in views], right=right))
+    running = [(view.beat.worker, task) for view in views if view.live for task in view.beat.running]
+    if running:
+        rows = [_slot_row(worker, task) for worker, task in running]
+        click.echo()
+        click.echo(tables.table(_SLOT_HEADERS, rows, right=("TIME", "DONE", "RECORDS", "MEMORY", "CPU")))
+
+
+def describe_job(snapshot: Snapshot) -> str:
+    """Everything that is known of a job, for people."""
+    record = snapshot.record
+    stats = record.stats
+    pairs = [
+        ("job", record.job_id),
+        ("name", record.name),
+        ("state", record.state + (f": {record.cause}" if record.cause else "")),
+        ("waiting for", record.waiting_for),
+        ("progress", tables.percent(progress_share(snapshot))),
+        ("maps", f"{record.maps_committed} of {record.maps}"),
+        ("reduces", f"{record.reduces_committed} of {record.reduces}"),
+        ("running", str(record.tasks_running) if record.tasks_running else ""),
+        ("failed attempts", str(record.attempts_failed) if record.attempts_failed else ""),
+        ("priority", str(record.priority)),
+        ("output", record.output),
+        ("read", f"{tables.number(stats.records_in)} records, {tables.size(stats.bytes_in)}"),
+        ("written", f"{tables.number(stats.records_out)} records, {tables.size(stats.bytes_out)}"),
+        ("CPU time", tables.duration(stats.cpu_seconds)),
+        ("peak memory", tables.size(stats.peak_memory_bytes) if stats.peak_memory_bytes else ""),
+    ]
+    sections = [tables.fields(pairs), "history\n" + _history(record)]
+    if stats.counters:
+        counters = [(name, tables.number(value)) for name, value in sorted(stats.counters.items())]
+        sections.append("counters\n" + _indented(tables.fields(counters)))
+    sections += [describe_group(group).lstrip("\n") for group in record.failures]
+    return "\n\n".join(sections)
+
+
+_JOB_HEADERS = ("JOB", "NAME", "STATE", "MAPS", "REDUCES", "FAILED", "SUBMITTED", "TOOK")
+_TASK_HEADERS = (
+    *("TASK", "STATE", "ATTEMPT", "FAILED", "WORKER", "TIME"),
+    *("DONE", "RECORDS", "MEMORY", "CPU", "PHASE", "LAST FAILURE"),
+)
+_WORKER_HEADERS = (
+    *("WORKER", "STATE", "SLOTS", "CPU", "MEMORY", "DISK FREE"),
+    *("DONE", "FAILED", "UP", "SEEN", "ADDRESS", "LIMITED BY"),
+)
+_SLOT_HEADERS = ("WORKER", "JOB", "TASK", "ATTEMPT", "PHASE", "TIME", "DONE", "RECORDS", "MEMORY", "CPU")
+
+
+def _job_row(record: JobRecord) -> list[str]:
+    began = record.history[0].at if record.history else 0.0
+    ended = record.history[-1].at if record.history and record.state.terminal else time.time()
+    return [
+        record.job_id,
+        record.name,
+        record.state,
+        f"{record.maps_committed}/{record.maps}",
+        f"{record.reduces_committed}/{record.reduces}",
+        str(record.attempts_failed),
+        tables.moment(began),
+        tables.duration(ended - began),
+    ]
+
+
+def _task_row(view: TaskView) -> list[str]:
+    record = view.record
+    running = None if record.state is TaskState.COMMITTED else view.running
+    if running is not None:
+        seconds = running.elapsed_seconds
+    else:
+        seconds = record.stats.wall_seconds or max(record.ended_at - record.started_at, 0.0)
+    return [
+        record.task_id,
+        record.state,
+        str(running.attempt if running else record.attempt),
+        str(record.failures + record.losses),
+        record.worker,
+        tables.duration(seconds) if seconds else "",
+        *(_running_cells(running) if running else _ended_cells(view)),
+        record.failure.message if record.failure else "",
+    ]
+
+
+def _running_cells(task: RunningTask) -> list[str]:
+    return [
+        tables.percent(task.progress),
+        tables.number(task.records),
+        tables.size(task.memory_bytes),
+        f"{task.cpu_percent:.0f}%",
+        task.phase,
+    ]
+
+
+def _ended_cells(view: TaskView) -> list[str]:
+    stats = view.record.stats
+    if view.record.state is not TaskState.COMMITTED:
+        return ["", "", "", "", ""]
+    cpu = f"{100 * stats.cpu_seconds / stats.wall_seconds:.0f}%" if stats.wall_seconds else ""
+    memory = tables.size(stats.peak_memory_bytes) if stats.peak_memory_bytes else ""
+    return ["100%", tables.number(stats.records_in), memory, cpu, ""]
+
+
+def _worker_row(view: WorkerView) -> list[str]:
+    beat = view.beat
+    state = "live" if view.live else "gone"
+    return [
+        beat.worker,
+        state,
+        f"{len(beat.running)}/{beat.open_slots}/{beat.slots}",
+        f"{beat.cpu_percent:.0f}%",
+        f"{beat.memory_percent:.0f}%",
+        tables.size(beat.disk_free_bytes),
+        str(beat.committed),
+        str(beat.failed),
+        tables.duration(max(time.time() - beat.started_at, 0.0)),
+        f"{tables.duration(view.age_seconds)} ago",
+        beat.address,
+        beat.limited_by,
+    ]
+
+
+def _slot_row(worker: str, task: RunningTask) -> list[str]:
+    done, records, memory, cpu, phase = _running_cells(task)
+    elapsed = tables.duration(task.elapsed_seconds)
+    return [
+        worker, task.job_id, task.task_id, str(task.attempt), phase, elapsed, done, records, memory, cpu
+    ]  # fmt: skip
+
+
+def _history(record: JobRecord) -> str:
+    rows: list[tuple[str, str]] = []
+    for at in record.history:
+        rows.append((tables.moment(at.at), f"{at.state:<10} {at.cause}".rstrip()))
+    return _indented(tables.fields(rows))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,116 @@
+"""From a job file and flags to what is submitted: the bundle, its manifest, the request."""
+
+import glob
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from mr.bundle import Bundle, build_bundle, unpack_bundle
+from mr.client import new_job_id
+from mr.errors import BadInput, BadJob
+from mr.protocol.ids import is_id
+from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobRequest
+from mr.resolve import resolve_options
+from mr.settings import Settings
+
+#: Options of a job that a request carries under the names of the flags.
+_REQUEST_OPTIONS = (
+    "name",
+    "maps",
+    "reduces",
+    "split_size",
+    "input_format",
+    "output_format",
+    "encoding",
+    "encoding_errors",
+    "priority",
+    "weight",
+    "max_attempts",
+    "task_timeout",
+    "task_memory",
+)
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A job ready to be handed to a coordinator."""
+
+    bundle: Bundle
+    manifest: CodeManifest
+    request: JobRequest
+
+
+def prepare_code(
+    job_file: Path, includes: Sequence[Path], settings: Settings, params: Mapping[str, str]
+) -> tuple[Bundle, CodeManifest]:
+    """Bundle a job file and inspect the bundle, as a worker will see it, in a process of its own.
+
+    `params` are what `mr.param` knows meanwhile. Raises BadJob with one line for whatever is wrong with it.
+    """
+    from workers.inspect import inspect_in_subprocess
+
+    bundle = build_bundle(job_file, includes, settings.max_bundle_bytes)
+    with tempfile.TemporaryDirectory(prefix="mr-inspect-") as directory:
+        code_dir = Path(directory, "code")
+        unpack_bundle(bundle.data, code_dir)
+        manifest = inspect_in_subprocess(
+            code_dir, bundle.entry, bundle.code_id, settings.inspect_seconds, params
+        )
+    return bundle, manifest
+
+
+def prepare_job(
+    job_file: Path, inputs: Sequence[str], flags: Mapping[str, Any], settings: Settings
+) -> Prepared:
+    """Make the request for a job file; paths in it are absolute. Raises BadJob, BadInput."""
+    from mr.formats.outputs import absolute
+
+    job_id = flags["job_id"]
+    if job_id is not None and not is_id(job_id):
+        raise BadJob(f"--job-id {job_id!r}: letters, digits, '.', '_' and '-', at most 64")
+    params = parse_params(flags["params"])
+    bundle, manifest = prepare_code(job_file, flags["includes"], settings, params)
+    raw = {
+        "version": REQUEST_VERSION,
+        "job": bundle.code_id,
+        "inputs": [absolute_input(text) for text in inputs],
+        "output": absolute(flags["output"]),
+        **{name: flags[name] for name in _REQUEST_OPTIONS if flags[name] is not None},
+    }
+    if params:
+        raw["params"] = params
+    try:
+        request = msgspec.convert(raw, JobRequest)
+    except msgspec.ValidationError as error:
+        raise BadJob(f"{error}") from error
+    options = resolve_options(request, manifest, settings)
+    request = msgspec.structs.replace(request, job_id=job_id or new_job_id(options.name))
+    return Prepared(bundle, manifest, request)
+
+
+def parse_params(texts: Sequence[str]) -> dict[str, str]:
+    """Read `K=V` texts; the last of a name wins. Raises click.BadParameter for one without `=`."""
+    params = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.BadParameter(f"{text!r} is not of the form K=V", param_hint="--param")
+        params[name] = value
+    return params
+
+
+def absolute_input(text: str) -> str:
+    """An input as workers elsewhere see it: URLs as they are, paths from the root.
+
+    A pattern stays one: only the working directory put before it is protected from being one too.
+    """
+    from mr.formats.outputs import absolute
+
+    if not text:
+        raise BadInput("an input is empty; name a file, a directory, a pattern or a URL")
+    if "://" in text or Path(text).is_absolute() or Path(text).exists() or not glob.has_magic(text):
+        return absolute(text)
+    return str(Path(glob.escape(str(Path.cwd())), text))

@@ -1,0 +1,124 @@
+"""Progress on stderr: one line redrawn on a terminal, else a line for each state a job enters."""
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from mr.cli.tables import duration, number, size
+from mr.client import Snapshot
+from mr.protocol.ids import TaskKind, task_kind
+from mr.protocol.records import JobRecord, JobState, RunningTask
+
+_BAR_WIDTH = 24
+#: Least time between two drawings of the line.
+_REDRAW_SECONDS = 0.1
+#: Weight of the map phase in the bar of a job that reduces.
+_MAP_SHARE = 0.6
+
+
+class ProgressLine:
+    """Shows the snapshots of one job as they come."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        interactive: bool | None = None,
+    ) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._clock = clock
+        self._interactive = stream.isatty() if interactive is None else interactive
+        self._started = clock()
+        self._drawn_at = float("-inf")
+        self._drawn_width = 0
+        self._said: tuple[str, str] | None = None
+        self._share = 0.0
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw a snapshot, unless the last one was drawn a moment ago."""
+        if self._quiet:
+            return
+        if not self._interactive:
+            self._say_state(snapshot.record)
+            return
+        now = self._clock()
+        if now - self._drawn_at < _REDRAW_SECONDS and not snapshot.record.state.terminal:
+            return
+        self._drawn_at = now
+        # Lost outputs are made again; a bar that goes back only confuses.
+        self._share = max(self._share, progress_share(snapshot))
+        self._draw(render(snapshot, self._share, now - self._started))
+
+    def clear(self) -> None:
+        """Remove the redrawn line, for what is printed next."""
+        if self._drawn_width:
+            self._stream.write("\r" + " " * self._drawn_width + "\r")
+            self._stream.flush()
+            self._drawn_width = 0
+
+    def _draw(self, line: str) -> None:
+        line = line[: max(shutil.get_terminal_size().columns - 1, 20)]
+        self._stream.write("\r" + line.ljust(self._drawn_width))
+        self._stream.flush()
+        self._drawn_width = len(line)
+
+    def _say_state(self, record: JobRecord) -> None:
+        said = (str(record.state), record.waiting_for)
+        if said == self._said:
+            return
+        self._said = said
+        detail = f" (waiting: {record.waiting_for})" if record.waiting_for else ""
+        if record.state is JobState.MAPPING:
+            detail = f" {number(record.maps)} map tasks" + detail
+        elif record.state is JobState.REDUCING:
+            detail = f" {number(record.reduces)} reduce tasks" + detail
+        self._stream.write(f"{record.state}{detail}\n")
+        self._stream.flush()
+
+
+def progress_share(snapshot: Snapshot) -> float:
+    """How far a job is, 0 to 1: committed tasks and what the running ones say of themselves."""
+    record = snapshot.record
+    if record.state is JobState.COMPLETED:
+        return 1.0
+    maps = _phase_share(record.maps, record.maps_committed, snapshot.running, TaskKind.MAP)
+    if record.reduces == 0:
+        return maps
+    reduces = _phase_share(record.reduces, record.reduces_committed, snapshot.running, TaskKind.REDUCE)
+    return _MAP_SHARE * maps + (1 - _MAP_SHARE) * reduces
+
+
+def _phase_share(count: int, committed: int, running: tuple[RunningTask, ...], kind: TaskKind) -> float:
+    if count == 0:
+        return 1.0
+    best: dict[str, float] = {}
+    for task in running:
+        if task_kind(task.task_id) is kind:
+            best[task.task_id] = max(best.get(task.task_id, 0.0), min(task.progress, 1.0))
+    return min((committed + sum(best.values())) / count, 1.0)
+
+
+def render(snapshot: Snapshot, share: float, elapsed_seconds: float) -> str:
+    """The redrawn line: bar, state, tasks, records and bytes read, time."""
+    record = snapshot.record
+    filled = int(share * _BAR_WIDTH)
+    bar = "#" * filled + "." * (_BAR_WIDTH - filled)
+    parts = [f"{record.state:<9} [{bar}] {100 * share:3.0f}%", f"maps {record.maps_committed}/{record.maps}"]
+    if record.reduces:
+        parts.append(f"reduces {record.reduces_committed}/{record.reduces}")
+    maps = [task for task in snapshot.running if task_kind(task.task_id) is TaskKind.MAP]
+    records = record.stats.records_in + sum(task.records for task in maps)
+    if records:
+        parts.append(f"{number(records)} records")
+    if record.stats.bytes_in and elapsed_seconds > 0:
+        parts.append(f"{size(record.stats.bytes_in / elapsed_seconds)}/s")
+    if record.attempts_failed:
+        parts.append(f"{record.attempts_failed} failed attempts")
+    if record.waiting_for:
+        parts.append(f"waiting: {record.waiting_for}")
+    parts.append(duration(elapsed_seconds))
+    return "  ".join(parts)

@@ -1,0 +1,96 @@
+"""`mr results` and `mr logs`: what a job wrote, and what its tasks printed."""
+
+import io
+import itertools
+import sys
+from collections.abc import Iterator
+
+import click
+import msgspec
+
+from mr.cli import tables
+from mr.cli.look import look
+from mr.cli.options import Configured, as_json, with_settings
+from mr.client import Viewer
+from mr.protocol.jobs import FileRange, Split
+from mr.protocol.records import Manifest
+from mr.protocol.records import as_json as render_json
+
+_READ_BYTES = 1024 * 1024
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@click.option("--cat", is_flag=True, help="Print the content of all parts, in order.")
+@click.option("--head", type=click.IntRange(1), metavar="N", help="Print the first N lines or rows.")
+@as_json
+@with_settings
+def results(job: str, cat: bool, head: int | None, json: bool, configured: Configured) -> None:
+    """List what a completed job wrote: parts with rows, bytes and checksums."""
+    if cat and head is not None:
+        raise click.UsageError("--cat and --head exclude each other")
+
+    async def at(viewer: Viewer) -> Manifest:
+        return await viewer.results(await viewer.find(job))
+
+    manifest = look(configured, at)
+    if cat or head is not None:
+        _print_content(manifest, head)
+    elif json:
+        click.echo(render_json(manifest))
+    else:
+        rows = [[p.path, tables.number(p.rows), tables.size(p.bytes), p.checksum] for p in manifest.parts]
+        click.echo(tables.table(("PART", "ROWS", "BYTES", "XXH3"), rows, right=("ROWS", "BYTES")))
+        click.echo(f"{tables.number(manifest.rows)} rows, {tables.size(manifest.bytes)}")
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@click.argument("task", required=False, metavar="[TASK]")
+@as_json
+@with_settings
+def logs(job: str, task: str | None, json: bool, configured: Configured) -> None:
+    """Print what a job's tasks printed, or one task's."""
+
+    async def at(viewer: Viewer) -> dict[str, str]:
+        return dict(await viewer.logs((await viewer.find(job)).job_id, task))
+
+    texts = look(configured, at)
+    if json:
+        click.echo(msgspec.json.format(msgspec.json.encode(texts), indent=2))
+        return
+    for name, text in texts.items():
+        task_id, _, attempt = name.rpartition("/")
+        click.echo(f"== {task_id}, attempt {attempt}")
+        click.echo(text.rstrip("\n"))
+
+
+def _print_content(manifest: Manifest, rows: int | None) -> None:
+    lines = (line for part in manifest.parts for line in _part_lines(part.path, part.bytes))
+    for line in itertools.islice(lines, rows):
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+
+
+def _part_lines(path: str, size: int) -> Iterator[bytes]:
+    """The lines of a text part as they are; the rows of a parquet part as `key<TAB>value`."""
+    if not path.endswith(".parquet"):
+        from mr.formats.storage import open_read
+
+        with io.BufferedReader(open_read(path), _READ_BYTES) as file:  # type: ignore[type-var]
+            yield from file
+        return
+    from mr.formats.records import read_records
+
+    whole = Split(0, (FileRange(path, 0, -1, size),))
+    chunks = read_records(
+        whole,
+        input_format="parquet",
+        encoding="utf-8",
+        encoding_errors="strict",
+        read_bytes=_READ_BYTES,
+        chunk_rows=4096,
+    )
+    for chunk in chunks:
+        for key, value in zip(chunk.keys, chunk.values, strict=True):
+            yield f"{key}\t{value}\n".encode()

@@ -1,0 +1,153 @@
+"""`mr run`: the whole job here, on all cores, without any server."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mr.cli.failures import describe_end
+from mr.cli.options import Configured, job_options, quiet, with_settings
+from mr.cli.progress import ProgressLine
+from mr.cli.tables import duration, number, size
+from mr.protocol.records import JobRecord, JobState, Manifest
+
+_EXIT_FAILED = 1
+_EXIT_INTERRUPTED = 130
+_STANDARD_INPUT = "-"
+
+
+@click.command()
+@click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.py")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@job_options
+@click.option("-j", "--slots", type=click.IntRange(1, 1024), help="Tasks at a time; all cores unless said.")
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where intermediate files go; the system's temporary directory unless said.",
+)
+@quiet
+@with_settings
+def run(
+    job_file: Path,
+    inputs: tuple[str, ...],
+    slots: int | None,
+    spool: Path | None,
+    quiet: bool,
+    configured: Configured,
+    **flags: Any,
+) -> int:
+    """Run a job here, embedded: no RabbitMQ, no Redis.
+
+    INPUT: files, directories, patterns, URLs, or - for standard input.
+    """
+    started = time.monotonic()
+    with _spool_directory(spool) as directory:
+        return _run_in(directory, job_file, inputs, slots, quiet, configured, flags, started)
+
+
+def _run_in(
+    directory: Path,
+    job_file: Path,
+    inputs: tuple[str, ...],
+    slots: int | None,
+    quiet: bool,
+    configured: Configured,
+    flags: dict[str, Any],
+    started: float,
+) -> int:
+    from mr.cli.prepare import prepare_job
+    from mr.formats.outputs import read_manifest
+    from mr.local import LocalJob, run_embedded
+
+    inputs = tuple(_spooled(text, directory) for text in inputs)
+    prepared = prepare_job(job_file, inputs, flags, configured.settings)
+    line = ProgressLine(sys.stderr, quiet=quiet)
+
+    async def embedded() -> JobRecord:
+        from mr.cli.interrupts import on_signals
+
+        interrupt = asyncio.Event()
+        with on_signals(interrupt.set, lambda: _leave_at_once(directory)):
+            return await run_embedded(
+                configured.settings,
+                LocalJob(prepared.bundle, prepared.manifest, prepared.request),
+                slots=slots or os.cpu_count() or 1,
+                spool_dir=directory / "spool",
+                on_snapshot=line.show,
+                interrupt=interrupt,
+            )
+
+    try:
+        record = asyncio.run(embedded())
+    finally:
+        line.clear()
+    if record.state is not JobState.COMPLETED:
+        print(describe_end(record), file=sys.stderr)
+        return _EXIT_FAILED
+    if not quiet:
+        manifest = read_manifest(prepared.request.output)
+        print(summary(record, manifest, time.monotonic() - started), file=sys.stderr)
+    return 0
+
+
+def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str:
+    """What a completed job left, in one line, and its counters below."""
+    counted = ""
+    if manifest is not None:
+        parts = "1 part" if len(manifest.parts) == 1 else f"{number(len(manifest.parts))} parts"
+        counted = f": {number(manifest.rows)} rows, {size(manifest.bytes)} in {parts}"
+    lines = [f"done in {duration(seconds)}{counted} in {record.output}"]
+    lines += [f"  {name} = {number(value)}" for name, value in sorted(record.stats.counters.items())]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _spool_directory(parent: Path | None) -> Iterator[Path]:
+    """A private directory for this run, removed however it ends."""
+    from mr.errors import BadSetting
+
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix="mr-run-", dir=parent))
+    except OSError as error:
+        raise BadSetting(f"no spool can be made in {parent or tempfile.gettempdir()}: {error}") from error
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _spooled(text: str, directory: Path) -> str:
+    """Standard input as a file of the spool, so that it can be split and read again."""
+    if text != _STANDARD_INPUT:
+        return text
+    target = directory / "standard-input"
+    if not target.exists():
+        with target.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file, 1024 * 1024)
+    return str(target)
+
+
+def _leave_at_once(directory: Path) -> None:
+    """The second interrupt: kill our children, remove our files, go."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    shutil.rmtree(directory, ignore_errors=True)
+    os._exit(_EXIT_INTERRUPTED)

@@ -1,0 +1,230 @@
+"""`mr submit`, `mr watch`, `mr cancel`, `mr register`: what changes or follows a job on the cluster."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mr.cli.failures import describe_end
+from mr.cli.options import Configured, as_json, job_options, quiet, with_settings
+from mr.cli.progress import ProgressLine
+from mr.client import Client, Unanswered
+from mr.errors import BadInput, Interrupted, JobFailed, MrError
+from mr.protocol.ids import JobId
+from mr.protocol.records import JobRecord, JobState
+
+Result = TypeVar("Result")
+
+#: How long `mr cancel` waits to see the job end, before it says that it is still ending.
+_CANCEL_SECONDS = 10.0
+
+
+@click.command()
+@click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.py")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@job_options
+@click.option("--wait", is_flag=True, help="Show progress until the job ends; exit 0 or 1 by its result.")
+@click.option("--cancel-on-interrupt", is_flag=True, help="With --wait: Ctrl-C cancels the job too.")
+@quiet
+@with_settings
+def submit(
+    job_file: Path,
+    inputs: tuple[str, ...],
+    wait: bool,
+    cancel_on_interrupt: bool,
+    quiet: bool,
+    configured: Configured,
+    **flags: Any,
+) -> int:
+    """Run a job on the cluster; prints its id.
+
+    INPUT: files, directories, patterns or URLs, as the workers see them. Where no coordinator
+    runs, the request stays queued until one does: the id is printed, and the exit code is 3.
+    """
+    from mr.cli.prepare import Prepared, prepare_job
+
+    if "-" in inputs:
+        raise BadInput("workers cannot read this terminal's standard input; save it to a file they see")
+    settings = configured.settings
+
+    async def send(prepared: Prepared) -> int:
+        from mr.cli.cluster import connected
+
+        async with connected(settings) as client:
+            await client.upload(prepared.bundle, prepared.manifest)
+            job = JobId(prepared.request.job_id or "")
+            try:
+                await client.submit(prepared.request)
+            except Unanswered:
+                click.echo(job)
+                if not wait:
+                    raise Unanswered(_queued(job)) from None
+                click.echo(f"mr: {_queued(job)}", err=True)
+            else:
+                click.echo(job)
+            if not wait:
+                return 0
+            return await _follow(client, job, quiet=quiet, cancel=cancel_on_interrupt)
+
+    return asyncio.run(send(prepare_job(job_file, inputs, flags, settings)))
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@as_json
+@quiet
+@with_settings
+def watch(job: str, json: bool, quiet: bool, configured: Configured) -> int:
+    """Follow a job until it ends; exit 0 or 1 by its result."""
+
+    async def follow() -> int:
+        from mr.cli.cluster import connected
+
+        async with connected(configured.settings) as client:
+            record = await client.find(job)
+            if json:
+                return await _follow_json(client, record.job_id)
+            return await _follow(client, record.job_id, quiet=quiet, cancel=False)
+
+    return asyncio.run(follow())
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@with_settings
+def cancel(job: str, configured: Configured) -> None:
+    """Stop a job: its running tasks are killed, its files removed."""
+
+    async def ask() -> None:
+        from mr.cli.cluster import connected
+
+        async with connected(configured.settings) as client:
+            record = await client.find(job)
+            await client.cancel(record.job_id)
+            state = await _wait_for_end(client, record.job_id)
+            word = "is cancelled" if state is JobState.CANCELLED else f"is {state}"
+            click.echo(f"job {record.job_id} {word if state else 'is being cancelled'}")
+
+    asyncio.run(ask())
+
+
+@click.command()
+@click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.py")
+@click.option("--name", required=True, help="What requests will call it.")
+@click.option(
+    "--include",
+    "includes",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Module, data file or directory to ship beside the job file. Repeatable.",
+)
+@with_settings
+def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: Configured) -> None:
+    """Store a job's code under a name, so that other systems start it by a JSON message."""
+    from mr.cli.prepare import prepare_code
+
+    bundle, manifest = prepare_code(job_file, includes, configured.settings, {})
+
+    async def store() -> None:
+        from mr.cli.cluster import viewing
+
+        async with viewing(configured.settings) as viewer:
+            await viewer.upload(bundle, manifest)
+            await viewer.register(name, manifest)
+
+    asyncio.run(store())
+    click.echo(f"{name} = {bundle.code_id}")
+
+
+async def _follow(client: Client, job: JobId, *, quiet: bool, cancel: bool) -> int:
+    """Show a job until it ends. Raises Interrupted on a signal, telling how to go on; 0 or 1 else."""
+    line = ProgressLine(sys.stderr, quiet=quiet)
+
+    async def follow() -> JobRecord:
+        async for snapshot in client.watch(job):
+            line.show(snapshot)
+            if snapshot.record.state.terminal:
+                return snapshot.record
+        raise JobFailed(f"job {job} cannot be followed any further")
+
+    try:
+        record = await _unless_interrupted(follow())
+    except Interrupted:
+        line.clear()
+        if not cancel:
+            raise Interrupted(
+                f"interrupted; the job goes on: `mr watch {job}` follows it, `mr cancel {job}` stops it"
+            ) from None
+        await client.cancel(job)
+        await _wait_for_end(client, job)
+        raise Interrupted(f"interrupted; job {job} is cancelled") from None
+    finally:
+        line.clear()
+    if record.state is not JobState.COMPLETED:
+        print(describe_end(record), file=sys.stderr)
+        return 1
+    if not quiet:
+        print(await _summary(client, record), file=sys.stderr)
+    return 0
+
+
+async def _follow_json(client: Client, job: JobId) -> int:
+    """Print each snapshot's record as one line of JSON."""
+    import msgspec
+
+    state = JobState.SUBMITTED
+    async for snapshot in client.watch(job):
+        state = snapshot.record.state
+        click.echo(msgspec.json.encode(snapshot.record))
+    return 0 if state is JobState.COMPLETED else 1
+
+
+async def _summary(client: Client, record: JobRecord) -> str:
+    """The line for a completed job; without row counts where its output cannot be seen from here."""
+    from mr.cli.run import summary
+
+    seconds = record.history[-1].at - record.history[0].at
+    try:
+        manifest = await client.results(record)
+    except MrError:
+        manifest = None
+    return summary(record, manifest, seconds)
+
+
+async def _wait_for_end(client: Client, job: JobId) -> JobState | None:
+    """The state in which the job ended; None when it has not within a while."""
+    try:
+        async with asyncio.timeout(_CANCEL_SECONDS):
+            async for snapshot in client.watch(job, interval_seconds=0.2):
+                if snapshot.record.state.terminal:
+                    return snapshot.record.state
+    except TimeoutError:
+        return None
+    return None
+
+
+async def _unless_interrupted(work: Coroutine[Any, Any, Result]) -> Result:
+    """The outcome of `work`, or Interrupted when a stop signal comes first."""
+    from mr.cli.interrupts import on_signals
+
+    task = asyncio.ensure_future(work)
+
+    def stop() -> None:
+        task.cancel()
+
+    with on_signals(stop, stop):
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise Interrupted from None
+
+
+def _queued(job: JobId) -> str:
+    return (
+        f"job {job} is queued, but no coordinator has answered yet; it starts when one runs "
+        "(`mr coordinator`), and `mr status` finds it from then on"
+    )

@@ -1,0 +1,63 @@
+"""`mr settings` and `mr schema`: the tables the engine is driven by, printed."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from mr.cli.options import Configured, as_json, with_settings
+from mr.cli.tables import table
+from mr.settings import Settings
+
+_DEFAULT_FILE = Path("mr.toml")
+
+
+@click.command()
+@as_json
+@with_settings
+def settings(json: bool, configured: Configured) -> None:
+    """Print every setting with its value and where it comes from. Passwords are hidden."""
+    rows = setting_rows(configured)
+    if json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        return
+    lines = [[row["name"], str(row["value"]), row["origin"]] for row in rows]
+    click.echo(table(("SETTING", "VALUE", "FROM"), lines))
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the job request that other systems send to mr.jobs."""
+    from mr.resolve import job_json_schema
+
+    click.echo(msgspec.json.format(msgspec.json.encode(job_json_schema()), indent=2))
+
+
+def setting_rows(configured: Configured) -> list[dict[str, Any]]:
+    """Name, value and origin of each setting, in the order of the table."""
+    file = configured.config or _DEFAULT_FILE
+    in_file = tomllib.loads(file.read_text()) if file.is_file() else {}
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        value = getattr(configured.settings, field.name)
+        variable = f"MR_{field.name.upper()}"
+        if field.name in configured.flags:
+            origin = "command line"
+        elif variable in os.environ:
+            origin = variable
+        elif field.name in in_file:
+            origin = str(file)
+        else:
+            origin = "default"
+        shown = hide_password(value) if field.name.endswith("_url") else value
+        rows.append({"name": field.name, "value": shown, "origin": origin})
+    return rows
+
+
+def hide_password(url: str) -> str:
+    """The URL with its password, if it has one, replaced by `***`."""
+    return re.sub(r"^(\w+://[^:/@]*):[^@]*@", r"\1:***@", url)

@@ -101,9 +101,9 @@ def _give(process: subprocess.Popen[bytes], params: bytes) -> None:
 
 
 def _read(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes | None, bytes]:
-    """Collect the report and the tail of what was printed, until both end; None = out of time.
+    """Collect the report, one line, and the tail of what was printed; None = out of time.
 
-    Reading ends with the report: a grandchild that keeps the pipe of the prints open holds nothing up.
+    Reading ends with the report: a grandchild that keeps the pipes open holds nothing up.
     """
     assert process.stdout is not None and process.stderr is not None
     report, printed = bytearray(), bytearray()
@@ -117,7 +117,7 @@ def _read(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes | No
             for key, _ in events:
                 data = _read_some(key.fileobj)
                 key.data.extend(data)
-                if not data and key.fileobj is process.stdout:
+                if key.fileobj is process.stdout and (not data or data.endswith(b"\n")):
                     return bytes(report), bytes(printed)
                 if not data:
                     selector.unregister(key.fileobj)

@@ -102,7 +102,7 @@ def explain_import_error(error: BaseException, directory: Path, entry: str) -> s
     place = f"{name}, line {line}" if line else name
     if isinstance(error, SystemExit):
         return (
-            f"{place}: the file calls sys.exit() while it is imported; "
+            f"{place}: the file raises SystemExit (sys.exit) while it is imported; "
             'put that under `if __name__ == "__main__":`'
         )
     hint = ""

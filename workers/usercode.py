@@ -141,7 +141,8 @@ def _misnamed(module: ModuleType, functions: Mapping[str, Any]) -> Iterable[tupl
                 yield name, right
                 break
         else:
-            near = difflib.get_close_matches(name.lower(), absent, n=1, cutoff=_LIKENESS)
+            mapless = "map_fn" in absent and "map_batch" in absent  # then it is refused in any case
+            near = difflib.get_close_matches(name.lower(), absent, n=1, cutoff=0.7 if mapless else _LIKENESS)
             if near:
                 yield name, near[0]
 

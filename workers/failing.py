@@ -61,10 +61,17 @@ def user_failure(
 def wrong_result(
     order: TaskOrder, function: str, complaint: str, *, record: str = "", input_path: str | None = None
 ) -> TaskError:
-    """Describe something a user function gave that the engine cannot take."""
+    """Describe something a user function gave that the engine cannot take: `function` + " " + `complaint`."""
+    return refused(order, function, f"{function} {complaint}", record=record, input_path=input_path)
+
+
+def refused(
+    order: TaskOrder, function: str, message: str, *, record: str = "", input_path: str | None = None
+) -> TaskError:
+    """Describe what the engine refuses on account of the user's `function`, in one line."""
     failure = Failure(
         kind=FailureKind.USER_ERROR,
-        message=bounded(f"{function} {complaint}", 1000),
+        message=bounded(" ".join(message.split()), 1000),
         function=function,
         record=record,
         reproduce=reproduce_command(order, input_path),

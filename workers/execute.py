@@ -1,0 +1,62 @@
+"""The entry of a child process: run one order with the job's code, which stays loaded between orders.
+
+A child serves one job for life. The job file is imported once, for its first task; what it keeps in
+module variables lives on from task to task of the same process, in an order that nothing promises.
+So `*_init` is where a task's own state is set up: hooks run once for each attempt.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mr.errors import BadJob, MrError, ShuffleError
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import TaskKind, task_kind
+from mr.protocol.records import TaskResult
+from mr.runtime import TaskContext, active
+from workers.attempt import Attempt, quiet_collector
+from workers.failing import TaskError, infrastructure_failure, out_of_memory
+from workers.map_task import run_map
+from workers.orders import Progress, TaskOrder
+from workers.reduce_task import run_reduce
+from workers.shuffle.fetch import InputLost
+from workers.usercode import UserCode, load
+
+#: The job file this process has loaded, by its directory and name.
+_loaded: dict[tuple[str, str], UserCode] = {}
+
+
+def run_order(order: TaskOrder, on_progress: Callable[[Progress], None]) -> TaskResult:
+    """Run one attempt in this process. Raises TaskError, whose `failure` says what happened.
+
+    `on_progress` is called in this thread, a few times a second at most and at each new phase.
+    """
+    context = TaskContext(order.spec.params)
+    with active(context), quiet_collector():
+        try:
+            attempt = Attempt(order, code_of(order), context, on_progress)
+            run = run_map if task_kind(order.task_id) is TaskKind.MAP else run_reduce
+            return run(attempt)
+        except (TaskError, KeyboardInterrupt):
+            raise
+        except InputLost as error:
+            failure = Failure(FailureKind.INPUT_LOST, str(error), lost=error.lost)
+            raise TaskError(failure) from error
+        except MemoryError as error:
+            raise TaskError(out_of_memory(order, "", "", "")) from error
+        except (OSError, MrError, ShuffleError) as error:
+            raise TaskError(infrastructure_failure(order, error)) from error
+
+
+def code_of(order: TaskOrder) -> UserCode:
+    """Give the job's code, imported at the first order for its directory. Raises TaskError (BAD_JOB)."""
+    name = (order.code_dir, order.spec.code.entry)
+    code = _loaded.get(name)
+    if code is None:
+        try:
+            code = load(Path(order.code_dir), order.spec.code.entry)
+        except BadJob as error:
+            message = f"worker {order.origin.worker} cannot load the job: {error}"
+            raise TaskError(Failure(FailureKind.BAD_JOB, message)) from error
+        _loaded.clear()  # an earlier job's modules are gone with its finder
+        _loaded[name] = code
+    return code

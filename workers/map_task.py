@@ -1,0 +1,144 @@
+"""A map attempt: records of a split through the user's map function, into segments or an output part."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from mr.errors import UnencodableKey, UnencodableValue
+from mr.formats.records import RecordChunk, read_batches, read_records
+from mr.protocol.records import TaskResult
+from workers.attempt import Attempt
+from workers.failing import wrong_result
+from workers.pairs import CallSource, Emitter
+from workers.sinks import MapSink, PartSink, ShuffleSink
+from workers.tracebacks import safe_repr
+from workers.usercode import as_iterable
+
+
+def run_map(attempt: Attempt) -> TaskResult:
+    """Run a map attempt to the end. Raises TaskError."""
+    sink: MapSink = ShuffleSink(attempt) if attempt.spec.reduces else PartSink(attempt)
+    try:
+        attempt.call_hook("map_init")
+        emitter = Emitter(attempt, sink.add)
+        if attempt.code.get("map_batch") is not None:
+            records = _map_batches(attempt, sink)
+        else:
+            records = _map_records(attempt, emitter)
+        attempt.context.input_path = None
+        emitter.drain_hook("map_final")
+        attempt.progress("spill" if attempt.spec.reduces else "write", 1.0, records)
+        output, figures = sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    split = attempt.order.split
+    bytes_in = split.input_bytes if split is not None else 0
+    return TaskResult(output, attempt.stats(records_in=records, bytes_in=bytes_in, **figures))
+
+
+def _map_records(attempt: Attempt, emitter: Emitter) -> int:
+    """Map every record of the split through `map_fn`; returns their number."""
+    call = as_iterable(attempt.code.get("map_fn"))
+    records = 0
+    for chunk in attempt.reading(_read(attempt, read_records)):
+        attempt.context.input_path = chunk.path
+        emitter.drain(_source(chunk, call))
+        records += len(chunk.keys)
+        attempt.progress("map", _share(attempt, chunk.consumed_bytes), records)
+    return records
+
+
+def _source(chunk: RecordChunk, call: Callable[[Any, Any], Iterable[Any]]) -> CallSource:
+    return CallSource(
+        "map_fn",
+        call,
+        chunk.keys,
+        lambda: chunk.values,
+        lambda key: (f"{chunk.path}:{safe_key(key)}", chunk.path),
+    )
+
+
+def safe_key(key: Any) -> str:
+    """Show a record's key: plain when it is an offset, else bounded."""
+    return str(key) if type(key) is int else safe_repr(key)
+
+
+def _read(attempt: Attempt, read: Callable[..., Iterator[Any]]) -> Iterator[Any]:
+    spec, settings = attempt.spec, attempt.settings
+    return read(
+        attempt.order.split,
+        input_format=spec.input_format,
+        encoding=spec.encoding,
+        encoding_errors=spec.encoding_errors,
+        read_bytes=settings.read_bytes,
+        chunk_rows=settings.chunk_rows,
+    )
+
+
+def _share(attempt: Attempt, consumed: int) -> float:
+    split = attempt.order.split
+    total = split.input_bytes if split is not None else 0
+    return consumed / total if total else 1.0
+
+
+def _map_batches(attempt: Attempt, sink: MapSink) -> int:
+    """Map every batch of the split through `map_batch`; returns the number of records."""
+    function = attempt.code.get("map_batch")
+    records = 0
+    for path, batch, consumed in attempt.reading(_read(attempt, read_batches)):
+        attempt.context.input_path = path
+        place = _batch_place(path, batch)
+        given = _call_batch(attempt, function, batch, place)
+        while (part := _next_batch(attempt, given, place)) is not None:
+            try:
+                sink.add_batch(part)
+            except (UnencodableKey, UnencodableValue) as error:
+                complaint = f"gave a pair that cannot be stored: {error}"
+                raise wrong_result(
+                    attempt.order, "map_batch", complaint, record=place()[0], input_path=path
+                ) from error
+        records += batch.num_rows
+        attempt.progress("map", _share(attempt, consumed), records)
+    return records
+
+
+def _batch_place(path: str, batch: pa.RecordBatch) -> Callable[[], tuple[str, str]]:
+    """The position of a batch: that of its first record."""
+
+    def place() -> tuple[str, str]:
+        first = safe_key(batch.column("key")[0].as_py()) if batch.num_rows else "0"
+        return f"{path}:{first} (first of {batch.num_rows} records)", path
+
+    return place
+
+
+def _call_batch(
+    attempt: Attempt,
+    function: Callable[[Any], Any],
+    batch: pa.RecordBatch,
+    place: Callable[[], tuple[str, str]],
+) -> Iterator[Any]:
+    """Call `map_batch`; give what it returned as an iterator of batches or tables."""
+    with attempt.user_code("map_batch", place):
+        given = function(batch)
+        if given is None:
+            return iter(())
+        return iter((given,)) if isinstance(given, pa.RecordBatch | pa.Table) else iter(given)
+
+
+def _next_batch(
+    attempt: Attempt, given: Iterator[Any], place: Callable[[], tuple[str, str]]
+) -> pa.RecordBatch | None:
+    """Take the next batch of what `map_batch` gave, checked and in one piece; None at the end."""
+    with attempt.user_code("map_batch", place):
+        part = next(given, None)
+    if part is None:
+        return None
+    if not isinstance(part, pa.RecordBatch | pa.Table) or not {"key", "value"} <= set(part.schema.names):
+        shown = f"columns {part.schema.names}" if hasattr(part, "schema") else f"a {type(part).__name__}"
+        complaint = f"gave {shown}; return a pyarrow.RecordBatch (or Table) with columns key and value"
+        raise wrong_result(attempt.order, "map_batch", complaint, record=place()[0], input_path=place()[1])
+    part = part.select(["key", "value"])
+    return part.combine_chunks().to_batches()[0] if isinstance(part, pa.Table) and part.num_rows else part

@@ -1,0 +1,136 @@
+"""Where pairs go: a buffer of segments for the reducers, or an output part."""
+
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from mr.formats.outputs import final_part, temporary_part
+from mr.formats.results import PartWriter
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.records import MapOutput, PartOutput
+from workers.attempt import Attempt
+from workers.combining import blaming, combiner_of, partitioner_of
+from workers.failing import TaskError
+from workers.shuffle.buffer import MapBuffer
+
+#: Name of the file of segments inside the attempt's directory.
+SEGMENTS_NAME = "segments"
+
+
+class MapSink(Protocol):
+    """Where a map's pairs go: towards the reducers, or into an output part."""
+
+    def add(self, keys: list[Any], values: list[Any]) -> None:
+        """Take one batch of pairs. Raises UnencodableKey or UnencodableValue with `.row`."""
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Take a batch with columns key and value. Raises as `add` does."""
+
+    def finish(self) -> tuple[MapOutput | PartOutput, dict[str, int]]:
+        """Complete the output; give it and the figures it adds to TaskStats."""
+
+    def abort(self) -> None:
+        """Drop what was written."""
+
+
+class PartSink:
+    """The sink of a map-only job: one output part."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self.writer = open_part(attempt)
+
+    def add(self, keys: list[Any], values: list[Any]) -> None:
+        """Write one batch of pairs."""
+        self.writer.write_pairs(keys, values)
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Write a batch with columns key and value."""
+        self.writer.write_table(pa.Table.from_batches([batch]))
+
+    def finish(self) -> tuple[PartOutput, dict[str, int]]:
+        """Complete the part."""
+        part = close_part(self._attempt, self.writer)
+        return part, {"records_out": part.rows, "bytes_out": part.bytes}
+
+    def abort(self) -> None:
+        """Remove the unfinished part."""
+        self.writer.abort()
+
+
+def open_part(attempt: Attempt) -> PartWriter:
+    """Open this attempt's own file for the part that its task writes."""
+    spec = attempt.spec
+    path = temporary_part(spec.output, spec.job_id, attempt.index, attempt.order.attempt, spec.output_format)
+    return PartWriter(path, spec.output_format)
+
+
+def close_part(attempt: Attempt, writer: PartWriter) -> PartOutput:
+    """Complete a part and say where it lies and where it is to go."""
+    spec, order = attempt.spec, attempt.order
+    summary = writer.close()
+    return PartOutput(
+        task_id=order.task_id,
+        attempt=order.attempt,
+        temporary=temporary_part(spec.output, spec.job_id, attempt.index, order.attempt, spec.output_format),
+        path=final_part(spec.output, attempt.index, spec.output_format),
+        rows=summary.rows,
+        bytes=summary.bytes,
+        checksum=summary.checksum,
+    )
+
+
+class ShuffleSink:
+    """The sink of a job with reducers: a buffer that combines, spills and ends as one file of segments."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        if attempt.code.get("reduce_fn") is None:
+            entry, reduces = attempt.spec.code.entry, attempt.spec.reduces
+            message = f"{entry} has no reduce_fn, but {reduces} reduce tasks are asked for; ask for 0"
+            raise TaskError(Failure(FailureKind.BAD_JOB, message))
+        self._attempt = attempt
+        settings = attempt.settings
+        self._buffer = MapBuffer(
+            partitions=attempt.spec.reduces,
+            work_dir=attempt.work_dir,
+            spill_rows=settings.spill_rows,
+            spill_bytes=settings.spill_bytes,
+            combiner=combiner_of(attempt),
+            partitioner=partitioner_of(attempt),
+        )
+
+    def add(self, keys: list[Any], values: list[Any]) -> None:
+        """Buffer one batch of pairs; may combine and spill."""
+        with blaming(self._attempt):
+            self._buffer.add(keys, values)
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Buffer a batch with columns key and value; may combine and spill."""
+        with blaming(self._attempt):
+            self._buffer.add_batch(batch)
+
+    def finish(self) -> tuple[MapOutput, dict[str, int]]:
+        """Merge the spills into the one file of this attempt."""
+        order = self._attempt.order
+        with blaming(self._attempt):
+            file = self._buffer.finish(self._attempt.work_dir / SEGMENTS_NAME)
+        output = MapOutput(
+            task_id=order.task_id,
+            attempt=order.attempt,
+            worker=order.origin.worker,
+            incarnation=order.origin.incarnation,
+            address=order.origin.address,
+            host=order.origin.host,
+            path=str(file.path),
+            partition_bytes=tuple(file.partition_bytes),
+        )
+        figures = {
+            "records_out": file.rows,
+            "bytes_out": sum(file.partition_bytes),
+            "spills": file.spills,
+            "spilled_bytes": file.spilled_bytes,
+        }
+        return output, figures
+
+    def abort(self) -> None:
+        """Nothing to do: the attempt's directory is removed with all that lies in it."""

@@ -4,7 +4,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
@@ -159,7 +159,9 @@ class Client(Viewer):
             raise BadJob(f"job {job} cannot be cancelled: {reply.reason}")
         return reply
 
-    async def watch(self, job: JobId, interval_seconds: float = WATCH_SECONDS) -> AsyncIterator[Snapshot]:
+    async def watch(
+        self, job: JobId, interval_seconds: float = WATCH_SECONDS
+    ) -> AsyncGenerator[Snapshot, None]:
         """Yield the job at each change and at least every `interval_seconds`, until it has ended.
 
         Waits for a job that is not there yet. Raises NotFound when one that was there stays away

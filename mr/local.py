@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,10 @@ async def _submit_and_watch(
 ) -> JobRecord:
     await client.upload(job.bundle, job.manifest)
     reply = await client.submit(job.request, timeout_seconds=_PLANNING_SECONDS)
-    async for snapshot in client.watch(JobId(reply.job_id or ""), _WATCH_SECONDS):
-        on_snapshot(snapshot)
-        last = snapshot.record
-    return last
+    async with aclosing(client.watch(JobId(reply.job_id or ""), _WATCH_SECONDS)) as snapshots:
+        async for snapshot in snapshots:
+            on_snapshot(snapshot)
+    return snapshot.record
 
 
 async def _cancel(client: Client, job: JobId, watching: "asyncio.Task[JobRecord]") -> None:

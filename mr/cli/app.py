@@ -16,7 +16,7 @@ class Ordered(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mrmq", prog_name="mr", message="%(prog)s %(version)s")
 @cluster_options
 def application(**flags: Any) -> None:

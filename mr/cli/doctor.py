@@ -48,7 +48,9 @@ class Finding(msgspec.Struct, frozen=True):
 @as_json
 @with_settings
 def doctor(spool: Path | None, json: bool, configured: Configured) -> int:
-    """Check broker, store, permissions, versions, clocks, disk, and say what to do.
+    """Check the cluster and say what to do.
+
+    Versions, disk, broker, permissions, coordinator, store, clocks, workers.
 
     Exit code 0 when the cluster can work, 3 when something FAILs.
     """

@@ -49,7 +49,10 @@ def jobs(last: int | None, json: bool, configured: Configured) -> None:
 @as_json
 @with_settings
 def status(job: str, json: bool, configured: Configured) -> None:
-    """Tell where a job stands: states with times and causes, progress, failures, counters."""
+    """Tell where a job stands.
+
+    Its states with their times and causes, progress, counters, and what failed, each cause once.
+    """
 
     async def at(viewer: Viewer) -> Snapshot:
         record = await viewer.find(job)
@@ -69,7 +72,10 @@ def status(job: str, json: bool, configured: Configured) -> None:
 @as_json
 @with_settings
 def tasks(job: str, state: str | None, json: bool, configured: Configured) -> None:
-    """List a job's tasks: state, attempt, worker, time, progress, memory, CPU."""
+    """List a job's tasks.
+
+    State, attempt, worker, time, progress, memory, CPU, and the last failure.
+    """
 
     async def at(viewer: Viewer) -> list[TaskView]:
         return list(await viewer.tasks((await viewer.find(job)).job_id))
@@ -86,7 +92,10 @@ def tasks(job: str, state: str | None, json: bool, configured: Configured) -> No
 @as_json
 @with_settings
 def workers(json: bool, configured: Configured) -> None:
-    """List the workers: slots, CPU, memory, disk, what each slot does, what holds it back."""
+    """List the workers and what their slots do.
+
+    SLOTS is running/open/all: fewer are open than there are when LIMITED BY says why.
+    """
     views = look(configured, Viewer.workers)
     if json:
         click.echo(render_json(views))

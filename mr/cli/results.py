@@ -26,7 +26,7 @@ _READ_BYTES = 1024 * 1024
 @as_json
 @with_settings
 def results(job: str, cat: bool, head: int | None, json: bool, configured: Configured) -> None:
-    """List what a completed job wrote: parts with rows, bytes and checksums."""
+    """List or print what a completed job wrote."""
     if cat and head is not None:
         raise click.UsageError("--cat and --head exclude each other")
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from mr.cli.failures import describe_end
 from mr.cli.options import Configured, as_json, job_options, quiet, with_settings
 from mr.cli.progress import ProgressLine
 from mr.client import Client, Unanswered
-from mr.errors import BadInput, Interrupted, JobFailed, MrError
+from mr.errors import BadInput, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.records import JobRecord, JobState
 
@@ -124,7 +125,10 @@ def cancel(job: str, configured: Configured) -> None:
 )
 @with_settings
 def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: Configured) -> None:
-    """Store a job's code under a name, so that other systems start it by a JSON message."""
+    """Store a job's code under a name.
+
+    Other systems then start it by a JSON message on mr.jobs; `mr schema` prints its schema.
+    """
     from mr.cli.prepare import prepare_code
 
     bundle, manifest = prepare_code(job_file, includes, configured.settings, {})
@@ -145,11 +149,10 @@ async def _follow(client: Client, job: JobId, *, quiet: bool, cancel: bool) -> i
     line = ProgressLine(sys.stderr, quiet=quiet)
 
     async def follow() -> JobRecord:
-        async for snapshot in client.watch(job):
-            line.show(snapshot)
-            if snapshot.record.state.terminal:
-                return snapshot.record
-        raise JobFailed(f"job {job} cannot be followed any further")
+        async with aclosing(client.watch(job)) as snapshots:
+            async for snapshot in snapshots:
+                line.show(snapshot)
+        return snapshot.record
 
     try:
         record = await _unless_interrupted(follow())
@@ -198,13 +201,15 @@ async def _summary(client: Client, record: JobRecord) -> str:
 async def _wait_for_end(client: Client, job: JobId) -> JobState | None:
     """The state in which the job ended; None when it has not within a while."""
     try:
-        async with asyncio.timeout(_CANCEL_SECONDS):
-            async for snapshot in client.watch(job, interval_seconds=0.2):
-                if snapshot.record.state.terminal:
-                    return snapshot.record.state
+        async with (
+            asyncio.timeout(_CANCEL_SECONDS),
+            aclosing(client.watch(job, interval_seconds=0.2)) as snapshots,
+        ):
+            async for snapshot in snapshots:
+                state = snapshot.record.state
     except TimeoutError:
         return None
-    return None
+    return state
 
 
 async def _unless_interrupted(work: Coroutine[Any, Any, Result]) -> Result:

@@ -20,7 +20,7 @@ _DEFAULT_FILE = Path("mr.toml")
 @as_json
 @with_settings
 def settings(json: bool, configured: Configured) -> None:
-    """Print every setting with its value and where it comes from. Passwords are hidden."""
+    """Print every setting, its value and origin."""
     rows = setting_rows(configured)
     if json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
@@ -31,7 +31,7 @@ def settings(json: bool, configured: Configured) -> None:
 
 @click.command()
 def schema() -> None:
-    """Print the JSON Schema of the job request that other systems send to mr.jobs."""
+    """Print the JSON Schema of a job request."""
     from mr.resolve import job_json_schema
 
     click.echo(msgspec.json.format(msgspec.json.encode(job_json_schema()), indent=2))

@@ -1,0 +1,90 @@
+"""The progress line: what it shows of a snapshot, and when."""
+
+import io
+
+from mr.cli.progress import ProgressLine, progress_share, render
+from mr.client import Snapshot
+from mr.protocol.records import JobState, TaskStats
+from tests.support.job_records import job_record, running_task
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_share_counts_committed_tasks_and_what_running_ones_say() -> None:
+    record = job_record(maps_committed=1)
+    running = (running_task("map-00001", progress=0.5), running_task("map-00002", progress=0.5))
+    assert progress_share(Snapshot(record, running)) == 0.6 * 2 / 4
+
+
+def test_two_attempts_of_one_task_count_once() -> None:
+    running = (running_task(progress=0.5), running_task(progress=0.25, attempt=2))
+    assert progress_share(Snapshot(job_record(reduces=0), running)) == 0.5 / 4
+
+
+def test_share_of_a_completed_job_is_whole() -> None:
+    assert progress_share(Snapshot(job_record(state=JobState.COMPLETED), ())) == 1.0
+
+
+def test_line_tells_the_phase_and_the_pace() -> None:
+    record = job_record(
+        maps_committed=2, stats=TaskStats(records_in=1_200, bytes_in=4 * 1024 * 1024), waiting_for="workers"
+    )
+    line = render(Snapshot(record, (running_task("map-00003", records=34),)), 0.25, 2.0)
+    assert line.startswith("MAPPING   [######..................]  25%  maps 2/4  reduces 0/2")
+    for part in ("1,234 records", "2.0 MiB/s", "waiting: workers", "2.0 s"):
+        assert part in line
+
+
+def test_terminal_line_is_redrawn_in_place_and_cleared() -> None:
+    stream, clock = io.StringIO(), Clock()
+    line = ProgressLine(stream, clock=clock, interactive=True)
+    line.show(Snapshot(job_record(), ()))
+    line.show(Snapshot(job_record(maps_committed=1), ()))
+    assert "maps 1/4" not in stream.getvalue(), "drawn again too soon"
+    clock.now = 1.0
+    line.show(Snapshot(job_record(maps_committed=2), ()))
+    assert "\rMAPPING" in stream.getvalue()
+    assert "maps 2/4" in stream.getvalue()
+    assert "\n" not in stream.getvalue()
+    line.clear()
+    assert stream.getvalue().endswith(" \r")
+
+
+def test_bar_never_goes_back() -> None:
+    stream, clock = io.StringIO(), Clock()
+    line = ProgressLine(stream, clock=clock, interactive=True)
+    line.show(Snapshot(job_record(maps_committed=4), ()))
+    clock.now = 1.0
+    line.show(Snapshot(job_record(maps_committed=2), ()))
+    assert stream.getvalue().count(" 60%") == 2
+
+
+def test_a_log_gets_one_line_for_each_state() -> None:
+    stream = io.StringIO()
+    line = ProgressLine(stream, interactive=False)
+    for committed in range(4):
+        line.show(Snapshot(job_record(maps_committed=committed), ()))
+    line.show(Snapshot(job_record(state=JobState.REDUCING, waiting_for="no live workers"), ()))
+    line.show(Snapshot(job_record(state=JobState.COMPLETED), ()))
+    line.clear()
+    assert stream.getvalue().splitlines() == [
+        "MAPPING 4 map tasks",
+        "REDUCING 2 reduce tasks (waiting: no live workers)",
+        "COMPLETED",
+    ]
+
+
+def test_quiet_is_quiet() -> None:
+    stream = io.StringIO()
+    line = ProgressLine(stream, quiet=True, interactive=True)
+    line.show(Snapshot(job_record(), ()))
+    line.clear()
+    assert stream.getvalue() == ""

@@ -22,9 +22,15 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     from mr.errors import MrError
 
     try:
-        code = application.main(args=arguments, prog_name="mr", standalone_mode=False)
+        # Not application.main(), which has exit codes of its own for an interrupt and a broken pipe.
+        with application.make_context(
+            "mr", list(sys.argv[1:] if arguments is None else arguments)
+        ) as context:
+            code = application.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -180,7 +180,7 @@ def _task_row(view: TaskView) -> list[str]:
         record.worker,
         tables.duration(seconds) if seconds else "",
         *(_running_cells(running) if running else _ended_cells(view)),
-        record.failure.message if record.failure else "",
+        tables.shorten(record.failure.message) if record.failure else "",
     ]
 
 

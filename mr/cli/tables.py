@@ -3,15 +3,12 @@
 import time
 from collections.abc import Sequence
 
-#: Widest a cell may be before its middle is left out.
-CELL_WIDTH = 60
-
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     """Columns two spaces apart, as wide as their widest cell; `right` names those flushed right."""
-    cells = [[shorten(cell) for cell in row] for row in rows]
+    cells = [[cell.replace("\n", " ") for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in (headers, *cells)) for i in range(len(headers))]
     flushed = {i for i, header in enumerate(headers) if header in right}
     return "\n".join(
@@ -29,7 +26,7 @@ def fields(pairs: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)
 
 
-def shorten(text: str, width: int = CELL_WIDTH) -> str:
+def shorten(text: str, width: int = 60) -> str:
     """One line of at most `width` characters, its middle left out where it is longer."""
     line = " ".join(text.split())
     if len(line) <= width:

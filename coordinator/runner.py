@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.commands import Command, EndJob
+from coordinator.commands import EndJob
 from coordinator.effects import Effects
 from coordinator.events import (
     CancelRequested,
@@ -112,9 +112,7 @@ class Runner:
             batch = [await self._arrivals.get()]
             while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
                 batch.append(self._arrivals.get_nowait())
-            commands: list[Command] = []
-            for arrival in batch:
-                commands += self._scheduler.handle(arrival.event)
+            commands = self._scheduler.handle_all(arrival.event for arrival in batch)
             await self._effects.perform(commands)
             for command in commands:
                 if isinstance(command, EndJob):

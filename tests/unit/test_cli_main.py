@@ -48,6 +48,17 @@ def test_wrong_use_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.startswith("Usage: mr")
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--split-size", "64 parsecs"), ("--task-memory", "1.2.3"), ("--task-timeout", "soon")],
+)
+def test_wrong_size_or_time_names_its_flag(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "job.py", "in", "-o", "out", flag, value]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert flag in last
+    assert repr(value) in last
+
+
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["--help"]) == 0
     listed = capsys.readouterr().out.split("Commands:\n")[1].splitlines()

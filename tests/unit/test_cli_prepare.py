@@ -1,0 +1,71 @@
+"""From flags to a request: what is absolute, what wins, what is refused before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mr.cli.prepare import prepare_job
+from mr.errors import BadJob
+from mr.protocol.ids import is_id
+from mr.settings import Settings
+
+FLAGS: dict[str, Any] = {
+    "output": "out",
+    "params": (),
+    "includes": (),
+    "job_id": None,
+    **dict.fromkeys(("name", "maps", "reduces", "split_size", "input_format", "output_format", "encoding")),
+    **dict.fromkeys(("encoding_errors", "priority", "weight", "max_attempts", "task_timeout", "task_memory")),
+}
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "count.py"
+    path.write_text(
+        "import mr\nWANTED = mr.param('wanted', 'nothing')\n\ndef map_fn(key, line):\n    yield line, 1\n"
+    )
+    return path
+
+
+def test_request_says_what_the_flags_say(job_file: Path, tmp_path: Path) -> None:
+    flags = FLAGS | {"maps": 3, "split_size": "1MiB", "params": ("wanted=x",), "job_id": "mine"}
+    prepared = prepare_job(job_file, ("in", "s3://bucket/x"), flags, Settings())
+    request = prepared.request
+    assert request.inputs == [str(tmp_path / "in"), "s3://bucket/x"]
+    assert request.output == str(tmp_path / "out")
+    assert (request.maps, request.split_size, request.params) == (3, "1MiB", {"wanted": "x"})
+    assert (request.reduces, request.priority) == (None, None)
+    assert request.job == prepared.bundle.code_id == prepared.manifest.code_id
+    assert request.job_id == "mine"
+
+
+def test_job_without_an_id_is_named_after_its_file(job_file: Path) -> None:
+    job_id = prepare_job(job_file, ("in",), FLAGS, Settings()).request.job_id
+    assert job_id is not None
+    assert is_id(job_id)
+    assert job_id.startswith("count-")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"job_id": "../up"}, "--job-id"),
+        ({"reduces": 3}, "no reduce_fn"),
+        ({"encoding": "klingon"}, "klingon"),
+    ],
+)
+def test_impossible_flags_are_refused(job_file: Path, flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadJob, match=message) as raised:
+        prepare_job(job_file, ("in",), FLAGS | flags, Settings())
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_module_is_found_before_submission(job_file: Path) -> None:
+    (job_file.parent / "helper.py").write_text("")
+    job_file.write_text("import helper\n" + job_file.read_text())
+    with pytest.raises(BadJob, match="helper"):
+        prepare_job(job_file, ("in",), FLAGS, Settings())
+    prepare_job(job_file, ("in",), FLAGS | {"includes": (Path("helper.py"),)}, Settings())

@@ -13,24 +13,22 @@ from mr.settings import Settings, load_settings, parse_bytes, parse_seconds
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Parsed(click.ParamType):
-    """A text that `parse` must accept; it is handed on as it was written."""
+def _checked(parse: Callable[[str], float]) -> Callable[..., str | None]:
+    """A callback that hands a text on as it was written, once `parse` has accepted it."""
 
-    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the text. Raises BadParameter, naming the flag."""
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
         try:
-            self._parse(value)
+            if value is not None:
+                parse(value)
         except BadSetting as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error), ctx, param) from error
         return value
 
+    return check
 
-SIZE = Parsed("size", parse_bytes)
-TIME = Parsed("time", parse_seconds)
+
+_SIZE = _checked(parse_bytes)
+_TIME = _checked(parse_seconds)
 
 _CLUSTER_FLAGS = ("broker_url", "redis_url", "config")
 
@@ -51,7 +49,9 @@ _JOB_OPTIONS = (
     click.option(
         "-r", "--reduces", type=click.IntRange(0, 100_000), help="Number of reduce tasks; 0 = map only."
     ),
-    click.option("--split-size", type=SIZE, metavar="SIZE", help="Input of one map task, such as 64MiB."),
+    click.option(
+        "--split-size", callback=_SIZE, metavar="SIZE", help="Input of one map task, such as 64MiB."
+    ),
     click.option("--input-format", type=click.Choice(["text", "jsonl", "csv", "parquet", "binary"])),
     click.option("--output-format", type=click.Choice(["text", "jsonl", "csv", "parquet"])),
     click.option("--encoding", help="Of text input; utf-8 unless said."),
@@ -64,9 +64,9 @@ _JOB_OPTIONS = (
     ),
     click.option("--max-attempts", type=click.IntRange(1, 100), help="Tries of a task before the job fails."),
     click.option(
-        "--task-timeout", type=TIME, metavar="TIME", help="Longest one attempt may run, such as 10m."
+        "--task-timeout", callback=_TIME, metavar="TIME", help="Longest one attempt may run, such as 10m."
     ),
-    click.option("--task-memory", type=SIZE, metavar="SIZE", help="Memory of one task, such as 1GiB."),
+    click.option("--task-memory", callback=_SIZE, metavar="SIZE", help="Memory of one task, such as 1GiB."),
     click.option("--name", help="What to call the job; the job file's name unless said."),
     click.option(
         "--param",

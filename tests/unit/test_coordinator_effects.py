@@ -1,0 +1,159 @@
+"""The order of effects: persist, publish, ask; what is saved twice is saved once."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from coordinator.commands import (
+    Command,
+    EmitEvent,
+    EndJob,
+    InspectClaims,
+    Publication,
+    PublishTasks,
+    Reopen,
+    SaveJob,
+    SendControl,
+)
+from coordinator.effects import Effects
+from coordinator.events import ClaimsObserved, Event
+from coordinator.service import SystemClock
+from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.errors import StoreUnavailable
+from mr.ports import OutgoingMessage
+from mr.protocol import messages
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.messages import LifecycleEvent, TaskMessage
+from mr.protocol.names import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE
+from mr.protocol.records import JobRecord, JobState, TaskRecord, TaskState
+from mr.settings import Settings
+
+JOB = JobId("j")
+MAP = TaskId("map-00000")
+
+
+def record(state: JobState, committed: int = 0) -> JobRecord:
+    return JobRecord(
+        job_id=JOB,
+        name="n",
+        state=state,
+        output="/out",
+        priority=2,
+        maps=1,
+        reduces=0,
+        history=(),
+        maps_committed=committed,
+    )
+
+
+class RecordingStore(MemoryStore):
+    """Notes the writes it is asked for, in order."""
+
+    def __init__(self, calls: list[tuple[str, Any]]) -> None:
+        super().__init__(lambda: 0.0)
+        self.calls = calls
+
+    async def save_job(self, record: JobRecord, tasks: Any, epoch: int) -> None:
+        self.calls.append(("save", (record.maps_committed, [t.state for t in tasks], epoch)))
+
+    async def end_job(self, record: JobRecord, tasks: Any, epoch: int, history_seconds: float) -> None:
+        self.calls.append(("end", (record.state, [t.state for t in tasks])))
+
+    async def reopen(self, job: JobId, lost: Any, epoch: int) -> None:
+        self.calls.append(("reopen", dict(lost)))
+
+    async def claims(self, job: JobId) -> Any:
+        self.calls.append(("claims", job))
+        return {}
+
+
+class RecordingBroker(MemoryBroker):
+    """Notes what is published, in order."""
+
+    def __init__(self, calls: list[tuple[str, Any]]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        self.calls.append(("publish", message.exchange or message.routing_key))
+
+
+class Shell:
+    """Effects over recording ports."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.events: list[Event] = []
+        self.asked: list[Coroutine[Any, Any, None]] = []
+        self.store = RecordingStore(self.calls)
+        self.effects = Effects(
+            Settings(),
+            RecordingBroker(self.calls),
+            self.store,
+            SystemClock(),
+            self._take,
+            self.asked.append,
+        )
+        self.effects.epoch = 7
+
+    async def _take(self, event: Event) -> None:
+        self.events.append(event)
+
+    async def perform(self, *commands: Command) -> None:
+        await self.effects.perform(commands)
+        while self.asked:
+            await self.asked.pop()
+
+
+def task(state: TaskState) -> TaskRecord:
+    return TaskRecord(task_id=MAP, state=state)
+
+
+async def test_persist_comes_before_publish_before_ask() -> None:
+    shell = Shell()
+    await shell.perform(
+        InspectClaims(JOB, (MAP,)),
+        EmitEvent(LifecycleEvent(1, JOB, "MAPPING", 0.0)),
+        SendControl(messages.StopAttempt(JOB, MAP, 1)),
+        PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),)),
+        SaveJob(record(JobState.MAPPING), (task(TaskState.QUEUED),)),
+        Reopen(JOB, {MAP: 1}),
+    )
+    assert [name for name, _ in shell.calls] == ["reopen", "save", "publish", "publish", "publish", "claims"]
+    published = [what for name, what in shell.calls if name == "publish"]
+    assert published == [TASKS_QUEUE, CONTROL_EXCHANGE, EVENTS_EXCHANGE]
+    assert [type(event) for event in shell.events] == [ClaimsObserved]
+
+
+async def test_the_last_value_of_a_batch_is_saved_once() -> None:
+    shell = Shell()
+    await shell.perform(
+        SaveJob(record(JobState.MAPPING, 0), (task(TaskState.QUEUED),)),
+        SaveJob(record(JobState.MAPPING, 1), (task(TaskState.COMMITTED),)),
+    )
+    assert shell.calls == [("save", (1, [TaskState.COMMITTED], 7))]
+
+
+async def test_an_end_takes_the_saves_before_it_along() -> None:
+    shell = Shell()
+    await shell.perform(
+        SaveJob(record(JobState.MAPPING), (task(TaskState.COMMITTED),)),
+        EndJob(record(JobState.COMPLETED), ()),
+    )
+    assert shell.calls == [("end", (JobState.COMPLETED, [TaskState.COMMITTED]))]
+
+
+async def test_nothing_is_published_when_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = Shell()
+
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(shell.store, "save_job", away)
+    with pytest.raises(StoreUnavailable):
+        await shell.perform(
+            PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),)),
+            SaveJob(record(JobState.MAPPING), ()),
+        )
+    assert shell.calls == []

@@ -1,0 +1,139 @@
+"""Every request is answered: accepted once, or refused with the reason; what is malformed is kept."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.intake import Intake
+from coordinator.service import SystemClock
+from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.bundle import build_bundle
+from mr.ports import Delivery, OutgoingMessage
+from mr.protocol.codec import JSON
+from mr.protocol.ids import CodeId, JobId
+from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
+from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE
+from mr.settings import Settings
+
+
+class Desk:
+    """An intake over memory ports, with one registered job and one input file."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path = tmp_path
+        self.jobs: list[JobSpec] = []
+        self.taken: set[str] = set()
+        self.broker = MemoryBroker()
+        self.store = MemoryStore(lambda: 0.0)
+        self.intake = Intake(Settings(), self.broker, self.store, SystemClock(), self._take, self._cancel)
+
+    async def open(self) -> None:
+        await self.broker.connect()
+        await self.store.connect()
+        job_file = self.tmp_path / "count.py"
+        job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
+        (self.tmp_path / "in.txt").write_text("a\nb\n")
+        bundle = build_bundle(job_file, ())
+        await self.store.put_code(CodeId(bundle.code_id), bundle.data)
+        await self.store.register(
+            "count", CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
+        )
+        await self.broker.consume(JOBS_QUEUE, self.intake.on_delivery, prefetch=8)
+
+    async def _take(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:
+        if spec.job_id in self.taken:
+            return False
+        self.taken.add(spec.job_id)
+        self.jobs.append(spec)
+        return True
+
+    async def _cancel(self, job: JobId) -> bool:
+        return job in self.taken
+
+    def request(self, **changes: Any) -> dict[str, Any]:
+        whole = {
+            "version": 1,
+            "job": "count",
+            "inputs": [str(self.tmp_path / "in.txt")],
+            "output": str(self.tmp_path / "out"),
+            "job_id": "one",
+        }
+        return {k: v for k, v in {**whole, **changes}.items() if v is not None}
+
+    async def ask(self, body: object, type: str = "") -> dict[str, Any]:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        message = OutgoingMessage(routing_key=JOBS_QUEUE, body=raw, content_type=JSON, type=type)
+        answer: dict[str, Any] = json.loads(await self.broker.request(message, timeout_seconds=30))
+        return answer
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    await desk.open()
+    return desk
+
+
+async def test_a_request_is_planned_and_accepted(desk: Desk) -> None:
+    assert await desk.ask(desk.request()) == {"accepted": True, "job_id": "one"}
+    (spec,) = desk.jobs
+    assert (spec.maps, spec.reduces, spec.name) == (1, 0, "count")
+    assert (desk.tmp_path / "out" / "_temporary" / "one").is_dir()
+
+
+async def test_a_job_without_an_id_gets_one(desk: Desk) -> None:
+    answer = await desk.ask(desk.request(job_id=None))
+    assert answer["accepted"] and answer["job_id"] == desk.jobs[0].job_id
+
+
+async def test_the_same_id_twice_at_once_is_one_job(desk: Desk) -> None:
+    answers = await asyncio.gather(desk.ask(desk.request()), desk.ask(desk.request()))
+    assert sorted(a.get("duplicate", False) for a in answers) == [False, True]
+    assert all(a["accepted"] for a in answers) and len(desk.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"job": "nothing"}, "registered"),
+        ({"inputs": ["/no/such/file"]}, "/no/such/file"),
+        ({"inputs": ["in.txt"]}, "relative"),
+        ({"output": "out"}, "relative"),
+        ({"reduces": 2}, "reduce_fn"),
+        ({"maps": 0}, "maps"),
+        ({"version": 2}, "version"),
+        ({"surprise": 1}, "surprise"),
+        ({"job_id": "../../etc"}, "job_id"),
+        ({"inputs": []}, "inputs"),
+    ],
+)
+async def test_a_bad_request_is_refused_with_its_reason(
+    desk: Desk, changes: dict[str, Any], reason: str
+) -> None:
+    answer = await desk.ask(desk.request(**changes))
+    assert not answer["accepted"] and reason in answer["reason"], answer
+    assert desk.jobs == [] and not (desk.tmp_path / "out").exists()
+
+
+async def test_what_is_malformed_is_kept_with_its_reason(desk: Desk) -> None:
+    kept: asyncio.Queue[Delivery] = asyncio.Queue()
+    await desk.broker.consume(DEAD_QUEUE, kept.put, prefetch=1)
+    answer = await desk.ask(b"{not json")
+    assert not answer["accepted"] and "malformed" in answer["reason"]
+    assert (await kept.get()).body == b"{not json"
+
+
+async def test_an_output_in_use_is_refused(desk: Desk) -> None:
+    await desk.ask(desk.request())
+    answer = await desk.ask(desk.request(job_id="two"))
+    assert not answer["accepted"] and "one" in answer["reason"]
+
+
+async def test_cancel_is_answered(desk: Desk) -> None:
+    await desk.ask(desk.request())
+    assert (await desk.ask({"version": 1, "job_id": "one"}, type="cancel"))["accepted"]
+    unknown = await desk.ask({"version": 1, "job_id": "none"}, type="cancel")
+    assert unknown == {"accepted": False, "job_id": "none", "reason": "there is no such job"}

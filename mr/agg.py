@@ -1,0 +1,164 @@
+"""Built-in reducers: `reduce_fn = mr.agg.sum`. They combine by themselves and run inside Arrow.
+
+Each is also a plain function of a key and its values, which yields the pair it stands for, and so says
+what it means: `list(mr.agg.sum("a", [1, 2])) == [("a", 3)]`. Results are exactly those, except that a sum
+of floats is added up in the order of splits and flushes (the same on every run), and that `min` and `max`
+of floats give 0.0 for -0.0, and NaN when any value is NaN.
+
+As `combine_fn` beside a `reduce_fn` of one's own they give that function partial results as its values.
+"""
+
+import builtins
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mr.errors import BadAggregate
+
+
+class Aggregation:
+    """One built-in reducer. Compared by name; `repr` is what one writes to get it."""
+
+    def __init__(self, name: str, reduce_values: Callable[[Iterable[Any]], Any], summary: str) -> None:
+        self.name = name
+        self._reduce_values = reduce_values
+        self.__doc__ = summary
+
+    def __call__(self, key: Any, values: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield the one pair of this key. Raises BadAggregate for values that it cannot take."""
+        yield key, self.reduce_values(values)
+
+    def reduce_values(self, values: Iterable[Any]) -> Any:
+        """The result for one key's values, at least one. Raises BadAggregate."""
+        return self._reduce_values(values)
+
+    def __repr__(self) -> str:
+        return f"mr.agg.{self.name}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Aggregation) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+def add(total: Any, value: Any, name: str = "sum") -> Any:
+    """`total + value` for numbers. Raises BadAggregate for anything else."""
+    if type(value) not in (int, float, bool):
+        raise BadAggregate(f"mr.agg.{name} adds numbers; it met {value!r} of type {type(value).__name__}")
+    try:
+        return total + value
+    except OverflowError as error:
+        raise BadAggregate(f"mr.agg.{name}: {error}") from error
+
+
+def divide(total: Any, count: int) -> float:
+    """`total / count`. Raises BadAggregate when the result is beyond a float."""
+    try:
+        return float(total / count)
+    except OverflowError as error:
+        raise BadAggregate(f"mr.agg.mean: {error}") from error
+
+
+def pick(best: Any, value: Any, name: str) -> Any:
+    """The smaller (`name` = min) or the larger (max); the first of equals; NaN once one is."""
+    if type(best) is float and math.isnan(best):
+        return best
+    try:
+        if type(value) is float and math.isnan(value) and isinstance(best, int | float):
+            return value
+        better = value < best if name == "min" else value > best
+    except TypeError as error:
+        raise BadAggregate(f"mr.agg.{name} cannot compare {best!r} with {value!r}: {error}") from error
+    return value if better else best
+
+
+def identity(value: Any) -> Any:
+    """What two values share when they count as one: equality and type, inside containers as well."""
+    if type(value) is float and not math.isnan(value):
+        return (float, value + 0.0)
+    return _inner_identity(value)
+
+
+def _inner_identity(value: Any) -> Any:
+    if type(value) is float:
+        return (float, value.hex())
+    if isinstance(value, list | tuple):
+        return (type(value), tuple(map(_inner_identity, value)))
+    if isinstance(value, set | frozenset):
+        return (type(value), frozenset(map(_inner_identity, value)))
+    if isinstance(value, dict):
+        return (dict, tuple((_inner_identity(k), _inner_identity(v)) for k, v in value.items()))
+    return (type(value), value)
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    total: Any = 0
+    for value in values:
+        total = add(total, value)
+    return total
+
+
+def _mean(values: Iterable[Any]) -> float:
+    total: Any = 0
+    count = 0
+    for value in values:
+        total = add(total, value, "mean")
+        count += 1
+    return divide(total, count)
+
+
+def _pick_of(name: str) -> Callable[[Iterable[Any]], Any]:
+    def reduce_values(values: Iterable[Any]) -> Any:
+        items = iter(values)
+        best = next(items)
+        for value in items:
+            best = pick(best, value, name)
+        return best + 0.0 if type(best) is float else best
+
+    return reduce_values
+
+
+def _count(values: Iterable[Any]) -> int:
+    total = 0
+    for _ in values:
+        total += 1
+    return total
+
+
+def _count_distinct(values: Iterable[Any]) -> int:
+    return len({identity(value) for value in values})
+
+
+sum = Aggregation("sum", _sum, "The sum of the values: int, float, bool. Integers are exact however large.")
+count = Aggregation("count", _count, "How many values there are.")
+min = Aggregation(
+    "min", _pick_of("min"), "The smallest value, of any types that compare; the first of equals."
+)
+max = Aggregation(
+    "max", _pick_of("max"), "The largest value, of any types that compare; the first of equals."
+)
+mean = Aggregation("mean", _mean, "The sum of the values divided by their number, as a float.")
+collect = Aggregation(
+    "collect", lambda values: builtins.list(values), "All values in a list, in input order."
+)
+count_distinct = Aggregation(
+    "count_distinct",
+    _count_distinct,
+    "How many different values there are; 1, 1.0 and True are three. Order counts in dicts.",
+)
+
+_BY_NAME = {a.name: a for a in (sum, count, min, max, mean, collect, count_distinct)}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all built-ins."""
+    return tuple(_BY_NAME)
+
+
+def by_name(name: str) -> Aggregation:
+    """The built-in of this name. Raises BadAggregate."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise BadAggregate(f"there is no mr.agg.{name}; there are {', '.join(_BY_NAME)}") from None

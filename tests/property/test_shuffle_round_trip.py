@@ -1,0 +1,217 @@
+"""Everything that goes into map buffers comes out of the groups as a dict and `sorted` would have it."""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mr.agg
+from mr.agg import Aggregation
+from workers.shuffle import segment
+from workers.shuffle.buffer import Combiner, MapBuffer, PythonCombiner
+from workers.shuffle.group import Grouped
+from workers.shuffle.partition import partition_of
+from workers.shuffle.tables import to_pairs
+
+TEXT = st.text(st.characters(), max_size=4)
+FLOATS = st.floats() | st.sampled_from([0.0, -0.0, math.nan, 1.0, 2.0])
+INTEGERS = st.integers(-3, 3) | st.integers() | st.sampled_from([1 << 63, (1 << 63) - 1, -(1 << 63)])
+ATOMS = st.none() | st.booleans() | INTEGERS | FLOATS | TEXT | st.binary(max_size=3)
+ANY_KEYS = st.recursive(ATOMS, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
+KEYS = st.sampled_from([st.sampled_from("abc"), INTEGERS, FLOATS, TEXT, st.booleans(), ANY_KEYS])
+VALUES = st.sampled_from(
+    [st.integers(-9, 9), INTEGERS, TEXT, ATOMS, st.tuples(st.integers(0, 3), TEXT), st.booleans()]
+)
+Pairs = list[tuple[Any, Any]]
+
+RANKS = {type(None): 0, bool: 1, int: 2, float: 3, str: 4, bytes: 5, tuple: 6}
+
+
+def rank(key: Any) -> Any:
+    """The documented order and equality of keys."""
+    if type(key) is float:
+        return (3, (1, 0.0) if math.isnan(key) else (0, key + 0.0))
+    if type(key) is tuple:
+        return (6, tuple(map(rank, key)))
+    return (RANKS[type(key)], 0 if key is None else key)
+
+
+def reference(maps: list[Pairs], partitions: int) -> list[Pairs]:
+    """Keys in order with the values of each, by partition."""
+    groups: list[dict[Any, tuple[Any, list[Any]]]] = [{} for _ in range(partitions)]
+    for pairs in maps:
+        for key, value in pairs:
+            groups[partition_of(key, partitions)].setdefault(rank(key), (key, []))[1].append(value)
+    return [[group[order] for order in sorted(group)] for group in groups]
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[list[Pairs], dict[str, int]]:
+    """Map tasks' pairs, each task with keys and values of its own kinds, and sizes that force every path."""
+    maps = draw(
+        st.lists(
+            st.tuples(KEYS, VALUES).flatmap(lambda kinds: st.lists(st.tuples(*kinds), max_size=25)),
+            max_size=4,
+        )
+    )
+    sizes = {
+        "partitions": draw(st.integers(1, 3)),
+        "chunk_rows": draw(st.integers(1, 9)),
+        "spill_rows": draw(st.sampled_from([1, 3, 10, 1000])),
+        "spill_bytes": draw(st.sampled_from([1, 100, 1 << 20])),
+        "group_bytes": draw(st.sampled_from([1, 200, 1 << 20])),
+        "batch_values": draw(st.sampled_from([1, 2, 5, 1 << 16])),
+        "lazy_weight": draw(st.sampled_from([0, 200, 1 << 20])),
+    }
+    return maps, sizes
+
+
+class Shuffle:
+    """Some map tasks' buffers and the groups of each partition, in a directory of their own."""
+
+    def __init__(
+        self, directory: str, maps: list[Pairs], sizes: dict[str, int], combiner: Combiner | None
+    ) -> None:
+        self.sizes = sizes
+        segment.BATCH_VALUES = sizes["batch_values"]
+        self.directory = Path(directory)
+        self.files = [self._write(f"map-{index}", pairs, combiner) for index, pairs in enumerate(maps)]
+
+    def _write(self, name: str, pairs: Pairs, combiner: Combiner | None) -> Any:
+        work = self.directory / name
+        work.mkdir()
+        sizes = self.sizes
+        buffer = MapBuffer(
+            partitions=sizes["partitions"],
+            work_dir=work,
+            spill_rows=sizes["spill_rows"],
+            spill_bytes=sizes["spill_bytes"],
+            combiner=combiner,
+        )
+        for start in range(0, len(pairs), sizes["chunk_rows"]):
+            chunk = pairs[start : start + sizes["chunk_rows"]]
+            buffer.add([key for key, _ in chunk], [value for _, value in chunk])
+        file = buffer.finish(work / "output")
+        assert [path.name for path in work.iterdir()] == ["output"]
+        assert (work / "output").stat().st_size == sum(file.partition_bytes)
+        return file
+
+    def grouped(self, partition: int) -> Grouped:
+        sources = [file.segment(partition) for file in self.files if file.partition_bytes[partition]]
+        return Grouped(
+            sources,
+            group_bytes=self.sizes["group_bytes"],
+            work_dir=self.directory,
+            lazy_weight=self.sizes["lazy_weight"],
+        )
+
+    def pairs(self, partition: int) -> Pairs:
+        return [
+            (key, list(values))
+            for batch in self.grouped(partition).batches()
+            for key, values in zip(batch.keys, batch.values, strict=True)
+        ]
+
+    def results(self, partition: int, aggregation: Aggregation) -> Pairs:
+        return [
+            pair
+            for table in self.grouped(partition).aggregate(aggregation)
+            for pair in zip(*to_pairs(table), strict=True)
+        ]
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal in type and value, NaN to NaN, 0.0 to -0.0."""
+    if isinstance(left, list | tuple) and type(left) is type(right):
+        return len(left) == len(right) and all(map(same, left, right))
+    if type(left) is float and type(right) is float and math.isnan(left):
+        return math.isnan(right)
+    return type(left) is type(right) and left == right
+
+
+@pytest.fixture(autouse=True)
+def restore_batch_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Shuffle` makes batches tiny; give the module its own bound back afterwards."""
+    monkeypatch.setattr(segment, "BATCH_VALUES", segment.BATCH_VALUES)
+
+
+SETTINGS = settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@SETTINGS
+@given(runs())
+def test_groups_are_those_of_a_dict(run: tuple[list[Pairs], dict[str, int]]) -> None:
+    maps, sizes = run
+    expected = reference(maps, sizes["partitions"])
+    with tempfile.TemporaryDirectory() as directory:
+        shuffle = Shuffle(directory, maps, sizes, None)
+        for partition, groups in enumerate(expected):
+            assert same(shuffle.pairs(partition), groups)
+
+
+@SETTINGS
+@given(runs(), st.sampled_from(["count", "collect", "count_distinct"]), st.booleans())
+def test_aggregates_of_any_value(run: tuple[list[Pairs], dict[str, int]], name: str, combine: bool) -> None:
+    maps, sizes = run
+    check_aggregate(maps, sizes, mr.agg.by_name(name), combine)
+
+
+@SETTINGS
+@given(
+    runs(),
+    st.lists(
+        st.sampled_from([INTEGERS, st.booleans(), INTEGERS | st.booleans(), st.integers(-9, 9)]), min_size=4
+    ),
+    st.sampled_from(["sum", "mean", "min", "max"]),
+    st.booleans(),
+    st.data(),
+)
+def test_aggregates_of_numbers(run: Any, kinds: Any, name: str, combine: bool, data: st.DataObject) -> None:
+    maps, sizes = run
+    numbers = [[(key, data.draw(kind)) for key, _ in pairs] for pairs, kind in zip(maps, kinds, strict=False)]
+    check_aggregate(numbers, sizes, mr.agg.by_name(name), combine)
+
+
+def check_aggregate(
+    maps: list[Pairs], sizes: dict[str, int], aggregation: Aggregation, combine: bool
+) -> None:
+    expected = reference(maps, sizes["partitions"])
+    with tempfile.TemporaryDirectory() as directory:
+        shuffle = Shuffle(directory, maps, sizes, aggregation if combine else None)
+        for partition, groups in enumerate(expected):
+            wanted = [(key, aggregation.reduce_values(values)) for key, values in groups]
+            assert same(shuffle.results(partition, aggregation), wanted)
+
+
+@SETTINGS
+@given(runs(), st.booleans())
+def test_python_combiner(run: tuple[list[Pairs], dict[str, int]], stray: bool) -> None:
+    """A combiner that joins lists; a stray one also moves some of its keys to others of its choice."""
+    maps, sizes = run
+
+    def call(keys: list[Any], values: list[list[Any]]) -> tuple[list[Any], list[Any]]:
+        moved = [("moved",) if stray and type(key) is int and key % 2 else key for key in keys]
+        return moved, [[item for value in items for item in value] for items in values]
+
+    lists = [[(key, [value]) for key, value in pairs] for pairs in maps]
+    with tempfile.TemporaryDirectory() as directory:
+        shuffle = Shuffle(directory, lists, sizes, PythonCombiner(call))
+        found = [shuffle.pairs(partition) for partition in range(sizes["partitions"])]
+    if not stray:
+        flat = [[(key, [v for value in values for v in value]) for key, values in pairs] for pairs in found]
+        assert same(flat, reference(maps, sizes["partitions"]))
+        return
+    for partition, pairs in enumerate(found):
+        orders = [rank(key) for key, _ in pairs]
+        assert orders == sorted(orders)
+        assert len(set(orders)) == len(orders)
+        assert all(partition_of(key, sizes["partitions"]) == partition for key, _ in pairs)
+    assert sum(len(v) for pairs in found for _, values in pairs for v in values) == sum(map(len, maps))

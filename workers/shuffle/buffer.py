@@ -1,0 +1,195 @@
+"""A map task's output: pairs come in chunks, leave as one file of sorted segments by partition.
+
+The buffer is combined and spilled at counted rows and counted bytes, never by measured memory or time, so
+that a task flushes at the same records on every run. Without a combiner a flush is a spill. With one, the
+combined rows stay in memory while they take less than half of `spill_bytes`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mr.errors import MrError
+from workers.shuffle.columns import Column, arrow_column, join, key_column, value_column
+from workers.shuffle.combine import Combiner, PythonCombiner, combine, combine_in_place
+from workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, write_range
+from workers.shuffle.order import sort_by_partition
+from workers.shuffle.partition import Partitioner
+from workers.shuffle.rows import Rows, concatenate
+from workers.shuffle.segment import FileSegment, SegmentWriter, pieces
+
+__all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
+
+#: The buffer never grows beyond this, whatever the settings: an Arrow column of strings ends at 2 GiB.
+MAX_BUFFER_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A finished file: segments by partition, one after the other."""
+
+    path: Path
+    #: Length of each partition's segment; 0 = no records.
+    partition_bytes: tuple[int, ...]
+    #: Values in the file (partial states, with a built-in combiner).
+    rows: int
+    #: Spills written on the way, and their bytes.
+    spills: int = 0
+    spilled_bytes: int = 0
+
+    def segment(self, partition: int) -> FileSegment:
+        """Where one partition's segment lies."""
+        starts = (0, *accumulate(self.partition_bytes))
+        return FileSegment(self.path, starts[partition], self.partition_bytes[partition])
+
+
+class MapBuffer:
+    """Collects one map attempt's pairs and writes them sorted."""
+
+    def __init__(
+        self,
+        *,
+        partitions: int,
+        work_dir: Path,
+        spill_rows: int,
+        spill_bytes: int,
+        combiner: Combiner | None = None,
+        partitioner: Partitioner | None = None,
+    ) -> None:
+        self._partitions = partitions
+        self._work_dir = work_dir
+        self._spill_rows = spill_rows
+        self._spill_bytes = min(spill_bytes, MAX_BUFFER_BYTES)
+        self._combiner = combiner
+        self._partitioner = partitioner
+        self._keys: list[Column] = []
+        self._values: list[Column] = []
+        self._rows = 0
+        self._bytes = 0
+        #: Combined rows of earlier flushes, in order; empty without a combiner.
+        self._combined: list[Rows] = []
+        self._spills: list[SegmentFile] = []
+
+    def add(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        """Add a chunk of pairs, in record order. Raises UnencodableKey, UnencodableValue with `.row`."""
+        if len(keys):
+            self._append(key_column(keys), value_column(values))
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Add the columns `key` and `value` of a record batch, in row order. Raises as `add` does."""
+        if batch.num_rows:
+            self._append(
+                arrow_column(batch.column("key"), keys=True), arrow_column(batch.column("value"), keys=False)
+            )
+
+    def finish(self, path: Path) -> SegmentFile:
+        """Write everything to `path` and remove the spills. The buffer is used up.
+
+        Raises BadPartition, BadAggregate, OSError and what the user's functions raise.
+        """
+        rows = self._remaining()
+        if not self._spills:
+            return self._write(rows, path)
+        if len(rows):
+            self._spill(rows)
+        return self._merge_spills(path)
+
+    def _append(self, keys: Column, values: Column) -> None:
+        if len(keys) != len(values):
+            raise MrError(f"a chunk has {len(keys)} keys and {len(values)} values")
+        size = keys.nbytes + values.nbytes
+        if self._rows and self._bytes + size > MAX_BUFFER_BYTES:
+            self._flush()
+        self._keys.append(keys)
+        self._values.append(values)
+        self._rows += len(keys)
+        self._bytes += size
+        if self._rows >= self._spill_rows or self._bytes >= self._spill_bytes:
+            self._flush()
+
+    def _take(self) -> Rows:
+        """The buffered pairs as rows; the buffer is empty afterwards."""
+        keys, values = self._keys, self._values
+        self._keys, self._values, self._rows, self._bytes = [], [], 0, 0
+        if not keys:
+            return Rows(key_column([""]), {"value": value_column([""])}).slice(0, 0)
+        return Rows(join(keys, keys=True), {"value": join(values, keys=False)})
+
+    def _flush(self) -> None:
+        rows = self._take()
+        if self._combiner is None:
+            self._spill(rows)
+            return
+        self._combined.append(combine(rows, self._combiner))
+        limit = self._spill_bytes // 2
+        if sum(part.nbytes for part in self._combined) <= limit:
+            return
+        merged = self._combine_parts()
+        self._combined = [merged]
+        if merged.nbytes > limit:
+            self._spill(merged)
+            self._combined = []
+
+    def _combine_parts(self) -> Rows:
+        assert self._combiner is not None
+        parts = [part for part in self._combined if len(part)] or self._combined[:1]
+        return parts[0] if len(parts) == 1 else combine(concatenate(parts), self._combiner)
+
+    def _remaining(self) -> Rows:
+        """What is in memory at the end, combined."""
+        rows = self._take()
+        if self._combiner is None or not (len(rows) or self._combined):
+            return rows
+        if len(rows):
+            self._combined.append(combine(rows, self._combiner))
+        merged = self._combine_parts()
+        self._combined = []
+        return merged
+
+    def _spill(self, rows: Rows) -> None:
+        path = self._work_dir / f"spill-{len(self._spills):05d}"
+        self._spills.append(self._write(rows, path))
+
+    def _write(self, rows: Rows, path: Path) -> SegmentFile:
+        """Sort rows and write them as segments by partition."""
+        view, bounds = sort_by_partition(rows, self._partitions, self._partitioner)
+        sizes, values = [], 0
+        with path.open("wb") as file:
+            for partition in range(self._partitions):
+                writer = SegmentWriter(file)
+                for piece in pieces(view, int(bounds[partition]), int(bounds[partition + 1])):
+                    writer.write(piece)
+                sizes.append(writer.close())
+                values += writer.values
+        return SegmentFile(path, tuple(sizes), values)
+
+    def _merge_spills(self, path: Path) -> SegmentFile:
+        sizes, values = [], 0
+        with path.open("wb") as file:
+            for partition in range(self._partitions):
+                writer = SegmentWriter(file)
+                segments = [spill.segment(partition) for spill in self._spills]
+                for key_range in merge_segments(
+                    segments, budget_bytes=self._spill_bytes, work_dir=self._work_dir
+                ):
+                    for part in self._combined_range(key_range):
+                        write_range(writer, part)
+                sizes.append(writer.close())
+                values += writer.values
+        spilled = sum(sum(spill.partition_bytes) for spill in self._spills)
+        for spill in self._spills:
+            spill.path.unlink()
+        return SegmentFile(path, tuple(sizes), values, len(self._spills), spilled)
+
+    def _combined_range(self, key_range: KeyRange) -> Iterator[KeyRange]:
+        """A range of the merge with its rows combined; a giant key part by part."""
+        if self._combiner is None:
+            yield key_range
+        elif isinstance(key_range, Giant):
+            yield Giant(combine_in_place(part, self._combiner) for part in key_range.parts)
+        else:
+            yield Whole(combine_in_place(key_range.rows, self._combiner))

@@ -1,0 +1,226 @@
+"""Merging sorted segments by range of keys, with a bounded amount of them in memory.
+
+Each run (segment) is read batch by batch. What lies below the smallest last key that any unfinished run
+has loaded is complete, and comes out as one `Whole`: all rows of these keys, run after run, so that the
+values of a key keep the order of the runs. A key that fills the budget alone comes out as a `Giant`: a
+stream of its rows. Keys of different kinds compare by their encoding.
+"""
+
+import tempfile
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mr.agg import by_name
+from workers.shuffle.aggregate import partial_states
+from workers.shuffle.columns import Column, Kind
+from workers.shuffle.keys import encode_key
+from workers.shuffle.order import sort_rows
+from workers.shuffle.rows import Rows, concatenate
+from workers.shuffle.segment import (
+    BATCH_BYTES,
+    FileSegment,
+    SegmentSource,
+    SegmentWriter,
+    pieces,
+    read_segment,
+)
+
+#: Most segments read at the same time; more are merged in several passes.
+MAX_OPEN_RUNS: Final = 64
+#: Largest budget: an Arrow column of strings ends at 2 GiB.
+MAX_BUDGET_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All rows of a range of keys; run after run, each sorted, the keys not yet in order."""
+
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Giant:
+    """All rows of one key that does not fit the budget, in order; to be used before the next range."""
+
+    parts: Iterator[Rows]
+
+
+KeyRange = Whole | Giant
+
+
+def merge_segments(
+    sources: Sequence[SegmentSource], *, budget_bytes: int, work_dir: Path
+) -> Iterator[KeyRange]:
+    """The rows of all segments in ranges of ascending keys. Raises SegmentCorrupt, OSError.
+
+    The order of `sources` is the order of a key's values. Holds about `budget_bytes` of uncompressed rows;
+    intermediate files in `work_dir` are removed again.
+    """
+    budget = min(budget_bytes, MAX_BUDGET_BYTES)
+    sources = [source for source in sources if source.bytes]
+    everything = _load_all(sources, budget)
+    if everything is not None:
+        if everything:
+            yield Whole(concatenate(everything))
+        return
+    fan_in = max(2, min(MAX_OPEN_RUNS, budget // (2 * BATCH_BYTES)))
+    temporary: list[Path] = []
+    try:
+        while len(sources) > fan_in:
+            sources = _merge_pass(sources, fan_in, budget, work_dir, temporary)
+        yield from _merge_runs(sources, budget)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+
+
+def _load_all(sources: Sequence[SegmentSource], budget: int) -> list[Rows] | None:
+    """All rows of all segments, one segment open at a time; None when they are over the budget."""
+    if sum(source.bytes for source in sources) > budget:
+        return None
+    parts: list[Rows] = []
+    held = 0
+    for source in sources:
+        for rows in read_segment(source):
+            held += rows.nbytes
+            if held > budget:
+                return None
+            parts.append(rows)
+    return parts
+
+
+def _merge_pass(
+    sources: Sequence[SegmentSource], fan_in: int, budget: int, work_dir: Path, temporary: list[Path]
+) -> list[SegmentSource]:
+    """Merge neighbours, `fan_in` at a time, into one file each; their order stays."""
+    merged: list[SegmentSource] = []
+    for start in range(0, len(sources), fan_in):
+        group = sources[start : start + fan_in]
+        if len(group) == 1:
+            merged.extend(group)
+            continue
+        descriptor, name = tempfile.mkstemp(dir=work_dir, prefix="merge-")
+        path = Path(name)
+        temporary.append(path)
+        with open(descriptor, "wb") as file:
+            writer = SegmentWriter(file)
+            for key_range in _merge_runs(group, budget):
+                write_range(writer, key_range)
+            merged.append(FileSegment(path, 0, writer.close()))
+    return merged
+
+
+def write_range(writer: SegmentWriter, key_range: KeyRange) -> None:
+    """Write a range's rows in key order."""
+    if isinstance(key_range, Giant):
+        for rows in key_range.parts:
+            if len(rows):
+                writer.write(rows)
+        return
+    rows = key_range.rows
+    view = sort_rows(partial_states(rows, by_name(rows.state)) if rows.state else rows)
+    for piece in pieces(view, 0, len(view.keys)):
+        writer.write(piece)
+
+
+class _Run:
+    """One sorted segment, of which some batches are in memory."""
+
+    def __init__(self, source: SegmentSource) -> None:
+        self._batches = read_segment(source)
+        self.loaded: list[Rows] = []
+        self.bytes = 0
+        self.exhausted = False
+
+    def load(self) -> None:
+        """Bring one more batch into memory."""
+        rows = next(self._batches, None)
+        if rows is None:
+            self.exhausted = True
+            return
+        self.loaded.append(rows)
+        self.bytes += rows.nbytes
+
+    def last_key(self) -> bytes:
+        """The largest loaded key, encoded."""
+        keys = self.loaded[-1].keys
+        return _encoded_at(keys, len(keys) - 1)
+
+    def take_below(self, bound: bytes, *, inclusive: bool = False) -> list[Rows]:
+        """Remove and return the loaded rows of keys below `bound` (or up to it)."""
+        taken: list[Rows] = []
+        bisect = bisect_right if inclusive else bisect_left
+        while self.loaded:
+            rows = self.loaded[0]
+            keys = rows.keys
+            stop = bisect(range(len(keys)), bound, key=lambda at, keys=keys: _encoded_at(keys, at))  # type: ignore[misc]
+            if stop:
+                taken.append(rows.slice(0, stop))
+                self.bytes -= taken[-1].nbytes
+            if stop < len(keys):
+                self.loaded[0] = rows.slice(stop, len(keys))
+                break
+            self.loaded.pop(0)
+        return taken
+
+    def close(self) -> None:
+        """Close the segment's stream."""
+        self._batches.close()  # type: ignore[attr-defined]
+
+
+def _encoded_at(keys: Column, at: int) -> bytes:
+    key = keys.data[at].as_py()
+    return key if keys.kind is Kind.ENCODED else encode_key(key)
+
+
+def _merge_runs(sources: Sequence[SegmentSource], budget: int) -> Iterator[KeyRange]:
+    runs = [_Run(source) for source in sources]
+    try:
+        while True:
+            _fill(runs, budget)
+            if all(run.exhausted for run in runs):
+                rest = [rows for run in runs for rows in run.loaded]
+                if rest:
+                    yield Whole(concatenate(rest))
+                return
+            bound = min(run.last_key() for run in runs if not run.exhausted)
+            parts = [rows for run in runs for rows in run.take_below(bound)]
+            if parts:
+                yield Whole(concatenate(parts))
+                continue
+            stream = _stream_key(runs, bound)
+            yield Giant(stream)
+            for _ in stream:
+                continue
+    finally:
+        for run in runs:
+            run.close()
+
+
+def _fill(runs: Sequence[_Run], budget: int) -> None:
+    """Load every run to its share of the budget, at least one batch, then hand out what is left."""
+    share = budget // len(runs)
+    for run in runs:
+        while not run.exhausted and (not run.loaded or run.bytes < share):
+            run.load()
+    unfinished = [run for run in runs if not run.exhausted]
+    held = sum(run.bytes for run in runs)
+    while unfinished and held < budget:
+        for run in unfinished:
+            held -= run.bytes
+            run.load()
+            held += run.bytes
+        unfinished = [run for run in unfinished if not run.exhausted]
+
+
+def _stream_key(runs: Sequence[_Run], key: bytes) -> Iterator[Rows]:
+    """The rows of one key from every run in turn, never more than a batch of each loaded further."""
+    for run in runs:
+        while True:
+            yield from run.take_below(key, inclusive=True)
+            if run.loaded or run.exhausted:
+                break
+            run.load()

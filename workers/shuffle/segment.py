@@ -1,0 +1,170 @@
+"""Segment files: the rows of one partition, sorted by key, in frames that each carry a checksum.
+
+A segment is a sequence of frames. A frame is a header (tag, payload bytes, xxh3-64 of the payload,
+seeded with the frame's number) and its payload. `ROWS`: an Arrow IPC stream of one record batch, lz4,
+bounded in rows and bytes. `END.`: the number of values, last. So a reader holds one batch at a time, uses
+no byte before its checksum matched, and sees a truncated segment for what it is. A map output and a spill
+are the segments of all partitions one after the other; a partition without records has no bytes.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+from xxhash import xxh3_64_intdigest
+
+from mr.errors import SegmentCorrupt
+from workers.shuffle.order import Sorted, cut
+from workers.shuffle.rows import Rows, from_batch, to_batch
+
+#: Uncompressed bytes and values of one batch, unless a single value is larger.
+BATCH_BYTES: Final = 1 << 20
+BATCH_VALUES = 1 << 16
+
+_HEADER: Final = struct.Struct("<4sIQ")
+_COUNT: Final = struct.Struct("<Q")
+_ROWS: Final = b"ROWS"
+_END: Final = b"END."
+_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+
+
+class SegmentSource(Protocol):
+    """Where one segment's bytes are, to be opened as often as needed."""
+
+    @property
+    def bytes(self) -> int:
+        """Length of the segment in bytes."""
+
+    def open(self) -> BinaryIO:
+        """A stream that begins with the segment's bytes; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSegment:
+    """A segment inside a file on this host."""
+
+    path: Path
+    start: int
+    bytes: int
+
+    def open(self) -> BinaryIO:
+        """The file, at the segment's first byte."""
+        stream = self.path.open("rb")
+        stream.seek(self.start)
+        return stream
+
+
+class SegmentWriter:
+    """Writes one segment to a file that is open for writing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._frames = 0
+        #: Bytes written, including frames' headers.
+        self.bytes = 0
+        #: Values (or partial states) written.
+        self.values = 0
+
+    def write(self, rows: Rows) -> None:
+        """Write rows in key order as one batch; see `pieces` for how large it should be."""
+        sink = io.BytesIO()
+        batch = to_batch(rows)
+        with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as stream:
+            stream.write_batch(batch)
+        self._frame(_ROWS, sink.getbuffer())
+        self.values += rows.values
+
+    def close(self) -> int:
+        """Write the end and return the segment's bytes. A segment without rows has none at all."""
+        if self._frames:
+            self._frame(_END, memoryview(_COUNT.pack(self.values)))
+        return self.bytes
+
+    def _frame(self, tag: bytes, payload: memoryview) -> None:
+        self._file.write(_HEADER.pack(tag, len(payload), xxh3_64_intdigest(payload, self._frames)))
+        self._file.write(payload)
+        self._frames += 1
+        self.bytes += _HEADER.size + len(payload)
+
+
+def pieces(view: Sorted, first: int, last: int) -> Iterator[Rows]:
+    """The keys from `first` up to `last` as rows of bounded size; a long run of values is cut in several."""
+    offset, end = int(view.offsets[first]), int(view.offsets[last])
+    for start, stop in cut(view.sizes[offset:end], BATCH_BYTES, BATCH_VALUES):
+        low, high = offset + start, offset + stop
+        columns = view.values_of(low, high)
+        key_first = int(np.searchsorted(view.offsets, low, side="right")) - 1
+        key_last = int(np.searchsorted(view.offsets, high, side="left"))
+        keys = view.keys.slice(key_first, key_last)
+        bounds = np.clip(view.offsets[key_first : key_last + 1], low, high) - low
+        if view.state:
+            repeats = np.repeat(np.arange(len(keys)), np.diff(bounds))
+            yield Rows(keys.take(repeats), columns, None, view.state)
+        else:
+            yield Rows(keys, columns, bounds, "")
+
+
+def _frames(stream: BinaryIO, bytes_: int | None) -> Iterator[tuple[bytes, bytes]]:
+    """Checked frames up to and including the end. Raises SegmentCorrupt."""
+    left = 1 << 62 if bytes_ is None else bytes_
+    number = 0
+    tag = b""
+    while tag != _END:
+        header = _read(stream, _HEADER.size)
+        if len(header) < _HEADER.size:
+            raise SegmentCorrupt(f"a segment ends after {number} frames without its end mark")
+        tag, length, checksum = _HEADER.unpack(header)
+        left -= _HEADER.size + length
+        if tag not in (_ROWS, _END) or left < 0 or length >= 1 << 31:
+            raise SegmentCorrupt(f"frame {number} of a segment has a damaged header")
+        payload = _read(stream, length)
+        if len(payload) < length or xxh3_64_intdigest(payload, number) != checksum:
+            raise SegmentCorrupt(f"frame {number} of a segment does not match its checksum")
+        yield tag, payload
+        number += 1
+    if bytes_ is not None and left:
+        raise SegmentCorrupt(f"a segment has {left} bytes after its end mark")
+
+
+def _read(stream: BinaryIO, length: int) -> bytes:
+    """`length` bytes, or fewer at the end of the stream, also from streams that give less than asked."""
+    data = stream.read(length)
+    while len(data) < length and (more := stream.read(length - len(data))):
+        data += more
+    return data
+
+
+def read_segment(source: SegmentSource) -> Iterator[Rows]:
+    """The batches of a segment in key order, each checked before use. Raises SegmentCorrupt, OSError."""
+    if not source.bytes:
+        return
+    values = 0
+    with source.open() as stream:
+        for tag, payload in _frames(stream, source.bytes):
+            if tag == _END:
+                _check_count(payload, values)
+                return
+            with pa.ipc.open_stream(payload) as batches:
+                rows = from_batch(batches.read_next_batch())
+            values += rows.values
+            yield rows
+
+
+def _check_count(payload: bytes, values: int) -> None:
+    expected = _COUNT.unpack(payload)[0] if len(payload) == _COUNT.size else -1
+    if expected != values:
+        raise SegmentCorrupt(f"a segment holds {values} values; its end mark says {expected}")
+
+
+def verify_segment(stream: BinaryIO, segment_bytes: int | None = None) -> None:
+    """Read one segment from `stream` to its end and check every frame, one in memory at a time.
+
+    With `segment_bytes`, its length has to match too. Raises SegmentCorrupt.
+    """
+    for _ in _frames(stream, segment_bytes):
+        continue

@@ -5,12 +5,12 @@ import logging
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
 
+from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
@@ -20,17 +20,9 @@ log = logging.getLogger("mr")
 #: Stops of a daemon: the first event is set by the first signal, the second by the second.
 Serve = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
 
-log_level = click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What is told on stderr.",
-)
-
 
 @click.command()
-@log_level
+@log_level("info")
 @with_settings
 def coordinator(log_level: str, configured: Configured) -> None:
     """Coordinate the cluster's jobs. Several may run: one leads, the others stand by.
@@ -73,7 +65,7 @@ def coordinator(log_level: str, configured: Configured) -> None:
 @click.option(
     "--id", "--name", "worker_id", metavar="NAME", help="Name of this worker, the same over its restarts."
 )
-@log_level
+@log_level("info")
 @with_settings
 def worker(
     slots: int | None,
@@ -115,18 +107,6 @@ def worker(
             )
 
     asyncio.run(_with_signals(serve))
-
-
-def configure_logging(level: str) -> None:
-    """One line a record on stderr: time, level, where from, what."""
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    for noisy in ("pika", "aiohttp.access", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def default_worker_id() -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from mr.cli.failures import describe_end
+from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, job_options, quiet, with_settings
 from mr.cli.progress import ProgressLine
 from mr.cli.tables import duration, number, size
@@ -37,6 +38,7 @@ _STANDARD_INPUT = "-"
     help="Where intermediate files go; the system's temporary directory unless said.",
 )
 @quiet
+@log_level("error")
 @with_settings
 def run(
     job_file: Path,
@@ -44,6 +46,7 @@ def run(
     slots: int | None,
     spool: Path | None,
     quiet: bool,
+    log_level: str,
     configured: Configured,
     **flags: Any,
 ) -> int:
@@ -52,6 +55,7 @@ def run(
     INPUT: files, directories, patterns, URLs, or - for standard input.
     """
     started = time.monotonic()
+    configure_logging(log_level)
     with _spool_directory(spool) as directory:
         return _run_in(directory, job_file, inputs, slots, quiet, configured, flags, started)
 

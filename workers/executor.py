@@ -112,6 +112,16 @@ class _Child:
         except psutil.Error:
             return 0.0
 
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, that of ended grandchildren included; 0 when the process is gone."""
+        if self._usage is None:
+            return 0.0
+        try:
+            used = self._usage.cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(used.user + used.system + used.children_user + used.children_system)
+
     def close(self) -> None:
         """Close the daemon's ends of a child that has ended."""
         asyncio.get_running_loop().remove_reader(self.process.output_fd)
@@ -176,6 +186,7 @@ class Executor:
         self._running: dict[AttemptKey, _Running] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._retired_cpu_seconds = 0.0
         self._decoder = msgspec.msgpack.Decoder(FromChild)
 
     async def start(self) -> None:
@@ -229,6 +240,10 @@ class Executor:
             self._idle.remove(child)
             self._retire(child)
 
+    def own_cpu_seconds(self) -> float:
+        """CPU time that all children of this executor have used so far."""
+        return self._retired_cpu_seconds + sum(child.cpu_seconds() for child in self._children)
+
     def running(self) -> tuple[RunningTask, ...]:
         """What each busy slot is doing."""
         return tuple(r.describe() for r in self._running.values())
@@ -261,6 +276,7 @@ class Executor:
         """Kill a child and close its ends once it is gone."""
         if child in self._children:
             self._children.discard(child)
+            self._retired_cpu_seconds += child.cpu_seconds()
             ending = asyncio.create_task(self._end(child))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)

@@ -1,0 +1,239 @@
+"""Says every `heartbeat_seconds` that the worker lives, what its host has left and what its slots do.
+
+The same beat renews the leases of the running attempts, and stops those that have lost theirs; it
+opens and closes slots as the host's pressure asks; and now and then it looks for jobs whose end
+this worker was not told of.
+"""
+
+import asyncio
+import logging
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from mr.errors import StoreUnavailable
+from mr.ports import StateStore
+from mr.protocol.ids import JobId
+from mr.protocol.messages import PauseWorker
+from mr.protocol.records import WorkerBeat
+from mr.settings import Settings
+from workers import pressure
+from workers.executor import Executor
+from workers.holding import StopReason
+from workers.orders import Origin
+from workers.pressure import HostLoad, Slots
+from workers.runner import TaskRunner
+from workers.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: Every so many beats the spool is compared with the store.
+SWEEP_BEATS = 5
+#: A job that the store knows nothing of for so many leases is over (a store that was emptied is refilled).
+UNKNOWN_LEASES = 6
+#: After a change an extra beat comes this share of `heartbeat_seconds` later, at the earliest.
+EXTRA_BEAT_SHARE = 0.25
+
+
+class HostMeter:
+    """Measures the host between one call and the next."""
+
+    def __init__(self, spool: Path, executor: Executor) -> None:
+        self._spool = spool
+        self._executor = executor
+        self._cores = psutil.cpu_count() or 1
+        psutil.cpu_percent()  # the first call only starts the measurement
+        self._own_seconds = self._own_cpu_seconds()
+        self._at = time.monotonic()
+        self.memory_available_bytes = 0
+        self.disk_total_bytes = 0
+
+    def _own_cpu_seconds(self) -> float:
+        return self._executor.own_cpu_seconds() + time.process_time()
+
+    def measure(self) -> HostLoad:
+        """What the host did since the last call, and what it has left."""
+        now, own_seconds = time.monotonic(), self._own_cpu_seconds()
+        elapsed = max(now - self._at, 0.001)
+        own_percent = 100.0 * max(own_seconds - self._own_seconds, 0.0) / elapsed / self._cores
+        self._at, self._own_seconds = now, own_seconds
+        memory = psutil.virtual_memory()
+        disk = psutil.disk_usage(str(self._spool))
+        self.memory_available_bytes = memory.available
+        self.disk_total_bytes = disk.total
+        return HostLoad(
+            cpu_percent=psutil.cpu_percent(),
+            own_cpu_percent=min(own_percent, 100.0),
+            memory_percent=memory.percent,
+            disk_free_bytes=disk.free,
+            cores=self._cores,
+        )
+
+
+class Heart:
+    """Beats until it is cancelled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        *,
+        origin: Origin,
+        slots: int,
+        spool: Spool,
+        executor: Executor,
+        runner: TaskRunner,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._origin = origin
+        self._slots = slots
+        self._spool = spool
+        self._executor = executor
+        self._runner = runner
+        self._meter = HostMeter(spool.directory, executor)
+        self._version = _own_version()
+        self._started_at = time.time()
+        self._load = self._meter.measure()
+        #: What the host's pressure allows; pauses and draining come on top.
+        self._allowed = Slots(slots)
+        self._paused_until = 0.0
+        self._pause_reason = ""
+        #: Set when this worker is to finish what runs and leave.
+        self.draining = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._reached = time.monotonic()
+        self._away = False
+        self._unknown_since: dict[JobId, float] = {}
+
+    @property
+    def open_slots(self) -> Slots:
+        """How many slots take tasks now, and why not all do."""
+        if self.draining.is_set():
+            return Slots(0, "draining")
+        left = self._paused_until - time.monotonic()
+        if left > 0:
+            return Slots(0, f"paused for {left:.0f} s: {self._pause_reason}")
+        return self._allowed
+
+    def soon(self) -> None:
+        """Something changed: beat a little earlier than planned."""
+        self._changed.set()
+
+    async def pause(self, order: PauseWorker) -> None:
+        """Take no tasks for a while."""
+        log.warning("taking no tasks for %g s: %s", order.seconds, order.reason)
+        self._paused_until = time.monotonic() + order.seconds
+        self._pause_reason = order.reason
+        await self._apply()
+
+    async def beat(self) -> None:
+        """Tell the store that this worker lives. Raises StoreUnavailable."""
+        open_slots = self.open_slots
+        beat = WorkerBeat(
+            worker=self._origin.worker,
+            incarnation=self._origin.incarnation,
+            host=self._origin.host,
+            address=self._origin.address,
+            version=self._version,
+            started_at=self._started_at,
+            slots=self._slots,
+            open_slots=open_slots.open,
+            limited_by=open_slots.reason,
+            cpu_percent=self._load.cpu_percent,
+            memory_percent=self._load.memory_percent,
+            memory_available_bytes=self._meter.memory_available_bytes,
+            disk_free_bytes=self._load.disk_free_bytes,
+            disk_total_bytes=self._meter.disk_total_bytes,
+            running=self._executor.running(),
+            committed=self._runner.committed,
+            failed=self._runner.failed,
+        )
+        await self._store.heartbeat(beat, self._settings.lease_seconds)
+
+    async def run(self) -> None:
+        """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`."""
+        beats = 0
+        while True:
+            if await self._wait():
+                self._measure()
+                beats += 1
+            await self._apply()
+            try:
+                await self.beat()
+                await self._renew()
+                if beats % SWEEP_BEATS == 0:
+                    await self._sweep()
+            except StoreUnavailable as error:
+                self._note_away(error)
+            else:
+                self._note_reached()
+
+    async def _wait(self) -> bool:
+        """Wait for the next beat. False: it is an extra one, because something changed."""
+        seconds = self._settings.heartbeat_seconds
+        await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
+        try:
+            async with asyncio.timeout(seconds * (1 - EXTRA_BEAT_SHARE)):
+                await self._changed.wait()
+        except TimeoutError:
+            return True
+        self._changed.clear()
+        return False
+
+    def _measure(self) -> None:
+        self._load = self._meter.measure()
+        before = self._allowed
+        self._allowed = pressure.decide(self._load, self._settings, slots=self._slots, current=before.open)
+        if self._allowed.open != before.open:
+            why = self._allowed.reason or "the host is calm again"
+            log.info("open slots: %d of %d (%s)", self._allowed.open, self._slots, why)
+
+    async def _apply(self) -> None:
+        await self._runner.set_open_slots(self.open_slots.open)
+
+    async def _renew(self) -> None:
+        """Extend the leases; stop the attempts whose claims are gone."""
+        for job, attempts in self._runner.leased().items():
+            lost = set(
+                await self._store.renew(job, attempts, self._origin.incarnation, self._settings.lease_seconds)
+            )
+            self._runner.stop({(job, task, attempts[task]) for task in lost}, StopReason.LEASE_LOST)
+
+    async def _sweep(self) -> None:
+        """End the jobs in the spool that are over, where the news of their end was missed."""
+        jobs = await asyncio.to_thread(self._spool.jobs)
+        self._unknown_since = {job: at for job, at in self._unknown_since.items() if job in jobs}
+        for job in jobs:
+            record = await self._store.get_job(job)
+            if record is not None:
+                self._unknown_since.pop(job, None)
+                over = record.state.terminal
+            else:
+                since = self._unknown_since.setdefault(job, time.monotonic())
+                over = time.monotonic() - since > UNKNOWN_LEASES * self._settings.lease_seconds
+            if over:
+                log.info("job %s has ended; deleting its files", job)
+                await self._runner.end_job(job)
+
+    def _note_away(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning("the store is away, running tasks go on: %s", error)
+        self._away = True
+        if time.monotonic() - self._reached > self._settings.reconnect_seconds:
+            raise error
+
+    def _note_reached(self) -> None:
+        if self._away:
+            log.info("the store is back")
+        self._away = False
+        self._reached = time.monotonic()
+
+
+def _own_version() -> str:
+    try:
+        return version("mrmq")
+    except PackageNotFoundError:  # run from a source tree that was not installed
+        return "unknown"

@@ -1,0 +1,126 @@
+"""From a granted claim to an order for a child: the job's spec, its code, a reducer's inputs."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import msgspec
+
+from mr.bundle import unpack_bundle
+from mr.errors import BadJob, MrError
+from mr.ports import StateStore
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import JobId, TaskKind, task_kind
+from mr.protocol.jobs import JobSpec
+from mr.protocol.records import MapOutput
+from mr.settings import Settings
+from workers.holding import Attempt
+from workers.orders import Origin, TaskOrder
+from workers.spool import Spool
+
+log = logging.getLogger(__name__)
+
+
+class Unprepared(MrError):
+    """An attempt cannot be started on this worker now."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class _Job:
+    """What is known of one job, fetched once."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.spec: JobSpec | None = None
+
+
+class Preparation:
+    """Makes orders; keeps specs and unpacked code for as long as their jobs last."""
+
+    def __init__(self, store: StateStore, spool: Spool, settings: Settings, origin: Origin) -> None:
+        self._store = store
+        self._spool = spool
+        self._origin = origin
+        # Passwords of the servers are no business of user code.
+        self._settings = msgspec.structs.replace(settings, broker_url="", redis_url="")
+        self._jobs: dict[JobId, _Job] = {}
+
+    async def order(self, attempt: Attempt) -> TaskOrder | None:
+        """Prepare an attempt. None: its job is over. Raises Unprepared."""
+        spec = await self._job_spec(attempt.job)
+        if spec is None:
+            return None
+        outputs: tuple[MapOutput, ...] = ()
+        if task_kind(attempt.task) is TaskKind.REDUCE:
+            outputs = await self._map_outputs(spec)
+        try:
+            work_dir = await asyncio.to_thread(self._spool.make_attempt, *attempt.key)
+        except OSError as error:
+            raise _no_disk(self._spool.directory, error) from error
+        return TaskOrder(
+            spec=spec,
+            task_id=attempt.task,
+            attempt=attempt.number,
+            origin=self._origin,
+            code_dir=str(self._spool.code_dir(attempt.job)),
+            work_dir=str(work_dir),
+            settings=self._settings,
+            split=attempt.split,
+            map_outputs=outputs,
+        )
+
+    def spec(self, job: JobId) -> JobSpec | None:
+        """The spec of a job that was prepared."""
+        known = self._jobs.get(job)
+        return known.spec if known else None
+
+    def forget(self, job: JobId) -> None:
+        """Drop what is known of a job that is over."""
+        self._jobs.pop(job, None)
+
+    async def _job_spec(self, job: JobId) -> JobSpec | None:
+        """The spec, once its code is unpacked; attempts of one job wait for the first."""
+        known = self._jobs.setdefault(job, _Job())
+        async with known.lock:
+            if known.spec is None:
+                spec = await self._store.get_spec(job)
+                if spec is None:
+                    self._jobs.pop(job, None)
+                    return None
+                await self._unpack(spec)
+                known.spec = spec
+        return known.spec
+
+    async def _unpack(self, spec: JobSpec) -> None:
+        bundle = await self._store.get_code(spec.code_id)
+        if bundle is None:
+            raise Unprepared(
+                Failure(
+                    FailureKind.BAD_JOB,
+                    f"the store has no code {spec.code_id[:19]}...; submit the job again",
+                )
+            )
+        directory = self._spool.code_dir(spec.job_id)
+        try:
+            await asyncio.to_thread(unpack_bundle, bundle, directory)
+        except BadJob as error:
+            raise Unprepared(Failure(FailureKind.BAD_JOB, str(error))) from error
+        except OSError as error:
+            raise _no_disk(directory, error) from error
+
+    async def _map_outputs(self, spec: JobSpec) -> tuple[MapOutput, ...]:
+        outputs = tuple(await self._store.map_outputs(spec.job_id))
+        if len(outputs) < spec.maps:
+            missing = spec.maps - len(outputs)
+            raise Unprepared(
+                Failure(FailureKind.INPUT_LOST, f"{missing} of {spec.maps} map outputs are being made again")
+            )
+        return outputs
+
+
+def _no_disk(path: Path, error: OSError) -> Unprepared:
+    reason = error.strerror or str(error)
+    return Unprepared(Failure(FailureKind.INFRASTRUCTURE, f"the spool {path} cannot be written: {reason}"))

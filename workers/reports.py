@@ -1,0 +1,53 @@
+"""What a worker tells the coordinator, inside the limits of a message."""
+
+import msgspec
+
+from mr.errors import BadMessage
+from mr.ports import Broker, OutgoingMessage
+from mr.protocol.codec import encode
+from mr.protocol.failures import Failure
+from mr.protocol.messages import Report, TaskFailed
+from mr.protocol.names import DEAD_QUEUE, REPORTS_QUEUE
+
+#: Text of one field of a failure in a report that would be too large.
+_TEXT_CHARACTERS = 16 * 1024
+#: Lost inputs named in one report; the next attempt names the rest.
+_LOST_INPUTS = 5000
+#: Longest reason in a header of a message that could not be processed.
+_REASON_CHARACTERS = 1000
+
+
+def encode_report(report: Report) -> bytes:
+    """Encode a report; the texts of a failure give way. Raises BadMessage when it is too large even so."""
+    try:
+        return encode(report)
+    except BadMessage:
+        if not isinstance(report, TaskFailed):
+            raise
+        return encode(msgspec.structs.replace(report, failure=_shortened(report.failure)))
+
+
+def _shortened(failure: Failure) -> Failure:
+    texts = {
+        name: value[:_TEXT_CHARACTERS]
+        for name in ("message", "traceback", "record", "reproduce", "output_tail")
+        if len(value := getattr(failure, name)) > _TEXT_CHARACTERS
+    }
+    return msgspec.structs.replace(failure, lost=failure.lost[:_LOST_INPUTS], **texts)
+
+
+async def publish_report(broker: Broker, body: bytes) -> None:
+    """Return once the broker has confirmed the report."""
+    await broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=body))
+
+
+async def bury(broker: Broker, queue: str, body: bytes, content_type: str | None, reason: str) -> None:
+    """Put a message that cannot be processed where an operator finds it, with the reason."""
+    await broker.publish(
+        OutgoingMessage(
+            routing_key=DEAD_QUEUE,
+            body=body,
+            content_type=content_type or "application/octet-stream",
+            headers={"reason": reason[:_REASON_CHARACTERS], "queue": queue},
+        )
+    )

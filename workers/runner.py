@@ -1,0 +1,327 @@
+"""Takes task messages, claims them, runs them, and makes their ends known in the one right order.
+
+Order of effects of an attempt that succeeds: data on disk -> result in the store -> part renamed ->
+report confirmed -> delivery acknowledged. Of one that fails: claim released -> report confirmed ->
+delivery acknowledged. A death between any two of them leaves nothing that is not done again.
+"""
+
+import asyncio
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import msgspec
+
+from mr.errors import BadMessage, MrError
+from mr.formats.outputs import publish_part
+from mr.ports import Broker, ClaimReply, Consumer, Delivery, StateStore
+from mr.protocol.claims import Verdict
+from mr.protocol.codec import decode, pack
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import JobId, TaskId, is_id
+from mr.protocol.messages import WIRE_VERSION, TaskCommitted, TaskFailed, TaskMessage
+from mr.protocol.names import TASKS_QUEUE
+from mr.protocol.records import MapOutput, PartOutput, TaskResult
+from mr.settings import Settings
+from workers.executor import AttemptKey, Executor, Outcome
+from workers.holding import Attempt, StopReason
+from workers.lifecycle import AttemptEvent, AttemptState
+from workers.orders import Origin, TaskOrder
+from workers.preparation import Preparation, Unprepared
+from workers.reports import bury, encode_report, publish_report
+from workers.shuffle.outputs import Outputs
+from workers.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: Ended jobs remembered, for a claim that crossed the news.
+_ENDED_JOBS = 1000
+
+_TASK_ID = re.compile(r"(map|reduce)-[0-9]{5,9}")
+
+
+class TaskRunner:
+    """Runs the tasks of one worker, `slots` at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        store: StateStore,
+        *,
+        origin: Origin,
+        slots: int,
+        spool: Spool,
+        executor: Executor,
+        outputs: Outputs,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called when an attempt starts or ends."""
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._origin = origin
+        self._spool = spool
+        self._executor = executor
+        self._outputs = outputs
+        self._on_change = on_change
+        self._preparation = Preparation(store, spool, settings, origin)
+        # More deliveries than slots can be here: those from before a reconnect still run.
+        self._slots = asyncio.Semaphore(slots)
+        self._attempts: dict[AttemptKey, Attempt] = {}
+        self._ended: OrderedDict[JobId, None] = OrderedDict()
+        self._consumer: Consumer | None = None
+        self._closing = False
+        self.committed = 0
+        self.failed = 0
+
+    # --- from outside
+
+    async def start(self, prefetch: int) -> None:
+        """Begin to take tasks."""
+        self._consumer = await self._broker.consume(TASKS_QUEUE, self._on_delivery, prefetch=prefetch)
+
+    async def set_open_slots(self, count: int) -> None:
+        """Take at most so many tasks at once; 0 takes none, what runs goes on."""
+        if self._consumer is not None and not self._closing:
+            await self._consumer.set_prefetch(count)
+
+    async def close_intake(self) -> None:
+        """Take no more tasks."""
+        self._closing = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.cancel()
+
+    async def idle(self) -> None:
+        """Wait until no attempt is left."""
+        while self._attempts:
+            await next(iter(self._attempts.values())).ended.wait()
+
+    def leased(self) -> Mapping[JobId, Mapping[TaskId, int]]:
+        """The attempts whose leases are to be renewed, by job."""
+        found: dict[JobId, dict[TaskId, int]] = {}
+        for attempt in self._attempts.values():
+            if attempt.leased:
+                found.setdefault(attempt.job, {})[attempt.task] = attempt.number
+        return found
+
+    def stop_matching(self, matches: Callable[[Attempt], bool], reason: StopReason) -> list[Attempt]:
+        """Stop the attempts that `matches` picks; returns them."""
+        chosen = [attempt for attempt in self._attempts.values() if matches(attempt)]
+        for attempt in chosen:
+            attempt.stop(reason)
+            if attempt.stopping:
+                log.info("stopping %s: %s", attempt, reason)
+                self._executor.stop(attempt.key)
+        return chosen
+
+    def stop(self, keys: Collection[AttemptKey], reason: StopReason) -> None:
+        """Stop the attempts named; no effect on others."""
+        self.stop_matching(lambda attempt: attempt.key in keys, reason)
+
+    async def end_job(self, job: JobId) -> None:
+        """Kill the job's attempts and delete all of its files."""
+        self._ended[job] = None
+        while len(self._ended) > _ENDED_JOBS:
+            self._ended.popitem(last=False)
+        for attempt in self.stop_matching(lambda a: a.job == job, StopReason.JOB_ENDED):
+            await attempt.ended.wait()
+        self._outputs.remove_job(job)
+        self._preparation.forget(job)
+        self._executor.forget_job(job)
+        await asyncio.to_thread(self._spool.drop_job, job)
+
+    # --- one delivery
+
+    async def _on_delivery(self, delivery: Delivery) -> None:
+        try:
+            message = _read(delivery)
+        except BadMessage as error:
+            log.warning("a message on %s cannot be read: %s", TASKS_QUEUE, error)
+            await bury(self._broker, TASKS_QUEUE, delivery.body, delivery.content_type, str(error))
+            await delivery.ack()
+            return
+        async with self._slots:
+            if self._closing:
+                await delivery.reject(requeue=True)
+                return
+            await self._claim(message.job_id, message.task_id, delivery)
+
+    async def _claim(self, job: JobId, task: TaskId, delivery: Delivery) -> None:
+        reply = await self._store.claim(
+            job, task, self._origin.worker, self._origin.incarnation, self._settings.lease_seconds
+        )
+        if reply.verdict is Verdict.COMMITTED and reply.result is not None:
+            await self._report_again(job, task, reply)
+        if reply.verdict is not Verdict.GRANTED:
+            log.debug("%s %s is %s", job, task, reply.verdict)
+            await delivery.ack()
+            return
+        # A lease of our own that ran out unnoticed: the newer attempt is the one to go on.
+        self.stop_matching(lambda a: (a.job, a.task) == (job, task), StopReason.LEASE_LOST)
+        attempt = Attempt(job, task, reply.attempt, reply.split, delivery)
+        self._attempts[attempt.key] = attempt
+        self._on_change()
+        try:
+            await self._run(attempt)
+        finally:
+            del self._attempts[attempt.key]
+            attempt.ended.set()
+            self._on_change()
+
+    async def _report_again(self, job: JobId, task: TaskId, reply: ClaimReply) -> None:
+        """Its worker may have died between the commit and the report."""
+        result = reply.result
+        assert result is not None
+        worker = result.output.worker if isinstance(result.output, MapOutput) else self._origin.worker
+        await publish_report(
+            self._broker, encode_report(TaskCommitted(job, task, reply.attempt, worker, result))
+        )
+
+    # --- one attempt
+
+    async def _run(self, attempt: Attempt) -> None:
+        order = await self._prepare(attempt)
+        if isinstance(order, Failure):
+            await self._fail(attempt, order)
+            return
+        if order is None:
+            await self._discard(attempt)
+            return
+        outcome = await self._executor.run(order, on_start=lambda: self._stop_if_asked(attempt))
+        if outcome.printed:
+            await self._store.put_log(*attempt.key, outcome.printed)
+        if attempt.stopping or outcome.stopped:
+            self._note_kill(attempt)
+            await self._discard(attempt)
+            return
+        kept = await self._keep(attempt, order, outcome)
+        if isinstance(kept, Failure):
+            await self._fail(attempt, kept)
+        else:
+            attempt.advance(AttemptEvent.FINISHED)
+            await self._commit(attempt, kept)
+
+    async def _prepare(self, attempt: Attempt) -> TaskOrder | Failure | None:
+        """The order to run, or why there is none; None when the attempt is to be discarded."""
+        if attempt.job in self._ended:
+            attempt.stop(StopReason.JOB_ENDED)
+        try:
+            order = await self._preparation.order(attempt)
+        except Unprepared as error:
+            if not attempt.stopping:
+                return error.failure
+            attempt.advance(AttemptEvent.FAILED)
+            return None
+        if order is None:
+            attempt.stop(StopReason.JOB_ENDED)
+        attempt.advance(AttemptEvent.PREPARED)
+        return order if attempt.state is AttemptState.RUNNING else None
+
+    def _stop_if_asked(self, attempt: Attempt) -> None:
+        """A stop that came while a child was being made takes effect now."""
+        if attempt.stopping:
+            self._executor.stop(attempt.key)
+        self._on_change()
+
+    @staticmethod
+    def _note_kill(attempt: Attempt) -> None:
+        if not attempt.stopping:
+            attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
+        attempt.advance(AttemptEvent.KILLED)
+
+    async def _keep(
+        self, attempt: Attempt, order: TaskOrder, outcome: Outcome
+    ) -> tuple[TaskResult, bytes] | Failure:
+        """Put a finished map output where it stays; returns the result and its report, or what failed."""
+        if outcome.result is None:
+            return outcome.failure or Failure(FailureKind.INFRASTRUCTURE, "the task ended without an answer")
+        result = outcome.result
+        if isinstance(result.output, MapOutput):
+            try:
+                path = await asyncio.to_thread(
+                    self._spool.keep_output, *attempt.key, Path(result.output.path), pack(result.output)
+                )
+            except OSError as error:
+                reason = error.strerror or str(error)
+                return Failure(FailureKind.INFRASTRUCTURE, f"the map output cannot be kept: {reason}")
+            output = msgspec.structs.replace(result.output, path=str(path))
+            result = msgspec.structs.replace(result, output=output)
+        try:
+            report = encode_report(
+                TaskCommitted(attempt.job, attempt.task, attempt.number, self._origin.worker, result)
+            )
+        except BadMessage as error:
+            return Failure(FailureKind.BAD_JOB, f"{error}; the job keeps too many counters")
+        if isinstance(result.output, MapOutput):
+            # Offered before it is recorded, so that no reducer can ask too early.
+            self._outputs.add(attempt.job, order.spec.token, result.output)
+        return result, report
+
+    async def _commit(self, attempt: Attempt, kept: tuple[TaskResult, bytes]) -> None:
+        result, report = kept
+        if not await self._store.commit(*attempt.key, result):
+            attempt.advance(AttemptEvent.LOST)
+            await self._discard(attempt)
+            return
+        attempt.advance(AttemptEvent.WON)
+        if isinstance(result.output, PartOutput):
+            await self._publish_part(result.output)
+        await asyncio.to_thread(self._spool.drop_attempt, *attempt.key)
+        self.committed += 1
+        await publish_report(self._broker, report)
+        await self._settle(attempt, AttemptEvent.REPORTED)
+
+    @staticmethod
+    async def _publish_part(part: PartOutput) -> None:
+        """Rename a committed part. Where that fails, the coordinator does it at the end of the job."""
+        try:
+            await asyncio.to_thread(publish_part, part)
+        except (OSError, MrError) as error:
+            log.warning("%s could not be renamed to %s yet: %s", part.temporary, part.path, error)
+
+    async def _fail(self, attempt: Attempt, failure: Failure) -> None:
+        """Release, report, acknowledge."""
+        attempt.advance(AttemptEvent.FAILED)
+        log.warning("%s failed: %s: %s", attempt, failure.kind, failure.message)
+        self.failed += 1
+        await asyncio.to_thread(self._drop_files, attempt)
+        await self._store.release(*attempt.key)
+        attempt.advance(AttemptEvent.RELEASED)
+        report = TaskFailed(attempt.job, attempt.task, attempt.number, self._origin.worker, failure)
+        await publish_report(self._broker, encode_report(report))
+        await self._settle(attempt, AttemptEvent.REPORTED)
+
+    async def _discard(self, attempt: Attempt) -> None:
+        """Delete what the attempt made; tell nobody. A stopping worker hands the task to another."""
+        self._outputs.remove(*attempt.key)
+        await asyncio.to_thread(self._drop_files, attempt)
+        requeue = attempt.stop_reason is StopReason.WORKER_STOPPING
+        if requeue:
+            await self._store.release(*attempt.key)
+        await self._settle(attempt, AttemptEvent.DISCARDED, requeue=requeue)
+
+    async def _settle(self, attempt: Attempt, event: AttemptEvent, *, requeue: bool = False) -> None:
+        attempt.advance(event)
+        if requeue:
+            await attempt.delivery.reject(requeue=True)
+        else:
+            await attempt.delivery.ack()
+        attempt.advance(AttemptEvent.ACKNOWLEDGED)
+
+    def _drop_files(self, attempt: Attempt) -> None:
+        self._spool.drop_attempt(*attempt.key)
+        self._spool.drop_output(*attempt.key)
+
+
+def _read(delivery: Delivery) -> TaskMessage:
+    """Decode a task message. Raises BadMessage."""
+    message = decode(delivery.body, TaskMessage, delivery.content_type)
+    if message.version != WIRE_VERSION:
+        raise BadMessage(f"wire version {message.version}; this worker speaks {WIRE_VERSION}")
+    if not is_id(message.job_id) or not _TASK_ID.fullmatch(message.task_id):
+        raise BadMessage(f"{message.job_id!r} {message.task_id!r} is not a job id and a task id")
+    return message

@@ -1,0 +1,196 @@
+"""The worker daemon: its parts, put together, started in order and taken down in order."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from mr.errors import ClusterUnreachable
+from mr.ports import Broker, Consumer, StateStore
+from mr.protocol.ids import Incarnation, WorkerId
+from mr.protocol.messages import WorkerStopped
+from mr.protocol.names import CONTROL_EXCHANGE
+from mr.settings import Settings
+from workers.control import ControlDesk
+from workers.executor import DEFAULT_ENTRY, DEFAULT_PRELOAD, Executor
+from workers.heartbeat import Heart
+from workers.holding import StopReason
+from workers.orders import Origin
+from workers.reports import encode_report, publish_report
+from workers.runner import TaskRunner
+from workers.shuffle.hosts import host_identity
+from workers.shuffle.outputs import Outputs
+from workers.shuffle.server import ShuffleServer, advertised, parse_address
+from workers.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: How long the farewell may take: killed attempts, the report, the store.
+FAREWELL_SECONDS = 10.0
+
+
+async def run_worker(
+    settings: Settings,
+    broker: Broker,
+    store: StateStore,
+    *,
+    worker_id: WorkerId,
+    slots: int,
+    spool_dir: Path,
+    listen: str | None,
+    advertise: str | None,
+    stop: asyncio.Event,
+    kill: asyncio.Event,
+    entry: str = DEFAULT_ENTRY,
+    preload: Sequence[str] = DEFAULT_PRELOAD,
+) -> None:
+    """Work until `stop` is set (running tasks are finished first) or `kill` is (at once).
+
+    Both ports are connected already and stay the caller's to close. `listen` None (embedded): map
+    outputs are read from disk only. `entry` is what children run. Raises SpoolUnusable, ListenFailed,
+    TemplateDied at the start; BrokerUnavailable or StoreUnavailable when one stays away for
+    `reconnect_seconds`. However it ends, its files and processes are gone.
+    """
+    incarnation = Incarnation(secrets.token_hex(8))
+    outputs = Outputs()
+    async with contextlib.AsyncExitStack() as cleanup:
+        spool = await asyncio.to_thread(Spool, spool_dir, worker_id, incarnation)
+        cleanup.push_async_callback(asyncio.to_thread, spool.close)
+        for dead in spool.cleared:
+            log.info("cleared what the dead worker %s left", dead)
+        address = await _serve(cleanup, outputs, listen, advertise)
+        executor = Executor(slots=slots, settings=settings, entry=entry, preload=preload)
+        cleanup.push_async_callback(executor.close)
+        await executor.start()
+        origin = Origin(worker_id, incarnation, address, host_identity())
+        worker = _Worker(settings, broker, store, origin, slots, spool, executor, outputs)
+        await worker.run(stop, kill)
+
+
+async def _serve(
+    cleanup: contextlib.AsyncExitStack, outputs: Outputs, listen: str | None, advertise: str | None
+) -> str:
+    """Start the shuffle server, if there is to be one; returns the address that reducers are told."""
+    if listen is None:
+        return ""
+    host, port = parse_address(listen)
+    server = ShuffleServer(outputs)
+    cleanup.push_async_callback(server.close)
+    port = await server.start(host, port)
+    return advertised(host, port, advertise)
+
+
+class _Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        store: StateStore,
+        origin: Origin,
+        slots: int,
+        spool: Spool,
+        executor: Executor,
+        outputs: Outputs,
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._origin = origin
+        self._runner = TaskRunner(
+            settings,
+            broker,
+            store,
+            origin=origin,
+            slots=slots,
+            spool=spool,
+            executor=executor,
+            outputs=outputs,
+            on_change=lambda: self._heart.soon(),
+        )
+        self._heart = Heart(
+            settings, store, origin=origin, slots=slots, spool=spool, executor=executor, runner=self._runner
+        )
+        self._control: Consumer | None = None
+
+    async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
+        """Work to the end; raises what ended it if that was not asked for."""
+        await self._heart.beat()  # a worker is known before it claims anything
+        desk = ControlDesk(self._origin.worker, self._runner, self._heart)
+        self._control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
+        await self._runner.start(self._heart.open_slots.open)
+        log.info("worker %s takes tasks; map outputs at %s", self._origin.worker, self._origin.address or "-")
+        heartbeat = asyncio.create_task(self._heart.run())
+        failing = asyncio.create_task(self._broker.failed())
+        reachable = True
+        try:
+            await self._first(stop.wait(), kill.wait(), self._heart.draining.wait(), heartbeat, failing)
+            if not kill.is_set():
+                await self._drain(kill, heartbeat, failing)
+        except ClusterUnreachable:
+            reachable = False
+            raise
+        finally:
+            await self._take_down(heartbeat, failing, reachable=reachable)
+
+    async def _first(self, *waited: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
+        """Wait for the first of several; raises what a watcher (a Task given) ended with."""
+        watchers = [item for item in waited if isinstance(item, asyncio.Task)]
+        waits = [asyncio.create_task(item) for item in waited if not isinstance(item, asyncio.Task)]
+        try:
+            await asyncio.wait([*waits, *watchers], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancel(waits)
+        for watcher in watchers:
+            if watcher.done():
+                result = watcher.result()
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _drain(
+        self, kill: asyncio.Event, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]"
+    ) -> None:
+        """Take no more tasks and wait for those that run, up to `drain_seconds`."""
+        self._heart.draining.set()
+        self._heart.soon()
+        await self._runner.close_intake()
+        log.info("draining")
+        with contextlib.suppress(TimeoutError):  # what still runs is then stopped and handed to others
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._first(kill.wait(), self._runner.idle(), heartbeat, failing)
+
+    async def _take_down(
+        self, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
+    ) -> None:
+        """Stop what runs and say farewell, as far as broker and store can be reached."""
+        self._runner.stop_matching(lambda attempt: True, StopReason.WORKER_STOPPING)
+        try:
+            if reachable:
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await self._farewell()
+        except (ClusterUnreachable, TimeoutError) as error:
+            log.warning("left without a farewell, the lease will run out instead: %s", error or "time-out")
+        finally:
+            await _cancel([heartbeat, failing])
+
+    async def _farewell(self) -> None:
+        await self._runner.close_intake()
+        await self._runner.idle()
+        if self._control is not None:
+            await self._control.cancel()
+        stopped = WorkerStopped(self._origin.worker, self._origin.incarnation)
+        await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
+        await publish_report(self._broker, encode_report(stopped))
+        log.info("worker %s has left", self._origin.worker)
+
+
+async def _cancel(tasks: "Sequence[asyncio.Task[Any]]") -> None:
+    """Cancel tasks and wait until they have ended; what they failed with was raised or does not matter."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()

@@ -1,0 +1,266 @@
+"""A reducer's way to its inputs: the segments of one partition out of all committed map outputs.
+
+On the same host the file is opened where it lies. From any other, ONE request a worker brings all
+its segments as one stream into one file of the attempt's directory; memory in flight is
+`fetch_bytes` a worker. A transfer that breaks off is taken up at the byte where it stopped, after a
+growing, jittered delay, and every segment's checksum is checked before any of them is used.
+"""
+
+import http.client
+import random
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from mr.errors import SegmentCorrupt, ShuffleError
+from mr.protocol.failures import LostInput
+from mr.protocol.ids import WorkerId
+from mr.protocol.records import MapOutput
+from mr.settings import Settings
+from workers.orders import TaskOrder
+from workers.shuffle.segment import FileSegment, SegmentSource, verify_segment
+from workers.shuffle.wire import MSGPACK, FetchRequest, fetch_path
+
+#: Workers fetched from at once.
+MAX_HOSTS = 8
+#: Longest silence of a worker in the middle of a transfer.
+SILENCE_SECONDS = 30.0
+#: Delay before the second try; doubles with each further one, jittered by half.
+RETRY_BASE_SECONDS = 0.25
+#: Largest error body that is read.
+_ERROR_BYTES = 1024 * 1024
+#: Most bytes that are asked for once more when a transfer breaks off.
+_READ_BYTES = 1024 * 1024
+
+
+class InputLost(ShuffleError):
+    """Map outputs cannot be had from where they should be. Their map tasks will be run again."""
+
+    def __init__(self, lost: Sequence[LostInput], message: str | None = None) -> None:
+        super().__init__(message)
+        self.lost = tuple(lost)
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleSource:
+    """One segment on this machine's disk, and the map output it comes from."""
+
+    output: MapOutput
+    segment: FileSegment
+    #: Whether it came over the network.
+    fetched: bool
+
+    @property
+    def bytes(self) -> int:
+        """Length of the segment in bytes."""
+        return self.segment.bytes
+
+    def open(self) -> BinaryIO:
+        """The file, at the segment's first byte."""
+        return self.segment.open()
+
+
+class _Refused(Exception):
+    """A worker answered that it does not have what it should have: asking again is of no use."""
+
+    def __init__(self, outputs: Sequence[MapOutput], reason: str) -> None:
+        super().__init__(reason)
+        self.outputs = outputs
+
+
+class _Broken(Exception):
+    """A transfer failed in a way that another try may mend."""
+
+
+def open_sources(order: TaskOrder, partition: int) -> list[ShuffleSource]:
+    """Bring this partition of all map outputs within reach, in map order; empty segments are left out.
+
+    Raises InputLost, naming every output that could not be had, and OSError when the attempt's own
+    directory cannot be written.
+    """
+    wanted = [output for output in order.map_outputs if output.partition_bytes[partition]]
+    sources: dict[str, ShuffleSource] = {}
+    remote: dict[str, list[MapOutput]] = {}
+    for output in wanted:
+        segment = _local_segment(order, output, partition)
+        if segment is not None:
+            sources[output.task_id] = ShuffleSource(output, segment, fetched=False)
+        else:
+            remote.setdefault(output.address, []).append(output)
+    reasons: list[str] = []
+    lost: list[MapOutput] = []
+    for fetched, missing, reason in _fetch_all(order, partition, remote):
+        sources.update({source.output.task_id: source for source in fetched})
+        lost.extend(missing)
+        reasons.extend([reason] if reason else [])
+    if lost:
+        raise lost_inputs(lost, "; ".join(sorted(set(reasons))))
+    return [sources[output.task_id] for output in wanted]
+
+
+def lost_inputs(outputs: Iterable[MapOutput], reason: str) -> InputLost:
+    """The exception that names these map outputs as lost."""
+    lost = [LostInput(output.task_id, output.attempt, output.worker) for output in outputs]
+    names = ", ".join(item.task_id for item in lost[:5]) + (" ..." if len(lost) > 5 else "")
+    return InputLost(lost, f"{len(lost)} map outputs are lost ({names}): {reason}")
+
+
+def find_corrupt(sources: Iterable[ShuffleSource]) -> list[MapOutput]:
+    """The outputs whose segments do not match their checksums, or cannot be read any more.
+
+    For a reducer that met SegmentCorrupt while it merged all of them.
+    """
+    return [source.output for source in sources if _complaint(source)]
+
+
+def _complaint(source: SegmentSource) -> str:
+    """What is wrong with a segment; empty when nothing is."""
+    try:
+        with source.open() as stream:
+            verify_segment(stream, source.bytes)
+    except (SegmentCorrupt, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _local_segment(order: TaskOrder, output: MapOutput, partition: int) -> FileSegment | None:
+    """The segment where the mapper wrote it, if that is on this host and can be read."""
+    if output.address and not (order.settings.shuffle_local_reads and output.host == order.origin.host):
+        return None
+    start = sum(output.partition_bytes[:partition])
+    segment = FileSegment(Path(output.path), start, output.partition_bytes[partition])
+    try:
+        with segment.path.open("rb") as file:
+            file.seek(0, 2)
+            return segment if file.tell() >= start + segment.bytes else None
+    except OSError:  # gone, or another user's: the worker itself may still serve it
+        return None
+
+
+_Fetched = tuple[list[ShuffleSource], Sequence[MapOutput], str]
+
+
+def _fetch_all(order: TaskOrder, partition: int, remote: dict[str, list[MapOutput]]) -> list[_Fetched]:
+    """Fetch from several workers at once: what came, what did not, and why."""
+    if not remote:
+        return []
+    jobs = [
+        _HostFetch(order, partition, address, outputs, Path(order.work_dir) / f"fetched-{number}")
+        for number, (address, outputs) in enumerate(sorted(remote.items()))
+    ]
+    with ThreadPoolExecutor(min(MAX_HOSTS, len(jobs))) as pool:
+        return list(pool.map(_HostFetch.run, jobs))
+
+
+class _HostFetch:
+    """One partition's segments of all outputs of one worker, into one file."""
+
+    def __init__(
+        self, order: TaskOrder, partition: int, address: str, outputs: Sequence[MapOutput], path: Path
+    ) -> None:
+        self._order = order
+        self._settings: Settings = order.settings
+        self._partition = partition
+        self._address = address
+        self._outputs = outputs
+        self._path = path
+        self._total = sum(output.partition_bytes[partition] for output in outputs)
+        self._rng = random.Random(f"{order.task_id}/{order.attempt}/{address}")
+
+    def run(self) -> _Fetched:
+        """Fetch with retries. Raises OSError when the file cannot be written."""
+        worker = self._outputs[0].worker if self._outputs else WorkerId("")
+        if not self._address:
+            return [], self._outputs, f"worker {worker} serves no map outputs and their files are gone"
+        had = 0
+        for attempt in range(self._settings.fetch_tries):
+            if attempt:
+                time.sleep(RETRY_BASE_SECONDS * 2**attempt * self._rng.uniform(0.5, 1.5))
+            try:
+                self._transfer(had)
+                damaged = find_corrupt(self._sources())
+                if not damaged:
+                    return self._sources(), (), ""
+                reason = f"worker {worker} at {self._address} sent segments that fail their checksum"
+                had, missing = 0, damaged
+            except _Refused as error:
+                return [], error.outputs, f"worker {worker} at {self._address}: {error}"
+            except _Broken as error:
+                reason = f"worker {worker} at {self._address}: {error}"
+                had, missing = self._path.stat().st_size if self._path.exists() else 0, list(self._outputs)
+        return [], missing, f"{reason} ({self._settings.fetch_tries} tries)"
+
+    def _sources(self) -> list[ShuffleSource]:
+        sources = []
+        start = 0
+        for output in self._outputs:
+            length = output.partition_bytes[self._partition]
+            sources.append(ShuffleSource(output, FileSegment(self._path, start, length), fetched=True))
+            start += length
+        return sources
+
+    def _transfer(self, had: int) -> None:
+        """Ask for everything from byte `had` on and append it to the file. Raises _Refused, _Broken."""
+        host, port = _split_address(self._address)
+        connection = http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS)
+        with open(self._path, "r+b" if had else "wb") as file:
+            file.seek(had)
+            try:
+                response = self._ask(connection, had)
+                self._receive(response, file, self._total - had)
+            except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+                raise _Broken(str(error) or type(error).__name__) from error
+            finally:
+                connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection, had: int) -> http.client.HTTPResponse:
+        request = FetchRequest(tuple((output.task_id, output.attempt) for output in self._outputs), had)
+        spec = self._order.spec
+        headers = {"Authorization": f"Bearer {spec.token}", "Content-Type": MSGPACK}
+        try:
+            connection.request(
+                "POST", fetch_path(spec.job_id, self._partition), msgspec.msgpack.encode(request), headers
+            )
+            response = connection.getresponse()
+        except OSError as error:  # includes an unknown host name and a network without a route
+            raise _Broken(str(error) or type(error).__name__) from error
+        if response.status == 200:
+            return response
+        body = response.read(_ERROR_BYTES)
+        if response.status == 404:
+            raise _Refused(self._named(body), "it does not have the map output")
+        if response.status in (429, 500, 502, 503, 504):
+            raise _Broken(f"HTTP status {response.status}")
+        raise _Refused(self._outputs, f"HTTP status {response.status} {body[:200]!r}")
+
+    def _named(self, body: bytes) -> Sequence[MapOutput]:
+        """The outputs that a 404 names; all of them when it names none."""
+        try:
+            missing = set(msgspec.msgpack.decode(body, type=list[tuple[str, int]]))
+        except msgspec.DecodeError:
+            missing = set()
+        named = [output for output in self._outputs if (output.task_id, output.attempt) in missing]
+        return named or self._outputs
+
+    def _receive(self, response: http.client.HTTPResponse, file: BinaryIO, expected: int) -> None:
+        if response.length != expected:
+            raise _Refused(
+                self._outputs, f"it has {response.length} bytes of what was recorded as {expected} bytes"
+            )
+        left = expected
+        while left:
+            data = response.read(min(left, self._settings.fetch_bytes, _READ_BYTES))
+            if not data:
+                raise _Broken(f"the transfer broke off {left} bytes before its end")
+            file.write(data)
+            left -= len(data)
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

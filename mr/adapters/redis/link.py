@@ -92,7 +92,7 @@ class RedisLink:
             async with self._client.pipeline(transaction=atomic) as pipeline:
                 for words in commands:
                     pipeline.execute_command(*words)
-                return await pipeline.execute()
+                return list(await pipeline.execute())
 
         return await self._persist(run, self._reconnect_seconds) if commands else []
 

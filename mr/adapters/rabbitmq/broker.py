@@ -1,0 +1,297 @@
+"""The Broker port on RabbitMQ: one connection a daemon, kept up until it is closed."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+from pika.exceptions import AMQPError
+
+from mr.adapters.rabbitmq.declare import declare_topology
+from mr.adapters.rabbitmq.link import Channel, Link, read_url, server_name
+from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
+from mr.adapters.rabbitmq.reasons import ChannelEnded, explain, is_final
+from mr.adapters.rabbitmq.subscription import Subscription
+from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
+from mr.errors import BrokerUnavailable
+from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
+from mr.settings import Settings
+
+#: Delay before the second try to connect; doubles, jittered, up to the longest.
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 5.0
+
+_UNREACHABLE = (AMQPError, OSError, ChannelEnded)
+
+
+class RabbitBroker:
+    """Publishes on one channel, consumes on one channel a subscription. Raises BadSetting for a wrong URL."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parameters = read_url(settings.broker_url, connect_seconds=settings.connect_seconds)
+        self._server = server_name(self._parameters)
+        self._link: Link | None = None
+        #: For declarations and questions.
+        self._control: Channel | None = None
+        self._subscriptions: list[Subscription] = []
+        self._answers: dict[str, asyncio.Future[bytes]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = False
+        #: Set when the connection is made, or when waiting for it is useless.
+        self._news = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._has_failed = asyncio.Event()
+        self._publisher = Publisher(
+            patience_seconds=settings.reconnect_seconds,
+            on_unroutable=lambda: self._spawn(self._declare_again()),
+            on_reply=self._on_reply,
+            describe=lambda: f"RabbitMQ at {self._server}",
+        )
+
+    # --- the connection
+
+    async def connect(self) -> None:
+        """Connect and declare the topology. Raises BrokerUnavailable with the reason."""
+        link = await self._establish(self._settings.connect_seconds)
+        self._open = True
+        self._spawn(self._keep(link))
+
+    async def close(self) -> None:
+        """Disconnect. Stops running `on_delivery` tasks; unsettled deliveries go back to their queues."""
+        self._open = False
+        self._news.set()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._subscriptions.clear()
+        self._publisher.abandon()
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
+
+    async def failed(self) -> BaseException:
+        """Wait for what ends this broker for good: refused credentials, a consumer's error."""
+        await self._has_failed.wait()
+        assert self._failure is not None
+        return self._failure
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._has_failed.set()
+            self._news.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside, until it ends or the broker is closed; its error is the broker's."""
+        if not self._open:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    async def _keep(self, link: Link) -> None:
+        """Connect again whenever the connection is lost. Raises BrokerUnavailable when that is refused."""
+        while True:
+            await asyncio.shield(link.closed)
+            self._link = self._control = None
+            link = await self._establish(float("inf"))
+
+    async def _establish(self, patience_seconds: float) -> Link:
+        """Connect, with growing delays, until it works, is refused for good, or patience ends."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_seconds
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await self._set_up()
+            except _UNREACHABLE as error:
+                if is_final(error) or loop.time() + delay > deadline:
+                    raise BrokerUnavailable(explain(self._server, error)) from error
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    async def _set_up(self) -> Link:
+        """Open a connection, declare everything, and put publisher and subscriptions on it."""
+        link = await Link.open(self._parameters)
+        try:
+            control = await link.channel()
+            await declare_topology(control)
+            link.on_blocked(self._publisher.set_blocked, lambda: self._publisher.set_blocked(""))
+            publishing = await link.channel()
+            await self._publisher.attach(publishing)
+        except BaseException:
+            await link.close()
+            raise
+        publishing.closed.add_done_callback(lambda _: self._spawn(self._give_up(link)))
+        self._link, self._control = link, control
+        for subscription in self._subscriptions:
+            self._spawn(self._resubscribe(subscription))
+        self._news.set()
+        return link
+
+    async def _give_up(self, link: Link) -> None:
+        """Close a connection on which something vital broke; it is made again then."""
+        await link.close()
+
+    # --- publishing
+
+    def _check_connected(self) -> None:
+        if not self._open:
+            raise BrokerUnavailable("the broker connection is closed")
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Return once the broker confirmed. Raises BrokerUnavailable, BadMessage."""
+        self._check_connected()
+        await self._publisher.publish(message)
+
+    async def _declare_again(self) -> None:
+        """A queue of ours was not there: make it, and send again what found none."""
+        try:
+            await declare_topology(await self._control_channel())
+        except (ChannelEnded, BrokerUnavailable):
+            return  # the connection is lost; the next one declares everything
+        self._publisher.flush()
+
+    async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
+        """Publish with a private `reply_to`; return the answer. Asks again after a reconnect.
+
+        Raises BrokerUnavailable on time-out.
+        """
+        self._check_connected()
+        correlation_id = message.correlation_id or uuid.uuid4().hex
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._answers[correlation_id] = answer
+        question = msgspec.structs.replace(message, reply_to=DIRECT_REPLY_TO, correlation_id=correlation_id)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._publisher.receive_replies()
+                while not answer.done():
+                    channel = await self._publisher.publish(question)
+                    pending: set[asyncio.Future[Any]] = {answer, channel.closed}
+                    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                return answer.result()
+        except TimeoutError as error:
+            raise BrokerUnavailable(
+                f"no answer on {message.routing_key} within {timeout_seconds:g} s; is a coordinator running?"
+            ) from error
+        finally:
+            del self._answers[correlation_id]
+
+    def _on_reply(self, correlation_id: str | None, body: bytes) -> None:
+        answer = self._answers.get(correlation_id or "")
+        if answer is not None and not answer.done():
+            answer.set_result(body)
+
+    # --- consuming
+
+    async def consume(
+        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
+    ) -> Subscription:
+        """Call `on_delivery` for each message of `queue`. Our single-active queues need no flag."""
+        alone = single_active or queue in SINGLE_ACTIVE_QUEUES
+        return await self._start(queue, None, on_delivery, prefetch, alone)
+
+    async def subscribe(self, exchange: str, binding_key: str, on_delivery: OnDelivery) -> Subscription:
+        """Consume a private queue bound to `exchange`."""
+        return await self._start("", (exchange, binding_key), on_delivery, PRIVATE_PREFETCH, False)
+
+    async def _start(
+        self,
+        queue: str,
+        binding: tuple[str, str] | None,
+        on_delivery: OnDelivery,
+        prefetch: int,
+        single_active: bool,
+    ) -> Subscription:
+        self._check_connected()
+        subscription = Subscription(
+            queue=queue,
+            binding=binding,
+            on_delivery=on_delivery,
+            prefetch=prefetch,
+            single_active=single_active,
+            start=self._spawn,
+            on_error=self._fail,
+            on_lost=lambda lost: self._spawn(self._resubscribe(lost)),
+            on_end=self._forget,
+        )
+        link = await self._present_link()
+        self._subscriptions.append(subscription)
+        try:
+            await subscription.attach(link)
+        except ChannelEnded as error:
+            if link.is_open:
+                self._forget(subscription)
+                raise BrokerUnavailable(explain(self._server, error)) from error
+        return subscription
+
+    def _forget(self, subscription: Subscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    async def _resubscribe(self, subscription: Subscription) -> None:
+        """The channel of one subscription was closed (a time-out, a deleted queue): make it again.
+
+        When the connection is lost, too, the next one does it.
+        """
+        link = self._link
+        delay = FIRST_DELAY_SECONDS
+        while link is not None and link.is_open and not subscription.ended:
+            try:
+                await declare_topology(await self._control_channel())
+                await subscription.attach(link)
+            except ChannelEnded as error:
+                if link.is_open and is_final(error):
+                    raise BrokerUnavailable(explain(self._server, error)) from error
+            else:
+                return
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    # --- questions
+
+    async def depth(self, queue: str) -> QueueDepth:
+        """Ready messages and consumers of a queue. Raises BrokerUnavailable, also without such a queue."""
+        self._check_connected()
+        while True:
+            link = await self._present_link()
+            try:
+                channel = await self._control_channel()
+                answer = await channel.call(channel.raw.queue_declare, queue, passive=True)
+            except ChannelEnded as error:
+                if link.is_open:
+                    raise BrokerUnavailable(explain(self._server, error)) from error
+            else:
+                return QueueDepth(answer.method.message_count, answer.method.consumer_count)
+
+    async def _control_channel(self) -> Channel:
+        """The channel for declarations, made again when an error closed it. Raises ChannelEnded."""
+        link = await self._present_link()
+        if self._control is None or not self._control.is_open:
+            self._control = await link.channel()
+        return self._control
+
+    async def _present_link(self) -> Link:
+        """The connection, waited for while it is being made again. Raises BrokerUnavailable."""
+        try:
+            async with asyncio.timeout(self._settings.reconnect_seconds):
+                while self._link is None or not self._link.is_open:
+                    if self._failure is not None or not self._open:
+                        raise BrokerUnavailable(f"the connection to RabbitMQ at {self._server} has ended")
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError as error:
+            raise BrokerUnavailable(
+                f"RabbitMQ at {self._server} has been away for {self._settings.reconnect_seconds:g} s"
+            ) from error
+        return self._link

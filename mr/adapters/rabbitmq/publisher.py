@@ -1,0 +1,194 @@
+"""Publishing with confirms: many under way at once, sent again after a reconnect."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika.exceptions import AMQPError
+
+from mr.adapters.rabbitmq.link import Channel
+from mr.adapters.rabbitmq.reasons import ChannelEnded
+from mr.adapters.topology import QUEUE_NAMES
+from mr.errors import BadMessage, BrokerUnavailable
+from mr.ports import OutgoingMessage
+from mr.protocol.codec import MAX_MESSAGE_BYTES
+
+#: Publishes under way at once; more wait for their turn.
+MAX_UNCONFIRMED = 1000
+#: A pseudo-queue: the answers to what this channel publishes.
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
+#: Before a message that the broker refused (nack) is sent again.
+REFUSED_DELAY_SECONDS = 0.5
+
+
+class _Pending:
+    """A message on its way to its confirm."""
+
+    def __init__(self, number: int, message: OutgoingMessage) -> None:
+        self.message_id = str(number)
+        self.message = message
+        #: Resolves to the channel that confirmed it.
+        self.confirmed: asyncio.Future[Channel] = asyncio.get_running_loop().create_future()
+        self.returned = False
+
+
+class Publisher:
+    """Sends over whatever channel is attached; holds messages back while none is."""
+
+    def __init__(
+        self,
+        *,
+        patience_seconds: float,
+        on_unroutable: Callable[[], None],
+        on_reply: Callable[[str | None, bytes], None],
+        describe: Callable[[], str],
+    ) -> None:
+        self._patience_seconds = patience_seconds
+        self._on_unroutable = on_unroutable
+        self._on_reply = on_reply
+        self._describe = describe
+        self._numbers = itertools.count(1)
+        self._turns = asyncio.Semaphore(MAX_UNCONFIRMED)
+        self._channel: Channel | None = None
+        self._wants_replies = False
+        self._blocked_reason = ""
+        self._next_tag = 1
+        #: Not sent on the present channel, in order.
+        self._waiting: dict[str, _Pending] = {}
+        #: Sent on the present channel, by delivery tag.
+        self._sent: dict[int, _Pending] = {}
+
+    async def attach(self, channel: Channel) -> None:
+        """Use a new channel, and send again what the former one did not confirm. Raises ChannelEnded."""
+        await channel.call(channel.raw.confirm_delivery, self._on_confirm)
+        channel.raw.add_on_return_callback(self._on_return)
+        if self._wants_replies:
+            await self._consume_replies(channel)
+        self._next_tag = 1
+        self._blocked_reason = ""
+        self._channel = channel
+        channel.closed.add_done_callback(lambda _: self._detach(channel))
+        self.flush()
+
+    def _detach(self, channel: Channel) -> None:
+        if self._channel is channel:
+            self._channel = None
+            unconfirmed = {pending.message_id: pending for pending in self._sent.values()}
+            self._waiting = {**unconfirmed, **self._waiting}
+            self._sent.clear()
+
+    async def receive_replies(self) -> None:
+        """Have answers to `DIRECT_REPLY_TO` handed to `on_reply`, now and after reconnects."""
+        if not self._wants_replies:
+            self._wants_replies = True
+            if self._channel is not None:
+                with contextlib.suppress(ChannelEnded):  # the next channel does it
+                    await self._consume_replies(self._channel)
+
+    async def _consume_replies(self, channel: Channel) -> None:
+        def on_message(_raw: Any, _method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+            self._on_reply(properties.correlation_id, body)
+
+        await channel.call(channel.raw.basic_consume, DIRECT_REPLY_TO, on_message, auto_ack=True)
+
+    def set_blocked(self, reason: str) -> None:
+        """Stop sending, for the reason given, or go on when it is empty."""
+        self._blocked_reason = reason
+        if not reason:
+            self.flush()
+
+    async def publish(self, message: OutgoingMessage) -> Channel:
+        """Return, once it is confirmed, the channel that carried it. Raises BrokerUnavailable, BadMessage."""
+        if len(message.body) > MAX_MESSAGE_BYTES:
+            raise BadMessage(
+                f"a message of {len(message.body)} bytes is over the limit of {MAX_MESSAGE_BYTES}"
+            )
+        async with self._turns:
+            pending = _Pending(next(self._numbers), message)
+            self._waiting[pending.message_id] = pending
+            self.flush()
+            try:
+                async with asyncio.timeout(self._patience_seconds):
+                    return await pending.confirmed
+            except TimeoutError as error:
+                raise BrokerUnavailable(self._why_unconfirmed()) from error
+            finally:
+                self._waiting.pop(pending.message_id, None)
+
+    def _why_unconfirmed(self) -> str:
+        if self._blocked_reason:
+            return f"{self._describe()} takes no messages ({self._blocked_reason}): free memory or disk there"
+        state = "does not confirm messages" if self._channel else "has been away"
+        return f"{self._describe()} {state} for {self._patience_seconds:g} s"
+
+    def flush(self) -> None:
+        """Send what waits, if it can be sent now."""
+        while self._waiting and self._channel is not None and not self._blocked_reason:
+            if not self._channel.is_open:
+                return
+            pending = self._waiting.pop(next(iter(self._waiting)))
+            if pending.confirmed.done():
+                continue
+            self._send(self._channel, pending)
+
+    def _send(self, channel: Channel, pending: _Pending) -> None:
+        message = pending.message
+        properties = pika.BasicProperties(
+            content_type=message.content_type,
+            type=message.type or None,
+            priority=message.priority or None,
+            delivery_mode=2 if message.persistent else 1,
+            reply_to=message.reply_to,
+            correlation_id=message.correlation_id,
+            message_id=pending.message_id,
+            headers=dict(message.headers) or None,
+        )
+        # Our own queues must be there; an answer to somebody who left may be dropped.
+        mandatory = not message.exchange and message.routing_key in QUEUE_NAMES
+        try:
+            channel.raw.basic_publish(
+                message.exchange, message.routing_key, message.body, properties, mandatory=mandatory
+            )
+        except AMQPError as error:  # it does not fit into a frame: a routing key too long, for one
+            pending.confirmed.set_exception(BadMessage(f"a message cannot be sent: {error}"))
+            return
+        self._sent[self._next_tag] = pending
+        self._next_tag += 1
+
+    def _on_return(self, _raw: Any, _method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
+        for pending in self._sent.values():
+            if pending.message_id == properties.message_id:
+                pending.returned = True
+
+    def _on_confirm(self, frame: Any) -> None:
+        newest = frame.method.delivery_tag
+        tags = [tag for tag in self._sent if tag <= newest] if frame.method.multiple else [newest]
+        accepted = frame.method.NAME == "Basic.Ack"
+        for tag in tags:
+            pending = self._sent.pop(tag, None)
+            if pending is None or pending.confirmed.done() or self._channel is None:
+                continue
+            if accepted and not pending.returned:
+                pending.confirmed.set_result(self._channel)
+            else:
+                self._put_back(pending)
+
+    def _put_back(self, pending: _Pending) -> None:
+        """Let a message that found no queue, or was refused, wait: for a declaration, for better times."""
+        was_returned, pending.returned = pending.returned, False
+        self._waiting[pending.message_id] = pending
+        if was_returned:
+            self._on_unroutable()
+        else:
+            asyncio.get_running_loop().call_later(REFUSED_DELAY_SECONDS, self.flush)
+
+    def abandon(self) -> None:
+        """End all waits for confirms: the connection is closed for good."""
+        for pending in (*self._sent.values(), *self._waiting.values()):
+            if not pending.confirmed.done():
+                pending.confirmed.set_exception(BrokerUnavailable("the broker connection is closed"))
+        self._sent.clear()
+        self._waiting.clear()

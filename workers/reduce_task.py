@@ -1,20 +1,26 @@
 """A reduce attempt: one partition of all map outputs, grouped by key, through the reducer, into a part."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mr.errors import SegmentCorrupt
-from mr.formats.results import PartWriter
+import pyarrow as pa
+
+from mr.errors import SegmentCorrupt, UnencodableKey, UnencodableValue
 from mr.protocol.records import TaskResult
 from workers.attempt import Attempt, EngineError
 from workers.combining import blaming, place_of_key
+from workers.failing import wrong_result
 from workers.pairs import CallSource, Emitter
 from workers.shuffle.fetch import ShuffleSource, find_corrupt, lost_inputs, open_sources
 from workers.shuffle.group import GroupBatch, Grouped
-from workers.sinks import close_part, open_part
+from workers.sinks import PartSink
 from workers.tracebacks import describe
 from workers.usercode import aggregation_name, as_iterable
+
+#: Length of the count that ends a segment.
+COUNT_BYTES = 8
 
 
 def run_reduce(attempt: Attempt) -> TaskResult:
@@ -22,21 +28,21 @@ def run_reduce(attempt: Attempt) -> TaskResult:
     attempt.progress("fetch", 0.0, 0)
     sources = open_sources(attempt.order, attempt.index)
     grouped = Grouped(sources, group_bytes=attempt.settings.group_bytes, work_dir=attempt.work_dir)
-    writer = open_part(attempt)
+    sink = PartSink(attempt)
     try:
         with _blaming_inputs(sources):
-            records = _reduce(attempt, grouped, writer)
+            records = values_in(sources)
+            Reducer(attempt, grouped, sink, records).run()
         attempt.progress("write", 1.0, records)
-        part = close_part(attempt, writer)
+        part, figures = sink.finish()
     except BaseException:
-        writer.abort()
+        sink.abort()
         raise
     stats = attempt.stats(
         records_in=records,
-        records_out=part.rows,
         bytes_in=sum(source.bytes for source in sources),
-        bytes_out=part.bytes,
         fetched_bytes=sum(source.bytes for source in sources if source.fetched),
+        **figures,
     )
     return TaskResult(part, stats)
 
@@ -53,66 +59,89 @@ def _blaming_inputs(sources: Sequence[ShuffleSource]) -> Iterator[None]:
         raise lost_inputs(damaged, describe(error)) from error
 
 
-def _reduce(attempt: Attempt, grouped: Grouped, writer: PartWriter) -> int:
-    """Run the hooks and the reducer; returns the number of records it was given."""
-    attempt.call_hook("reduce_init")
-    emitter = Emitter(attempt, writer.write_pairs)
-    if aggregation_name(attempt.code.get("reduce_fn")):
-        records = _aggregate(attempt, grouped, writer.write_table)
-    else:
-        records = _reduce_groups(attempt, grouped, emitter)
-    emitter.drain_hook("reduce_final")
-    return records
+def values_in(sources: Sequence[ShuffleSource]) -> int:
+    """Values (or partial states) in these segments: each ends with its count, eight bytes."""
+    total = 0
+    for source in sources:
+        with source.open() as stream:
+            stream.seek(source.bytes - COUNT_BYTES, os.SEEK_CUR)
+            total += int.from_bytes(stream.read(COUNT_BYTES), "little")
+    return total
 
 
-def _aggregate(attempt: Attempt, grouped: Grouped, write: Callable[[Any], None]) -> int:
-    """Reduce by a built-in, table by table, without leaving Arrow; returns the number of keys."""
-    rows = 0
-    with blaming(attempt):
-        for table in grouped.aggregate(attempt.code.get("reduce_fn")):
-            write(table)
-            rows += table.num_rows
-            attempt.progress("reduce", 0.5, rows)
-    return rows
+class Reducer:
+    """The loop over the groups of one partition."""
 
+    def __init__(self, attempt: Attempt, grouped: Grouped, sink: PartSink, records: int) -> None:
+        self._attempt = attempt
+        self._grouped = grouped
+        self._sink = sink
+        #: Values there are in all, for progress.
+        self._records = records
+        self._emitter = Emitter(attempt, sink.add)
 
-def _reduce_groups(attempt: Attempt, grouped: Grouped, emitter: Emitter) -> int:
-    """Call `reduce_fn` for every key in order; returns the number of values it was given."""
-    call = as_iterable(attempt.code.get("reduce_fn"))
-    values = 0
-    for group in grouped.batches():
-        values += _reduce_batch(group, call, emitter)
-        attempt.progress("reduce", 0.5, values)
-    return values
+    def run(self) -> None:
+        """Run the hooks and the reducer over all keys, in order."""
+        self._attempt.call_hook("reduce_init")
+        if aggregation_name(self._attempt.code.get("reduce_fn")):
+            self._aggregate()
+        else:
+            self._reduce_groups()
+        self._emitter.drain_hook("reduce_final")
 
+    def _progress(self, done: int) -> None:
+        self._attempt.progress("reduce", done / max(1, self._records), done)
 
-def _reduce_batch(group: GroupBatch, call: Callable[[Any, Any], Iterable[Any]], emitter: Emitter) -> int:
-    """Reduce one batch of groups; a group too large for memory comes alone, as an iterator."""
-    if all(type(values) is list for values in group.values):
-        emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: map(iter, group.values), _place))
-        return sum(map(len, group.values))
-    streams = [_Stream(values) for values in group.values]
-    source = CallSource("reduce_fn", call, group.keys, lambda: map(iter, streams), _place)
-    try:
-        emitter.drain(source)
-    finally:
-        for stream in streams:
-            stream.finish()
-    return sum(stream.count for stream in streams)
+    def _aggregate(self) -> None:
+        """Reduce by a built-in, table by table, without leaving Arrow where its columns are native."""
+        self._progress(0)
+        with blaming(self._attempt):
+            for table in self._grouped.aggregate(self._attempt.code.get("reduce_fn")):
+                self._write(table)
+                self._progress(self._records)
+
+    def _write(self, table: pa.Table) -> None:
+        try:
+            self._sink.add_table(table)
+        except (UnencodableKey, UnencodableValue) as error:
+            complaint = f"gave a pair that cannot be stored: {error}"
+            raise wrong_result(self._attempt.order, "reduce_fn", complaint) from error
+
+    def _reduce_groups(self) -> None:
+        """Call `reduce_fn` for every key in order."""
+        call = as_iterable(self._attempt.code.get("reduce_fn"))
+        done = 0
+        self._progress(0)
+        for group in self._grouped.batches():
+            done += self._reduce_batch(group, call)
+            self._progress(done)
+
+    def _reduce_batch(self, group: GroupBatch, call: Callable[[Any, Any], Iterable[Any]]) -> int:
+        """Reduce one batch of groups; one too large for memory comes as an iterator. Returns its values."""
+        lists = [values for values in group.values if isinstance(values, list)]
+        if len(lists) == len(group.values):
+            self._emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: map(iter, lists), _place))
+            return sum(map(len, lists))
+        streams = [Stream(values) for values in group.values]
+        try:
+            self._emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: map(iter, streams), _place))
+        finally:
+            for stream in streams:
+                stream.finish()
+        return 0
 
 
 def _place(key: Any) -> tuple[str, None]:
     return place_of_key(key), None
 
 
-class _Stream:
-    """The values of one large group, counted; a failure of ours is remembered, whatever user code does."""
+class Stream:
+    """The values of one large group; a failure of ours is remembered, whatever user code does with it."""
 
     def __init__(self, values: Iterable[Any]) -> None:
         self._values = iter(values)
         self._failure: Exception | None = None
         self._given = False
-        self.count = 0
 
     def __iter__(self) -> Iterator[Any]:
         if self._given:  # a second pass, made only to find the record of a failure: nothing is left
@@ -122,9 +151,7 @@ class _Stream:
 
     def _flow(self) -> Iterator[Any]:
         try:
-            for value in self._values:
-                self.count += 1
-                yield value
+            yield from self._values
         except Exception as error:
             self._failure = error
             raise EngineError(error) from error

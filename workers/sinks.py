@@ -1,9 +1,12 @@
 """Where pairs go: a buffer of segments for the reducers, or an output part."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
+from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.outputs import final_part, temporary_part
 from mr.formats.results import PartWriter
 from mr.protocol.failures import Failure, FailureKind
@@ -12,6 +15,9 @@ from workers.attempt import Attempt
 from workers.combining import blaming, combiner_of, partitioner_of
 from workers.failing import TaskError
 from workers.shuffle.buffer import MapBuffer
+from workers.shuffle.keys import encode_key
+from workers.shuffle.tables import is_native, to_pairs
+from workers.shuffle.values import encode_value
 
 #: Name of the file of segments inside the attempt's directory.
 SEGMENTS_NAME = "segments"
@@ -34,50 +40,70 @@ class MapSink(Protocol):
 
 
 class PartSink:
-    """The sink of a map-only job: one output part."""
+    """One output part, written to this attempt's own file."""
 
     def __init__(self, attempt: Attempt) -> None:
+        spec, order = attempt.spec, attempt.order
         self._attempt = attempt
-        self.writer = open_part(attempt)
+        self._path = temporary_part(
+            spec.output, spec.job_id, attempt.index, order.attempt, spec.output_format
+        )
+        self._writer = PartWriter(self._path, spec.output_format)
 
     def add(self, keys: list[Any], values: list[Any]) -> None:
-        """Write one batch of pairs."""
-        self.writer.write_pairs(keys, values)
+        """Write one batch of pairs, of the same kinds that may travel from map to reduce."""
+        check_kinds(keys, encode_key)
+        check_kinds(values, encode_value)
+        self._writer.write_pairs(keys, values)
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Write a batch with columns key and value."""
-        self.writer.write_table(pa.Table.from_batches([batch]))
+        self._writer.write_table(pa.Table.from_batches([batch]))
+
+    def add_table(self, table: pa.Table) -> None:
+        """Write results of a built-in reducer, in Arrow where their columns are native."""
+        if is_native(table):
+            self._writer.write_table(table)
+        else:
+            self._writer.write_pairs(*to_pairs(table))
 
     def finish(self) -> tuple[PartOutput, dict[str, int]]:
-        """Complete the part."""
-        part = close_part(self._attempt, self.writer)
-        return part, {"records_out": part.rows, "bytes_out": part.bytes}
+        """Complete the part; say where it lies and where it is to go."""
+        spec, order = self._attempt.spec, self._attempt.order
+        summary = self._writer.close()
+        part = PartOutput(
+            task_id=order.task_id,
+            attempt=order.attempt,
+            temporary=self._path,
+            path=final_part(spec.output, self._attempt.index, spec.output_format),
+            rows=summary.rows,
+            bytes=summary.bytes,
+            checksum=summary.checksum,
+        )
+        return part, {"records_out": summary.rows, "bytes_out": summary.bytes}
 
     def abort(self) -> None:
         """Remove the unfinished part."""
-        self.writer.abort()
+        self._writer.abort()
 
 
-def open_part(attempt: Attempt) -> PartWriter:
-    """Open this attempt's own file for the part that its task writes."""
-    spec = attempt.spec
-    path = temporary_part(spec.output, spec.job_id, attempt.index, attempt.order.attempt, spec.output_format)
-    return PartWriter(path, spec.output_format)
+#: Types that need no closer look.
+_PLAIN = {str, bytes, int, float, bool, type(None)}
 
 
-def close_part(attempt: Attempt, writer: PartWriter) -> PartOutput:
-    """Complete a part and say where it lies and where it is to go."""
-    spec, order = attempt.spec, attempt.order
-    summary = writer.close()
-    return PartOutput(
-        task_id=order.task_id,
-        attempt=order.attempt,
-        temporary=temporary_part(spec.output, spec.job_id, attempt.index, order.attempt, spec.output_format),
-        path=final_part(spec.output, attempt.index, spec.output_format),
-        rows=summary.rows,
-        bytes=summary.bytes,
-        checksum=summary.checksum,
-    )
+def check_kinds(items: list[Any], encode: Callable[[Any], bytes]) -> None:
+    """Refuse what `encode` refuses: the text of other objects may differ from run to run (an address).
+
+    Raises UnencodableKey or UnencodableValue with `.row`.
+    """
+    if set(map(type, items)) <= _PLAIN:
+        return
+    for row, item in enumerate(items):
+        try:
+            encode(item.item() if isinstance(item, np.generic) else item)
+        except (UnencodableKey, UnencodableValue) as error:
+            error.row = row
+            raise
 
 
 class ShuffleSink:

@@ -1,0 +1,116 @@
+"""Map and reduce attempts in this process: a job file, its inputs, and the parts it writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mr.formats.inputs import list_inputs
+from mr.formats.outputs import publish_part
+from mr.formats.splits import plan_splits
+from mr.protocol.failures import Failure
+from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.records import MapOutput, PartOutput, TaskResult
+from mr.settings import Settings
+from tests.support.orders import CODE_ID, make_spec
+from workers.execute import run_order
+from workers.failing import TaskError
+from workers.inspect import inspect_job
+from workers.orders import Origin, Progress, TaskOrder
+
+
+class Workbench:
+    """One job's tasks, run by hand. `changes` go into the spec, `settings` into the worker's settings."""
+
+    def __init__(
+        self, directory: Path, source: str, settings: dict[str, Any] | None = None, **changes: Any
+    ) -> None:
+        self.directory = directory
+        self.code_dir = directory / "code"
+        self.code_dir.mkdir(parents=True)
+        (self.code_dir / "job.py").write_text(source)
+        manifest = inspect_job(self.code_dir, "job.py", CODE_ID, changes.get("params"))
+        self.output = directory / "out"
+        (self.output / "_temporary" / "job-1").mkdir(parents=True)
+        changes = {"reduces": 1, "task_memory_bytes": 1 << 30, **changes}
+        self.spec: JobSpec = make_spec(code=manifest, output=str(self.output), **changes)
+        self.settings = Settings(**(settings or {}))
+        self.progress: list[Progress] = []
+        self._attempts = 0
+
+    def write_input(self, name: str, data: bytes | str) -> str:
+        """Write an input file; returns its path."""
+        path = self.directory / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return str(path)
+
+    def plan(self, paths: Sequence[str], split_bytes: int = 1 << 20) -> tuple[Split, ...]:
+        """Cut the inputs into splits."""
+        self.spec = msgspec.structs.replace(self.spec, inputs=tuple(paths))
+        files = list_inputs(paths)
+        return plan_splits(files, input_format=self.spec.input_format, split_bytes=split_bytes, maps=None)
+
+    def order(
+        self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()
+    ) -> TaskOrder:
+        """An order with a directory of its own."""
+        self._attempts += 1
+        work_dir = self.directory / "work" / f"{task}-{self._attempts}"
+        work_dir.mkdir(parents=True)
+        return TaskOrder(
+            spec=self.spec,
+            task_id=task,
+            attempt=self._attempts,
+            origin=Origin(WorkerId("w1"), Incarnation("i1"), "", "here"),
+            code_dir=str(self.code_dir),
+            work_dir=str(work_dir),
+            settings=self.settings,
+            split=split,
+            map_outputs=tuple(outputs),
+        )
+
+    def map(self, split: Split) -> TaskResult:
+        """Run one map task."""
+        return run_order(self.order(task_id(TaskKind.MAP, split.index), split), self.progress.append)
+
+    def reduce(self, partition: int, outputs: Sequence[MapOutput]) -> TaskResult:
+        """Run one reduce task."""
+        return run_order(
+            self.order(task_id(TaskKind.REDUCE, partition), None, outputs), self.progress.append
+        )
+
+    def map_failure(self, split: Split) -> Failure:
+        """Run a map task that must fail; returns how."""
+        return failure_of(lambda: self.map(split))
+
+    def run(self, paths: Sequence[str], split_bytes: int = 1 << 20) -> list[TaskResult]:
+        """Run the whole job and publish its parts; returns all results, maps first."""
+        maps = [self.map(split) for split in self.plan(paths, split_bytes)]
+        results = list(maps)
+        if self.spec.reduces:
+            outputs = [result.output for result in maps if isinstance(result.output, MapOutput)]
+            results += [self.reduce(partition, outputs) for partition in range(self.spec.reduces)]
+        for result in results:
+            if isinstance(result.output, PartOutput):
+                publish_part(result.output)
+        return results
+
+    def parts(self) -> dict[str, bytes]:
+        """The published parts by name."""
+        return {path.name: path.read_bytes() for path in sorted(self.output.glob("part-*"))}
+
+    def lines(self) -> list[str]:
+        """All lines of all parts, in order."""
+        return b"".join(self.parts().values()).decode().splitlines()
+
+
+def failure_of(run: Any) -> Failure:
+    """Call `run`, which must raise TaskError; returns the failure."""
+    try:
+        run()
+    except TaskError as error:
+        return error.failure
+    raise AssertionError("the attempt did not fail")

@@ -1,6 +1,6 @@
 """A worker's files: SPOOL/<worker>/<incarnation>/jobs/<job>/{code,attempts/<task>-<attempt>,outputs}.
 
-A lock on `<incarnation>/lock` is held for as long as the worker lives, by the kernel: what is
+A lock on `<incarnation>/.mrmq-life` is held for as long as the worker lives, by the kernel: what is
 not locked belongs to a dead one and is cleared by the next worker that starts in the same SPOOL.
 Starts and ends are one at a time, by the lock `SPOOL/.lock`.
 """
@@ -16,7 +16,8 @@ from mr.errors import MrError
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId, is_id
 
 _STARTS_LOCK = ".lock"
-_LIFE_LOCK = "lock"
+#: Marks a directory as ours: without it nothing is ever deleted.
+_LIFE_LOCK = ".mrmq-life"
 _JOBS = "jobs"
 
 
@@ -37,8 +38,9 @@ class Spool:
             self._root.mkdir(parents=True, exist_ok=True)
             with self._starting():
                 self.cleared = tuple(self._clear_dead())
-                (self.directory / _JOBS).mkdir(parents=True, mode=0o700)
+                self.directory.mkdir(parents=True, mode=0o700)
                 self._life = _lock(self.directory / _LIFE_LOCK)
+                (self.directory / _JOBS).mkdir()
         except OSError as error:
             raise SpoolUnusable(f"the spool {root} cannot be used: {error.strerror or error}") from error
         if self._life is None:
@@ -53,9 +55,9 @@ class Spool:
 
     def _clear_dead(self) -> Iterator[str]:
         """Delete the incarnations nobody locks; yields `worker/incarnation` of each."""
-        for life in sorted(self._root.glob(f"*/*/{_JOBS}")):
+        for life in sorted(self._root.glob(f"*/*/{_LIFE_LOCK}")):
             incarnation = life.parent
-            lock = _lock(incarnation / _LIFE_LOCK)
+            lock = _lock(life)
             if lock is None:
                 continue
             lock.close()

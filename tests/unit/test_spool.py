@@ -1,0 +1,114 @@
+"""A worker's directories: whose they are, and that nothing stays behind."""
+
+from pathlib import Path
+
+import pytest
+
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from workers.spool import Spool, SpoolUnusable
+
+JOB, TASK = JobId("job-1"), TaskId("map-00000")
+
+
+def make(root: Path, worker: str = "w1", incarnation: str = "i1") -> Spool:
+    return Spool(root, WorkerId(worker), Incarnation(incarnation))
+
+
+def leave_dead(root: Path, worker: str, incarnation: str) -> Path:
+    """Make what a killed worker leaves: files, and a lock file that nobody holds."""
+    directory = root / worker / incarnation
+    (directory / "jobs" / "job-9" / "outputs").mkdir(parents=True)
+    (directory / ".mrmq-life").touch()
+    (directory / "jobs" / "job-9" / "outputs" / "x").write_text("x")
+    return directory
+
+
+def test_a_closed_spool_leaves_nothing_of_its_worker(tmp_path: Path) -> None:
+    spool = make(tmp_path / "spool")
+    spool.make_attempt(JOB, TASK, 1).joinpath("x").write_text("x")
+    spool.close()
+    spool.close()
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == [".lock"]
+
+
+def test_a_start_clears_dead_lives_of_any_worker_and_no_live_one(tmp_path: Path) -> None:
+    live = make(tmp_path, "w1", "live")
+    kept = live.make_attempt(JOB, TASK, 1)
+    for worker, incarnation in (("w1", "old"), ("w2", "old"), ("w3", "new")):
+        leave_dead(tmp_path, worker, incarnation)
+    spool = make(tmp_path, "w3", "fresh")
+    assert spool.cleared == ("w1/old", "w2/old", "w3/new")
+    assert kept.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "w1", "w3"]
+    spool.close()
+    live.close()
+
+
+def test_a_directory_without_the_mark_of_a_worker_is_never_deleted(tmp_path: Path) -> None:
+    stranger = leave_dead(tmp_path, "some", "thing")
+    (stranger / ".mrmq-life").unlink()
+    spool = make(tmp_path)
+    assert spool.cleared == ()
+    assert (stranger / "jobs" / "job-9" / "outputs" / "x").exists()
+    spool.close()
+
+
+def test_other_files_below_the_root_are_not_touched(tmp_path: Path) -> None:
+    stranger = tmp_path / "home" / "user"
+    stranger.mkdir(parents=True)
+    (stranger / "thesis").write_text("x")
+    make(tmp_path).close()
+    assert (stranger / "thesis").exists()
+
+
+def test_an_attempt_begins_empty_and_ends_without_its_files(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    first = spool.make_attempt(JOB, TASK, 1)
+    (first / "rest").write_text("x")
+    assert list(spool.make_attempt(JOB, TASK, 1).iterdir()) == []
+    spool.drop_attempt(JOB, TASK, 1)
+    assert not first.exists()
+    spool.close()
+
+
+def test_an_output_is_kept_with_its_index_until_it_is_dropped(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    made = spool.make_attempt(JOB, TASK, 2) / "segments"
+    made.write_bytes(b"data")
+    path = spool.keep_output(JOB, TASK, 2, made, b"index")
+    spool.drop_attempt(JOB, TASK, 2)
+    assert path == spool.output_path(JOB, TASK, 2)
+    assert path.read_bytes() == b"data"
+    assert path.with_suffix(".index").read_bytes() == b"index"
+    spool.drop_output(JOB, TASK, 2)
+    assert list(path.parent.iterdir()) == []
+    spool.close()
+
+
+def test_a_dropped_job_is_gone(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.make_attempt(JOB, TASK, 1)
+    spool.make_attempt(JobId("job-2"), TASK, 1)
+    assert spool.jobs() == ("job-1", "job-2")
+    spool.drop_job(JOB)
+    assert spool.jobs() == ("job-2",)
+    spool.close()
+
+
+@pytest.mark.parametrize("worker", ["..", "a/b", "", ".hidden"])
+def test_a_worker_id_cannot_leave_the_spool(tmp_path: Path, worker: str) -> None:
+    with pytest.raises(SpoolUnusable, match="cannot be a worker id"):
+        make(tmp_path, worker)
+
+
+def test_a_job_id_cannot_leave_the_spool(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    with pytest.raises(SpoolUnusable, match="not a job id"):
+        spool.drop_job(JobId("../../other"))
+    spool.close()
+
+
+def test_a_spool_that_is_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolUnusable, match=r"the spool .*file cannot be used"):
+        make(tmp_path / "file")

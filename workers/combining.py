@@ -6,11 +6,13 @@ from itertools import chain, groupby
 from operator import itemgetter, length_hint
 from typing import Any
 
-from mr.errors import BadAggregate, BadPartition
+from mr.errors import BadAggregate, BadPartition, UnencodableValue
 from workers.attempt import Attempt
-from workers.failing import refused, user_failure, wrong_result
+from workers.failing import TaskError, refused, user_failure, wrong_result
+from workers.kinds import check_kinds
 from workers.pairs import all_pairs, columns
 from workers.shuffle.buffer import PythonCombiner
+from workers.shuffle.values import encode_value
 from workers.tracebacks import safe_repr
 from workers.usercode import aggregation_name, as_iterable
 
@@ -48,27 +50,28 @@ class _Combine:
             pairs = list(chain.from_iterable(map(self._call, left, map(iter, values))))
         if pairs and not all_pairs(pairs):
             wrong = next(item for item in pairs if not all_pairs([item]))
-            raise wrong_result(
-                self._attempt.order,
-                "combine_fn",
-                f"gave {safe_repr(wrong)}, which is no (key, value) pair; yield one pair at a time",
-            )
+            raise self._wrong(f"gave {safe_repr(wrong)}, which is no (key, value) pair; yield one at a time")
         combined, results = columns(pairs)
         if combined != keys:
             self._check_keys(keys, combined)
+        try:
+            check_kinds(results, encode_value)
+        except UnencodableValue as error:
+            place_of = place_of_key(combined[error.row or 0])
+            raise self._wrong(f"gave a pair that cannot be stored: {error}", place_of) from error
         return combined, results
+
+    def _wrong(self, complaint: str, record: str = "") -> TaskError:
+        return wrong_result(self._attempt.order, "combine_fn", complaint, record=record)
 
     def _check_keys(self, keys: list[Any], combined: list[Any]) -> None:
         """Refuse a pair under another key than the one given: it would be in the wrong partition."""
         given = iter(keys)
         for key in map(itemgetter(0), groupby(combined)):
             if key not in given:
-                raise wrong_result(
-                    self._attempt.order,
-                    "combine_fn",
+                raise self._wrong(
                     f"gave a pair under the key {safe_repr(key)}, which is not the one it was called "
-                    "with; combine_fn may change values only",
-                    record=place_of_key(key),
+                    "with; combine_fn may change values only"
                 )
 
 

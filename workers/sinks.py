@@ -1,12 +1,9 @@
 """Where pairs go: a buffer of segments for the reducers, or an output part."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
-from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.outputs import final_part, temporary_part
 from mr.formats.results import PartWriter
 from mr.protocol.failures import Failure, FailureKind
@@ -14,6 +11,7 @@ from mr.protocol.records import MapOutput, PartOutput
 from workers.attempt import Attempt
 from workers.combining import blaming, combiner_of, partitioner_of
 from workers.failing import TaskError
+from workers.kinds import check_kinds
 from workers.shuffle.buffer import MapBuffer
 from workers.shuffle.keys import encode_key
 from workers.shuffle.tables import is_native, to_pairs
@@ -85,25 +83,6 @@ class PartSink:
     def abort(self) -> None:
         """Remove the unfinished part."""
         self._writer.abort()
-
-
-#: Types that need no closer look.
-_PLAIN = {str, bytes, int, float, bool, type(None)}
-
-
-def check_kinds(items: list[Any], encode: Callable[[Any], bytes]) -> None:
-    """Refuse what `encode` refuses: the text of other objects may differ from run to run (an address).
-
-    Raises UnencodableKey or UnencodableValue with `.row`.
-    """
-    if set(map(type, items)) <= _PLAIN:
-        return
-    for row, item in enumerate(items):
-        try:
-            encode(item.item() if isinstance(item, np.generic) else item)
-        except (UnencodableKey, UnencodableValue) as error:
-            error.row = row
-            raise
 
 
 class ShuffleSink:

@@ -53,9 +53,7 @@ class Workbench:
         files = list_inputs(paths)
         return plan_splits(files, input_format=self.spec.input_format, split_bytes=split_bytes, maps=None)
 
-    def order(
-        self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()
-    ) -> TaskOrder:
+    def order(self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()) -> TaskOrder:
         """An order with a directory of its own."""
         self._attempts += 1
         work_dir = self.directory / "work" / f"{task}-{self._attempts}"
@@ -78,9 +76,7 @@ class Workbench:
 
     def reduce(self, partition: int, outputs: Sequence[MapOutput]) -> TaskResult:
         """Run one reduce task."""
-        return run_order(
-            self.order(task_id(TaskKind.REDUCE, partition), None, outputs), self.progress.append
-        )
+        return run_order(self.order(task_id(TaskKind.REDUCE, partition), None, outputs), self.progress.append)
 
     def map_failure(self, split: Split) -> Failure:
         """Run a map task that must fail; returns how."""

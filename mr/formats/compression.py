@@ -100,7 +100,8 @@ class Stream:
         self.path = piece.path
         self._raw = _Raw(piece)
         self._reader: _Readable = self._raw
-        if is_compressed(piece.path) and not raw:
+        # an empty file is a valid stream of nothing, though no compressor writes one
+        if is_compressed(piece.path) and not raw and piece.file_bytes:
             self._reader = _decompressor(piece.path, self._raw)
 
     def __enter__(self) -> Self:

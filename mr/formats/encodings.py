@@ -16,6 +16,9 @@ _BYTE_ORDER_MARKS = {
 }
 
 
+_LONGEST_MARK = 4
+
+
 @lru_cache(maxsize=64)
 def canonical(encoding: str) -> str:
     """Give Python's own name of a text encoding; `utf-8-sig` is `utf-8`. Raises BadInput."""
@@ -70,6 +73,8 @@ def decode_stream(
     first = True
     while True:
         data = stream.read(read_bytes)
+        while 0 < fed + len(data) < _LONGEST_MARK and (more := stream.read(_LONGEST_MARK)):
+            data += more
         held = len(decoder.getstate()[0])
         try:
             text = decoder.decode(data, not data)
@@ -83,8 +88,8 @@ def decode_stream(
         fed += len(data)
         if first and text:
             first = False
-            if text[0] == "\ufeff":
-                mark += len("\ufeff".encode(width_codec(name)))
+            if text[0] == "\ufeff" and name not in _BYTE_ORDER_MARKS:
+                mark = len("\ufeff".encode(name))
                 text = text[1:]
         yield text, mark, stream.position()
         if not data:

@@ -40,6 +40,8 @@ def list_inputs(patterns: Sequence[str]) -> tuple[InputFile, ...]:
             raise BadInput("an input has an empty name: name a file, directory, glob or URL")
         try:
             files = list(_expand_url(pattern) if storage.is_url(pattern) else _expand_local(pattern))
+        except ValueError as error:
+            raise BadInput(f"{pattern!r} is not a path: {error}") from error
         except OSError as error:
             raise BadInput(f"{error.filename or pattern} cannot be read: {storage.reason(error)}") from error
         for file in files:
@@ -49,7 +51,7 @@ def list_inputs(patterns: Sequence[str]) -> tuple[InputFile, ...]:
 
 def _expand_local(pattern: str) -> Iterator[InputFile]:
     path = os.path.abspath(storage.local_path(pattern) or pattern)
-    if os.path.lexists(path):
+    if _exists(path):
         yield from _named(path, pattern)
         return
     if not _MAGIC.search(path):
@@ -59,6 +61,15 @@ def _expand_local(pattern: str) -> Iterator[InputFile]:
     if not files:
         raise BadInput(f"no file matches {pattern}")
     yield from files
+
+
+def _exists(path: str) -> bool:
+    """Say whether something has this very name; a denied look at it raises PermissionError."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _named(path: str, pattern: str) -> Iterator[InputFile]:
@@ -104,6 +115,10 @@ def _walk(directory: str) -> Iterator[InputFile]:
 def _readable(path: str, size: int) -> InputFile:
     if not os.access(path, os.R_OK):
         raise BadInput(f"{path} cannot be read: Permission denied")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the file name {path!a} is not UTF-8; rename the file") from error
     return InputFile(path, size)
 
 
@@ -113,8 +128,8 @@ def _hidden(name: str) -> bool:
 
 def _hidden_match(pattern: str, match: str) -> bool:
     """Say whether a glob reached a hidden name that the pattern does not ask for by its first letter."""
-    asked = {part[0] for part in pattern.split("/") if part and _hidden(part)}
     fixed = _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+    asked = {part[0] for part in pattern[len(fixed) :].split("/") if _hidden(part)}
     parts = match[len(fixed) :].split("/")
     return any(_hidden(part) and part[0] not in asked for part in parts if part)
 
@@ -130,7 +145,11 @@ def _expand_url(pattern: str) -> Iterator[InputFile]:
         elif _MAGIC.search(inner):
             found = {}
             for match in sorted(filesystem.glob(inner)):
-                if not _hidden_match(inner, match):
+                if _hidden_match(inner, match):
+                    continue
+                if filesystem.isfile(match):
+                    found[match] = filesystem.info(match)
+                else:
                     found |= _visible(filesystem.find(match, detail=True), match)
         else:
             raise BadInput(f"no such file or directory: {pattern}")

@@ -68,7 +68,7 @@ def prepare_output(output: str, job_id: JobId) -> None:
             raise
     except OSError as error:
         raise BadJob(f"the output directory {output} cannot be made: {storage.reason(error)}") from error
-    except BadInput as error:
+    except (BadInput, ValueError) as error:
         raise BadJob(f"the output directory {output} cannot be made: {error}") from error
 
 

@@ -4,7 +4,7 @@ A row group belongs to the range that holds its middle, so it is read by one tas
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -40,11 +40,19 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
 def _batches(piece: FileRange, rows: int) -> Iterator[tuple[int, Any, int]]:
     """Yield (index of the first row, batch of columns, consumed bytes) of the row groups of a range."""
     end = piece.file_bytes if piece.length < 0 else piece.start + piece.length
-    with readable(piece.path):
-        file = storage.open_read(piece.path)
-    with file:
+    with ExitStack() as stack:
         with _valid(piece.path):
-            table = pq.ParquetFile(file, page_checksum_verification=True)
+            source: Any = storage.local_path(piece.path)
+            size = storage.file_size(piece.path)
+            if size is None:
+                raise BadInput(f"{piece.path} cannot be read: No such file or directory")
+            if size != piece.file_bytes:
+                raise BadInput(
+                    f"{piece.path} changed since the job was planned; inputs must not change while a job runs"
+                )
+            if source is None:
+                source = stack.enter_context(storage.open_read(piece.path))
+            table = stack.enter_context(pq.ParquetFile(source, page_checksum_verification=True))
         first = 0
         for index in range(table.metadata.num_row_groups):
             group = table.metadata.row_group(index)
@@ -79,8 +87,8 @@ def _next(batches: Iterator[Any], path: str) -> Any:
 @contextmanager
 def _valid(path: str) -> Iterator[None]:
     """Turn what the Parquet reader raises into BadInput that names the file."""
-    try:
-        with readable(path):
+    with readable(path):
+        try:
             yield
-    except pa.ArrowException as error:
-        raise BadInput(f"{path} is not a valid Parquet file: {error}") from error
+        except pa.ArrowException as error:
+            raise BadInput(f"{path} is not a valid Parquet file: {error}") from error

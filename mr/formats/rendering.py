@@ -8,7 +8,8 @@ stays one.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -72,8 +73,18 @@ def texts(items: Sequence[Any]) -> list[str]:
     if kinds == {str}:
         return list(items)
     if kinds <= _PLAIN:
-        return [f"{item}" for item in items]
+        with _showable():
+            return [f"{item}" for item in items]
     return list(map(show, items))
+
+
+@contextmanager
+def _showable() -> Iterator[None]:
+    """Turn the one failure to show a plain object into UnencodableValue: an integer of too many digits."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnencodableValue(f"a result cannot be shown as text: {error}") from error
 
 
 def encode_text(text: str) -> bytes:
@@ -95,19 +106,21 @@ class TextRenderer:
 
     def pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Write pairs of Python objects."""
-        if set(map(type, keys)) | set(map(type, values)) <= _PLAIN:
+        if not set(map(type, keys)) | set(map(type, values)) <= _PLAIN:
+            keys, values = texts(keys), texts(values)
+        with _showable():
             lines = [f"{key}\t{value}\n" for key, value in zip(keys, values, strict=True)]
-        else:
-            lines = [f"{key}\t{value}\n" for key, value in zip(texts(keys), texts(values), strict=True)]
         self._write(encode_text("".join(lines)))
 
     def table(self, table: Any) -> None:
         """Write a table without making Python objects of strings, bytes and integers."""
+        import pyarrow as pa
         import pyarrow.compute as pc
 
+        tab, newline, nothing = (pa.scalar(mark, pa.large_binary()) for mark in (b"\t", b"\n", b""))
         for batch in _batches(table):
             keys, values = (_arrow_text(batch.column(name)) for name in ("key", "value"))
-            lines = pc.binary_join_element_wise(keys, b"\t", values, b"\n", b"")
+            lines = pc.binary_join_element_wise(keys, tab, values, newline, nothing)
             self._write(_string_bytes(lines))
 
     def end(self) -> None:

@@ -6,6 +6,7 @@ they came as Python lists or as an Arrow table, nor on the clock.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,11 +89,7 @@ class Sink:
         self._held = []
         if not self.closed:
             self.closed = True
-            discard = getattr(self._file, "discard", None)
-            if discard is not None:
-                discard()
-            else:
-                self._file.close()
+            _let_go(self._file)
         storage.remove_file(self._path)
 
     # asked by pyarrow, which writes Parquet from front to back
@@ -117,6 +114,17 @@ class Sink:
 
     def close(self) -> None:
         """Do nothing: `finish` does it."""
+
+
+def _let_go(file: Any) -> None:
+    """Close a file without completing it: an upload to an object store is given up."""
+    if not hasattr(file, "discard"):
+        file.close()
+        return
+    file.discard()
+    with suppress(AttributeError):
+        # fsspec's buffered files upload what is left when they are collected, unless they are closed
+        file.closed = True
 
 
 class Renderer(Protocol):

@@ -1,0 +1,59 @@
+"""Read inputs as the engine does, in one call."""
+
+from pathlib import Path
+from typing import Any
+
+from mr.formats.inputs import list_inputs
+from mr.formats.records import RecordChunk, read_batches, read_records
+from mr.formats.splits import plan_splits
+from mr.protocol.jobs import FileRange, Split
+
+
+def whole(path: Path | str, length: int = -1) -> Split:
+    """Make one split of one file; length -1 reads it as a stream, or to its end."""
+    size = Path(path).stat().st_size
+    return Split(0, (FileRange(str(path), 0, length, size),))
+
+
+def chunks(split: Split, input_format: Any = "text", **options: Any) -> list[RecordChunk]:
+    """Read the chunks of a split, with small blocks unless told otherwise."""
+    return list(read_records(split, input_format=input_format, **_defaults(options)))
+
+
+def records(split: Split, input_format: Any = "text", **options: Any) -> list[tuple[Any, Any]]:
+    """Read the records of a split as pairs."""
+    read = chunks(split, input_format, **options)
+    return [pair for chunk in read for pair in zip(chunk.keys, chunk.values, strict=True)]
+
+
+def batch_records(split: Split, input_format: Any = "text", **options: Any) -> list[tuple[Any, Any]]:
+    """Read the records of a split by Arrow batches, each validated, as pairs."""
+    pairs: list[tuple[Any, Any]] = []
+    for _, batch, _ in read_batches(split, input_format=input_format, **_defaults(options)):
+        batch.validate(full=True)
+        pairs += zip(batch.column("key").to_pylist(), batch.column("value").to_pylist(), strict=True)
+    return pairs
+
+
+def planned_records(
+    patterns: list[str],
+    input_format: Any = "text",
+    *,
+    split_bytes: int = 64,
+    maps: int | None = None,
+    **options: Any,
+) -> list[tuple[Any, Any]]:
+    """List, plan and read inputs; the records in order of splits."""
+    encoding = options.get("encoding", "utf-8")
+    splits = plan_splits(
+        list_inputs(patterns),
+        input_format=input_format,
+        split_bytes=split_bytes,
+        maps=maps,
+        encoding=encoding,
+    )
+    return [pair for split in splits for pair in records(split, input_format, **options)]
+
+
+def _defaults(options: dict[str, Any]) -> dict[str, Any]:
+    return {"encoding": "utf-8", "encoding_errors": "strict", "read_bytes": 8, "chunk_rows": 3} | options

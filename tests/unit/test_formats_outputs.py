@@ -1,0 +1,254 @@
+"""The output directory: who owns it, when parts get their names, what stays after success and failure."""
+
+from pathlib import Path
+
+import fsspec
+import msgspec
+import pytest
+
+from mr.errors import BadInput, BadJob, OutputExists
+from mr.formats import outputs
+from mr.formats.results import PartWriter
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.records import Manifest, PartOutput
+
+JOB = JobId("job-1")
+OTHER = JobId("job-2")
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An output that does not exist, two directories deep."""
+    if request.param == "memory":
+        memory = fsspec.filesystem("memory")
+        memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
+        return "memory://deep/out"
+    path = tmp_path / "deep" / "out"
+    return path.as_uri() if request.param == "file" else str(path)
+
+
+def listing(output: str) -> list[str]:
+    filesystem, root = fsspec.core.url_to_fs(output)
+    return sorted(path.removeprefix(root).lstrip("/") for path in filesystem.find(root))
+
+
+def put(output: str, name: str) -> None:
+    filesystem, root = fsspec.core.url_to_fs(output)
+    filesystem.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+    filesystem.pipe_file(f"{root}/{name}", b"mine")
+
+
+def exists(path: str) -> bool:
+    filesystem, root = fsspec.core.url_to_fs(path)
+    return bool(filesystem.exists(root))
+
+
+def make_part(output: str, index: int, attempt: int = 1, job_id: JobId = JOB) -> PartOutput:
+    temporary = outputs.temporary_part(output, job_id, index, attempt, "csv")
+    writer = PartWriter(temporary, "csv")
+    writer.write_pairs([index], [index])
+    summary = writer.close()
+    final = outputs.final_part(output, index, "csv")
+    return PartOutput(
+        TaskId(f"reduce-{index:05d}"),
+        attempt,
+        temporary,
+        final,
+        summary.rows,
+        summary.bytes,
+        summary.checksum,
+    )
+
+
+def manifest(*parts: PartOutput, job_id: JobId = JOB) -> Manifest:
+    return Manifest(1, job_id, "a job", 12.5, len(parts), sum(part.bytes for part in parts), parts, {"n": 1})
+
+
+def test_a_job_from_preparation_to_success(output: str) -> None:
+    outputs.prepare_output(output, JOB)
+    parts = [make_part(output, 0), make_part(output, 1, attempt=3)]
+    assert listing(output) == [
+        "_temporary/job-1/_owner",
+        "_temporary/job-1/part-00000-attempt-1.csv",
+        "_temporary/job-1/part-00001-attempt-3.csv",
+    ]
+    outputs.publish_part(parts[0])
+    assert outputs.read_manifest(output) is None
+    make_part(output, 1, attempt=2)
+    outputs.finish_output(output, JOB, manifest(*parts))
+    assert listing(output) == ["_SUCCESS", "part-00000.csv", "part-00001.csv"]
+    assert outputs.read_manifest(output) == manifest(*parts)
+
+
+def test_every_step_may_be_repeated(output: str) -> None:
+    outputs.prepare_output(output, JOB)
+    outputs.prepare_output(output, JOB)
+    part = make_part(output, 0)
+    outputs.publish_part(part)
+    outputs.prepare_output(output, JOB)
+    outputs.publish_part(part)
+    outputs.finish_output(output, JOB, manifest(part))
+    outputs.finish_output(output, JOB, manifest(part))
+    assert listing(output) == ["_SUCCESS", "part-00000.csv"]
+
+
+def test_a_job_without_parts_succeeds(output: str) -> None:
+    outputs.prepare_output(output, JOB)
+    outputs.finish_output(output, JOB, manifest())
+    assert listing(output) == ["_SUCCESS"]
+
+
+@pytest.mark.parametrize("name", ["part-00000", "_SUCCESS", ".hidden", "sub/x"])
+def test_an_output_that_holds_anything_is_refused_and_left_alone(output: str, name: str) -> None:
+    put(output, name)
+    with pytest.raises(OutputExists, match=f"deep/out is not empty .{name.split('/')[0]}.; choose another"):
+        outputs.prepare_output(output, JOB)
+    outputs.abandon_output(output, JOB)
+    assert listing(output) == [name]
+
+
+def test_an_empty_directory_is_taken_and_stays_after_failure(tmp_path: Path) -> None:
+    outputs.prepare_output(str(tmp_path), JOB)
+    make_part(str(tmp_path), 0)
+    outputs.abandon_output(str(tmp_path), JOB)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_running_job_is_named(output: str) -> None:
+    outputs.prepare_output(output, OTHER)
+    with pytest.raises(OutputExists, match=r"the job job-2 is writing to .*deep/out; choose another"):
+        outputs.prepare_output(output, JOB)
+    outputs.abandon_output(output, JOB)
+    assert listing(output) == ["_temporary/job-2/_owner"]
+
+
+def test_two_jobs_at_once_never_both_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = str(tmp_path / "out")
+    write_file = outputs.storage.write_file
+
+    def overtaken(path: str, data: bytes) -> None:
+        monkeypatch.undo()
+        write_file(path, data)
+        with pytest.raises(OutputExists):
+            outputs.prepare_output(output, OTHER)
+        put(output, "_temporary/job-2/_owner")
+
+    monkeypatch.setattr(outputs.storage, "write_file", overtaken)
+    with pytest.raises(OutputExists, match="the job job-2"):
+        outputs.prepare_output(output, JOB)
+    assert listing(output) == ["_temporary/job-2/_owner"]
+
+
+def test_a_file_in_the_place_of_the_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputExists, match="out is a file; name a directory"):
+        outputs.prepare_output(str(tmp_path / "out"), JOB)
+    with pytest.raises(BadJob, match="cannot be made: Not a directory"):
+        outputs.prepare_output(str(tmp_path / "out" / "below"), JOB)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/proc/mr-output", "cannot be made: No such file or directory"),
+        ("nosuch://x/y", "Protocol not known: nosuch"),
+        ("null\0", "cannot be made"),
+    ],
+)
+def test_an_output_that_cannot_be_made_is_refused(name: str, message: str) -> None:
+    with pytest.raises(BadJob, match=message):
+        outputs.prepare_output(name, JOB)
+
+
+class TestAbandon:
+    def test_it_removes_all_that_was_made(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        part = make_part(output, 0)
+        outputs.publish_part(part)
+        make_part(output, 1)
+        outputs.abandon_output(output, JOB)
+        assert not exists(output)
+        assert output.startswith("memory:") or not exists(output.removesuffix("/out"))
+        outputs.abandon_output(output, JOB)
+
+    def test_it_leaves_what_others_put_there(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        put(output, "notes")
+        outputs.abandon_output(output, JOB)
+        assert listing(output) == ["notes"]
+
+    def test_it_leaves_a_completed_job(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        part = make_part(output, 0)
+        outputs.finish_output(output, JOB, manifest(part))
+        outputs.abandon_output(output, JOB)
+        assert listing(output) == ["_SUCCESS", "part-00000.csv"]
+
+    @pytest.mark.parametrize(("created", "left"), [(True, False), (False, True)])
+    def test_the_caller_may_know_better_who_made_the_directory(
+        self, tmp_path: Path, created: bool, left: bool
+    ) -> None:
+        output = tmp_path / "out"
+        outputs.prepare_output(str(output), JOB)
+        outputs.abandon_output(str(output), JOB, created)
+        assert output.exists() == left
+
+
+class TestPublish:
+    def test_a_part_that_is_gone_is_named(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        part = make_part(output, 0)
+        outputs.storage.remove_file(part.temporary)
+        with pytest.raises(FileNotFoundError, match=r"part-00000\.csv of reduce-00000 is gone"):
+            outputs.publish_part(part)
+        with pytest.raises(FileNotFoundError):
+            outputs.finish_output(output, JOB, manifest(part))
+        assert outputs.read_manifest(output) is None
+
+    def test_a_part_of_another_size_is_named(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        part = msgspec.structs.replace(make_part(output, 0), bytes=5)
+        with pytest.raises(FileNotFoundError, match="has 14 bytes instead of 5"):
+            outputs.publish_part(part)
+
+    def test_another_process_may_be_faster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        output = str(tmp_path / "out")
+        outputs.prepare_output(output, JOB)
+        part = make_part(output, 0)
+        rename = outputs.storage.rename
+
+        def overtaken(source: str, target: str) -> None:
+            rename(source, target)
+            rename(source, target)
+
+        monkeypatch.setattr(outputs.storage, "rename", overtaken)
+        outputs.publish_part(part)
+        assert Path(part.path).stat().st_size == part.bytes
+
+
+class TestManifest:
+    @pytest.mark.parametrize("content", ["", "{}", '{"version": "x"}'])
+    def test_one_that_is_not_ours_is_refused(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "_SUCCESS").write_text(content)
+        with pytest.raises(BadInput, match="_SUCCESS is not a manifest of ours"):
+            outputs.read_manifest(str(tmp_path))
+
+    def test_a_place_without_one_has_none(self, tmp_path: Path) -> None:
+        assert outputs.read_manifest(str(tmp_path / "nothing")) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("out", "{}/out"),
+        ("./a/../out/", "{}/out"),
+        ("/x//y/", "/x/y"),
+        ("s3://bucket/out/", "s3://bucket/out"),
+        ("memory://x", "memory://x"),
+    ],
+)
+def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert outputs.absolute(path) == expected.format(tmp_path)

@@ -7,11 +7,15 @@ A line ends with the byte 0x0A; the last line of a file may lack it.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from mr.formats.compression import Stream
 from mr.protocol.jobs import FileRange
+
+#: One integer for each line.
+Positions: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 UTF8_MARK = b"\xef\xbb\xbf"
 #: Bytes read at a time to find the end of a line that reaches beyond its range.
@@ -29,15 +33,15 @@ class LineBlock:
     #: Bytes of the stored range consumed so far.
     consumed_bytes: int
 
-    def line_offsets(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-        """Compute the offset in the file at which each line starts."""
-        ends = self.line_ends()
+    def line_offsets(self, ends: Positions | None = None) -> Positions:
+        """Compute the offset in the file at which each line starts; `ends` as by `line_ends`, if known."""
+        ends = self.line_ends() if ends is None else ends
         starts = np.empty(len(ends), dtype=np.int64)
         starts[0] = self.offset
         starts[1:] = ends[:-1] + (self.offset + 1)
         return starts
 
-    def line_ends(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    def line_ends(self) -> Positions:
         """Compute the position in `data` of each line's newline, or of its end where the last has none."""
         ends = np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == 10)
         return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))

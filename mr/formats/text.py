@@ -13,7 +13,7 @@ from typing import Any
 from mr.errors import BadInput
 from mr.formats.compression import Stream
 from mr.formats.encodings import canonical, decode, decode_stream, splits_at_newline, width_codec
-from mr.formats.lines import UTF8_MARK, LineBlock, line_blocks
+from mr.formats.lines import UTF8_MARK, LineBlock, Positions, line_blocks
 from mr.formats.options import ReadOptions, Records, sliced
 from mr.protocol.jobs import FileRange
 
@@ -25,14 +25,15 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
         return
     before = 0
     for block in line_blocks(piece, options.read_bytes):
-        lines = decode_lines(block, piece.path, options)
+        offsets = block.line_offsets().tolist()
+        lines = _decode_lines(block, len(offsets), piece.path, options)
         if lines:
-            yield from sliced(block.line_offsets().tolist(), lines, before, block.consumed_bytes, options)
+            yield from sliced(offsets, lines, before, block.consumed_bytes, options)
             before = block.consumed_bytes
 
 
-def decode_lines(block: LineBlock, path: str, options: ReadOptions) -> list[str]:
-    """Decode a block and cut it into lines without their ends. Raises BadInput.
+def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) -> list[str]:
+    """Decode a block and cut it into `rows` lines without their ends. Raises BadInput.
 
     An empty list stands for a file that holds nothing but a byte order mark.
     """
@@ -41,10 +42,13 @@ def decode_lines(block: LineBlock, path: str, options: ReadOptions) -> list[str]
     if not data:
         return []
     text = decode(data, path, offset, encoding, options.encoding_errors)
-    lines = (text.replace("\r\n", "\n") if "\r\n" in text else text).split("\n")
+    # looking for one character first is 50 times faster than for two
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    lines = text.split("\n")
     if data.endswith(b"\n"):
         lines.pop()
-    if len(lines) == data.count(b"\n") + (not data.endswith(b"\n")):
+    if len(lines) == rows:
         return lines
     # a codec that replaced bytes may have taken a newline for part of a broken character
     raw_lines = data.removesuffix(b"\n").split(b"\n")
@@ -108,15 +112,16 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
             )
         return
     for block in line_blocks(piece, options.read_bytes):
+        ends = block.line_ends()
         if encoding == "utf-8" and options.encoding_errors == "strict":
             data, offset = without_mark(block, encoding)
             decode(data, piece.path, offset, encoding, "strict")
-            values = None if not data else _strings(LineBlock(data, offset, 0))
+            values = _strings(data, ends - (len(block.data) - len(data))) if data else None
         else:
-            lines = decode_lines(block, piece.path, options)
-            values = None if not lines else arrow_strings(lines, piece.path)
+            lines = _decode_lines(block, len(ends), piece.path, options)
+            values = arrow_strings(lines, piece.path) if lines else None
         if values is not None:
-            yield pa.record_batch([pa.array(block.line_offsets()), values], _NAMES), block.consumed_bytes
+            yield pa.record_batch([pa.array(block.line_offsets(ends)), values], _NAMES), block.consumed_bytes
 
 
 _NAMES = ["key", "value"]
@@ -134,21 +139,32 @@ def arrow_strings(lines: list[str], path: str) -> Any:
         ) from error
 
 
-def _strings(block: LineBlock) -> Any:
-    """Make an Arrow string column of a block's lines from its bytes, which are valid UTF-8."""
+def _strings(data: bytes, ends: Positions) -> Any:
+    """Make an Arrow string column of lines of valid UTF-8, given the position of each one's newline."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    data = np.frombuffer(block.data, dtype=np.uint8)
-    keep = data != 10
-    ends = block.line_ends()
-    dropped = np.arange(len(ends), dtype=np.int64)
-    if b"\r\n" in block.data:
-        returns = (data[:-1] == 13) & (data[1:] == 10)
-        keep[:-1] &= ~returns
-        before = np.flatnonzero(returns) + 1
-        dropped += np.searchsorted(before, ends, side="right")
     offsets = np.zeros(len(ends) + 1, dtype=np.int32)
-    offsets[1:] = ends - dropped
-    kept = pa.py_buffer(data[keep])
-    return pa.Array.from_buffers(pa.string(), len(ends), [None, pa.py_buffer(offsets), kept])
+    if b"\r" in data:
+        kept, offsets[1:] = _without_ends(data, ends)
+        return pa.Array.from_buffers(
+            pa.string(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(kept)]
+        )
+    offsets[1:] = ends + 1
+    whole = data if data.endswith(b"\n") else data + b"\n"
+    lines = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(whole)])
+    return pc.binary_slice(lines, 0, -1).view(pa.string())
+
+
+def _without_ends(data: bytes, ends: Positions) -> tuple[Any, Positions]:
+    """Drop every \\n, and every \\r before one. Returns the bytes left and where each line ends in them."""
+    import numpy as np
+
+    codes = np.frombuffer(data, dtype=np.uint8)
+    keep = codes != 10
+    returns = (codes[:-1] == 13) & ~keep[1:]
+    keep[:-1] &= ~returns
+    newlines_before = np.arange(len(ends))
+    returns_before = np.searchsorted(np.flatnonzero(returns), ends)
+    return codes[keep], ends - newlines_before - returns_before

@@ -83,25 +83,22 @@ class Cluster:
             self._grace_until = now + lease_seconds
         self._observed_at = now
         self.views = {}
-        silent: set[Incarnation] = set()
         for view in views:
             beat = view.beat
             life = self.hear_of(beat.worker, beat.incarnation, now)
             if life.final:
                 continue
+            life.alive_at = max(life.alive_at, now - max(0.0, view.age_seconds))
             if view.live:
                 life.dead = False
-                life.alive_at = max(life.alive_at, now - max(0.0, view.age_seconds))
                 self.views[beat.worker] = view
-            else:
-                silent.add(beat.incarnation)
-        ended = {name for name, life in self._lives.items() if self._has_ended(name, life, now, silent)}
+        ended = {name for name, life in self._lives.items() if self._has_ended(name, life, now)}
         for name in ended:
             self._lives[name].dead = True
         self._forget(now)
         return ended
 
-    def _has_ended(self, name: Incarnation, life: Life, now: float, silent: set[Incarnation]) -> bool:
+    def _has_ended(self, name: Incarnation, life: Life, now: float) -> bool:
         """Whether this look shows that a life is over which until now was not."""
         view = self.views.get(life.worker)
         if life.dead or (view is not None and view.beat.incarnation == name):
@@ -109,9 +106,7 @@ class Cluster:
         if view is not None:
             life.final = True
             return True
-        if now < self._grace_until:
-            return False
-        return name in silent or now - life.alive_at > self._settings.lease_seconds
+        return now >= self._grace_until and now - life.alive_at > self._settings.lease_seconds
 
     def _forget(self, now: float) -> None:
         oldest = now - FORGET_LEASES * self._settings.lease_seconds
@@ -127,6 +122,13 @@ class Cluster:
         if life is None:
             life = self._lives[incarnation] = Life(worker, now)
         return life
+
+    def hear_from(self, worker: WorkerId, incarnation: Incarnation, now: float) -> None:
+        """Note a sign of life other than a heartbeat: a worker that reports lives."""
+        life = self.hear_of(worker, incarnation, now)
+        if not life.final:
+            life.alive_at = now
+            life.dead = False
 
     def stopped(self, worker: WorkerId, incarnation: Incarnation, now: float) -> bool:
         """Note that a life ended in good order. Returns whether that is news."""

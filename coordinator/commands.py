@@ -50,7 +50,7 @@ class SaveJob(msgspec.Struct, frozen=True):
 
 
 class EndJob(msgspec.Struct, frozen=True):
-    """`StateStore.end_job`: the job is over.
+    """`StateStore.end_job`: the job is over. `tasks` are all of them.
 
     A SendControl(EndJob) and, unless the job COMPLETED, an AbandonOutput follow in the same list.
     """

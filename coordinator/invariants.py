@@ -29,11 +29,11 @@ def _broken(core: Core) -> Iterator[str]:
         queued = sum(
             job.count(kind, TaskState.QUEUED)
             for job in core.jobs.values()
-            if job.spec.priority >= priority
+            if job.spec.priority == priority
             for kind in TaskKind
         )
         if queued > core.peak_window:
-            yield f"{queued} tasks of priority {priority} and above are queued, over {core.peak_window}"
+            yield f"{queued} tasks of priority {priority} are queued, over {core.peak_window}"
 
 
 def _broken_in_job(job: ActiveJob) -> Iterator[str]:

@@ -67,7 +67,7 @@ def commit_task(
     stop = bool(others) or task.record.speculative
     incarnation = output.incarnation if isinstance(output, MapOutput) else None
     if incarnation is not None:
-        core.cluster.hear_of(worker, incarnation, turn.now)
+        core.cluster.hear_from(worker, incarnation, turn.now)
     job.totals.replace(task.record.stats, result.stats)
     task.result = result
     set_record(
@@ -200,11 +200,16 @@ def lose_attempts(core: Core, turn: Turn, job: ActiveJob, task: Task, due_at: fl
 
 
 def reopen_lost_inputs(turn: Turn, job: ActiveJob, failure: Failure) -> bool:
-    """Run those maps again whose recorded output a reduce could not read. Returns whether there were any."""
+    """Run those maps again whose recorded output a reduce could not read. Returns whether there were any.
+
+    Attempt 0 says that the store had no output of the map at all, whatever we recorded.
+    """
     reopened = False
     for lost in failure.lost:
         task = job.tasks.get(lost.task_id)
-        if task is not None and task.result is not None and task.result.output.attempt == lost.attempt:
+        if task is None or task.result is None:
+            continue
+        if lost.attempt in (0, task.result.output.attempt):
             reopened |= reopen_output(turn, job, task)
     return reopened
 

@@ -121,7 +121,8 @@ class Turn:
         return commands
 
     def _final(self, job: ActiveJob) -> tuple[JobRecord, tuple[TaskRecord, ...]]:
-        return job.current_record(), _records(job, self._changed.get(job.job_id, {}))
+        """All of a job's records: an emptied store may have lost those that did not change."""
+        return job.current_record(), _records(job, job.tasks)
 
 
 def _records(job: ActiveJob, changed: Iterable[TaskId]) -> tuple[TaskRecord, ...]:

@@ -1,0 +1,365 @@
+"""A simulated worker: the real life cycle and the real claims, in an unreliable body."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mr.adapters.memory import MemoryStore
+from mr.protocol.claims import Verdict
+from mr.protocol.failures import Failure, FailureKind, LostInput
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index, task_kind
+from mr.protocol.messages import (
+    Control,
+    EndJob,
+    PauseWorker,
+    StopAttempt,
+    TaskCommitted,
+    TaskFailed,
+    WorkerStopped,
+)
+from mr.protocol.records import MapOutput, PartOutput, RunningTask, TaskResult, TaskStats, WorkerBeat
+from mr.settings import Settings
+from tests.simulation.broker import SimulatedBroker, TaskDelivery
+from tests.simulation.data import FileSystem, SimulatedJob, is_output
+from tests.simulation.world import World, now_or_never
+from workers.lifecycle import AttemptEvent, AttemptState, advance
+
+
+@dataclass
+class Surroundings:
+    """What every worker reaches."""
+
+    world: World
+    settings: Settings
+    broker: SimulatedBroker
+    store: MemoryStore
+    files: FileSystem
+    jobs: dict[JobId, SimulatedJob]
+    workers: "dict[WorkerId, SimulatedWorker]" = field(default_factory=dict)
+
+
+@dataclass
+class Faults:
+    """How unreliable the cluster of this seed is: probabilities a second, or an attempt."""
+
+    crash: float
+    blip: float
+    disconnect: float
+    slow: float
+    infrastructure: float
+    unreachable: float
+
+
+@dataclass(eq=False)
+class RunningAttempt:
+    """One attempt in a slot."""
+
+    job: SimulatedJob
+    task: TaskId
+    number: int
+    delivery: TaskDelivery
+    started_at: float
+    state: AttemptState = AttemptState.CLAIMED
+
+    def step(self, event: AttemptEvent) -> None:
+        """Take a step of the real table."""
+        self.state = advance(self.state, event)
+
+
+class SimulatedWorker:
+    """One worker daemon and its lives."""
+
+    def __init__(self, around: Surroundings, faults: Faults, name: str, slots: int) -> None:
+        self.around = around
+        self.world = around.world
+        self.faults = faults
+        self.name = WorkerId(name)
+        self.slots = slots
+        self.unsettled: list[TaskDelivery] = []
+        self.attempts: list[RunningAttempt] = []
+        #: Files of committed maps: (job, task, attempt) -> counts by partition.
+        self.spool: dict[tuple[JobId, TaskId, int], list[Counter[str]]] = {}
+        self.alive = False
+        self.life = 0
+        #: Heartbeats and renewals do not get through until then.
+        self.mute_until = 0.0
+        self.paused_until = 0.0
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Its present life."""
+        return Incarnation(f"{self.name}.{self.life}")
+
+    # --- life
+
+    def start(self) -> None:
+        """Begin a life, with an empty spool."""
+        self.life += 1
+        self.alive = True
+        self.paused_until = 0.0
+        self.world.say(f"{self.incarnation} starts")
+        self.around.broker.consumers.append(self)
+        self._beat(self.life)
+        self.around.broker.pump()
+
+    def crash(self) -> None:
+        """Die at once, as by SIGKILL: everything is gone, the broker delivers again."""
+        self.world.say(f"{self.incarnation} crashes with {[a.task for a in self.attempts]}")
+        self._leave()
+        self.world.after(self.world.chance.uniform(0.5, 40.0), self.start)
+
+    def stop(self) -> None:
+        """Leave in good order: leases given back, the coordinator told."""
+        self.world.say(f"{self.incarnation} stops in good order")
+        store = self.around.store
+        for attempt in self.attempts:
+            now_or_never(store.release(attempt.job.spec.job_id, attempt.task, attempt.number))
+        now_or_never(store.forget_worker(self.name, self.incarnation))
+        self.around.broker.publish_report(WorkerStopped(self.name, self.incarnation))
+        self._leave()
+        self.world.after(self.world.chance.uniform(0.5, 40.0), self.start)
+
+    def _leave(self) -> None:
+        self.alive = False
+        self.attempts.clear()
+        self.spool.clear()
+        self.around.broker.consumers.remove(self)
+        self.around.broker.disconnect(self)
+
+    def _in_this_life(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Make a call void when the worker died meanwhile."""
+        life = self.life
+
+        def guarded() -> None:
+            if self.alive and self.life == life:
+                call()
+
+        return guarded
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.world.after(seconds, self._in_this_life(call))
+
+    def _beat(self, life: int) -> None:
+        """Say that it lives, renew leases, and suffer what this seed has in store."""
+        if not self.alive or self.life != life:
+            return
+        interval = self.around.settings.heartbeat_seconds
+        self.world.after(interval, lambda: self._beat(life))
+        if self.world.now >= self.mute_until:
+            self._renew()
+            self._sweep()
+            lease_seconds = self.around.settings.lease_seconds
+            now_or_never(self.around.store.heartbeat(self._heartbeat(), lease_seconds))
+            self.around.broker.pump()
+        if self.world.strikes(self.faults.crash * interval):
+            self._later(self.world.chance.uniform(0, interval), self.crash)
+        elif self.world.strikes(self.faults.crash * interval / 4):
+            self._later(self.world.chance.uniform(0, interval), self.stop)
+        elif self.world.strikes(self.faults.blip * interval):
+            self.mute_until = self.world.now + self.world.chance.uniform(1.0, 40.0)
+            self.world.say(f"{self.name} is mute until {self.mute_until - 1000.0:.1f}")
+        elif self.world.strikes(self.faults.disconnect * interval):
+            self.world.say(f"{self.name} loses its connection to the broker")
+            self.around.broker.disconnect(self)
+
+    def _renew(self) -> None:
+        by_job: dict[JobId, dict[TaskId, int]] = {}
+        for attempt in self.attempts:
+            if attempt.state is AttemptState.RUNNING:
+                by_job.setdefault(attempt.job.spec.job_id, {})[attempt.task] = attempt.number
+        for job, attempts in by_job.items():
+            lease_seconds = self.around.settings.lease_seconds
+            stopped = now_or_never(self.around.store.renew(job, attempts, self.incarnation, lease_seconds))
+            for task in stopped:
+                self._stop_attempts(job, task, "its claim is gone")
+
+    def _sweep(self) -> None:
+        """Now and then, delete files of jobs that ended while nobody could tell us."""
+        if self.world.chance.random() < 0.1:
+            over = {key[0] for key in self.spool if now_or_never(self.around.store.get_spec(key[0])) is None}
+            for key in [key for key in self.spool if key[0] in over]:
+                del self.spool[key]
+
+    def _heartbeat(self) -> WorkerBeat:
+        now = self.world.now
+        running = tuple(
+            RunningTask(a.job.spec.job_id, a.task, a.number, a.started_at, now - a.started_at)
+            for a in self.attempts
+        )
+        return WorkerBeat(
+            worker=self.name,
+            incarnation=self.incarnation,
+            host=self.name,
+            address=f"{self.name}:1",
+            version="0",
+            started_at=0.0,
+            slots=self.slots,
+            open_slots=self.prefetch(),
+            running=running,
+        )
+
+    # --- what the broker hands over
+
+    def prefetch(self) -> int:
+        """As many deliveries as slots; none while paused."""
+        return 0 if self.world.now < self.paused_until else self.slots
+
+    def deliver(self, delivery: TaskDelivery) -> None:
+        """Ask for the claim, and run the task or forget it."""
+        message = delivery.message
+        store, settings = self.around.store, self.around.settings
+        reply = now_or_never(
+            store.claim(message.job_id, message.task_id, self.name, self.incarnation, settings.lease_seconds)
+        )
+        self.world.say(
+            f"{self.name} asks for {message.job_id} {message.task_id}: {reply.verdict} {reply.attempt}"
+        )
+        if reply.verdict is Verdict.GRANTED:
+            job = self.around.jobs[message.job_id]
+            attempt = RunningAttempt(job, message.task_id, reply.attempt, delivery, self.world.now)
+            attempt.step(AttemptEvent.PREPARED)
+            self.attempts.append(attempt)
+            seconds = self.world.chance.uniform(0.2, 3.0)
+            if self.world.chance.random() < self.faults.slow:
+                seconds *= 30
+            self._later(seconds, lambda: self._finish(attempt))
+            return
+        if reply.verdict is Verdict.COMMITTED and reply.result is not None:
+            self._report_committed(message.job_id, message.task_id, reply.attempt, reply.result)
+        self._later(self.world.delay(), lambda: self.around.broker.ack(self, delivery))
+
+    def control(self, control: Control) -> None:
+        """Obey a broadcast."""
+        if not self.alive:
+            return
+        if isinstance(control, EndJob):
+            self._stop_attempts(control.job_id, None, "the job is over")
+            for key in [key for key in self.spool if key[0] == control.job_id]:
+                del self.spool[key]
+        elif isinstance(control, StopAttempt):
+            self._stop_attempts(control.job_id, control.task_id, "another attempt won", control.winner)
+        elif isinstance(control, PauseWorker) and control.worker == self.name:
+            self.world.say(f"{self.name} is paused: {control.reason}")
+            self.paused_until = self.world.now + control.seconds
+            self._later(control.seconds + 0.001, self.around.broker.pump)
+
+    def _stop_attempts(self, job: JobId, task: TaskId | None, why: str, winner: int = 0) -> None:
+        for attempt in list(self.attempts):
+            meant = attempt.job.spec.job_id == job and task in (None, attempt.task)
+            if meant and attempt.number != winner and attempt.state is AttemptState.RUNNING:
+                self.world.say(f"{self.name} stops {job} {attempt.task}/{attempt.number}: {why}")
+                attempt.step(AttemptEvent.STOP)
+                attempt.step(AttemptEvent.KILLED)
+                now_or_never(self.around.store.release(job, attempt.task, attempt.number))
+                attempt.step(AttemptEvent.DISCARDED)
+                self._settle(attempt)
+
+    # --- an attempt's way through the life cycle
+
+    def _finish(self, attempt: RunningAttempt) -> None:
+        """The child is done: raise, or commit, or report what is missing."""
+        if attempt.state is not AttemptState.RUNNING:
+            return
+        result = self._compute(attempt)
+        if isinstance(result, Failure):
+            self._fail(attempt, result)
+            return
+        attempt.step(AttemptEvent.FINISHED)
+        self._later(self.world.delay(), lambda: self._commit(attempt, result))
+
+    def _compute(self, attempt: RunningAttempt) -> TaskResult | Failure:
+        if self.world.strikes(self.faults.infrastructure):
+            return Failure(FailureKind.INFRASTRUCTURE, "the disk is full")
+        if attempt.job.raises(attempt.task):
+            return Failure(FailureKind.USER_ERROR, "ValueError: bad word", traceback="map_fn, line 3")
+        job, task, number = attempt.job, attempt.task, attempt.number
+        if task_kind(task) is TaskKind.MAP:
+            words = job.words[task_index(task)]
+            stats = TaskStats(records_in=len(words), wall_seconds=1.0, counters={"words": len(words)})
+            if is_output(job, task):
+                return self._write_part(attempt, tuple(words), stats)
+            partitions = job.map(task_index(task))
+            self.spool[job.spec.job_id, task, number] = partitions
+            sizes = tuple(10 * sum(counts.values()) for counts in partitions)
+            where = (self.name, self.incarnation, f"{self.name}:1", self.name, "/spool")
+            return TaskResult(MapOutput(task, number, *where, sizes), stats)
+        fetched = self._fetch(attempt)
+        if isinstance(fetched, Failure):
+            return fetched
+        return self._write_part(attempt, dict(sorted(fetched.items())), TaskStats(wall_seconds=1.0))
+
+    def _write_part(
+        self, attempt: RunningAttempt, part: dict[str, int] | tuple[str, ...], stats: TaskStats
+    ) -> TaskResult:
+        job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
+        assert (job, task, number) not in self.around.files.temporary, "two attempts share a number"
+        self.around.files.temporary[job, task, number] = part
+        return TaskResult(PartOutput(task, number, f"{task}/{number}", task, len(part), 1, "0"), stats)
+
+    def _fetch(self, attempt: RunningAttempt) -> Counter[str] | Failure:
+        """Read a partition of every map output from the workers that hold them."""
+        spec, index = attempt.job.spec, task_index(attempt.task)
+        outputs = {o.task_id: o for o in now_or_never(self.around.store.map_outputs(spec.job_id))}
+        total: Counter[str] = Counter()
+        lost: list[LostInput] = []
+        for number in range(spec.maps):
+            name = task_id(TaskKind.MAP, number)
+            output = outputs.get(name)
+            if output is None:
+                lost.append(LostInput(name, 0, WorkerId("")))
+                continue
+            holder = self.around.workers[output.worker]
+            here = holder.alive and holder.incarnation == output.incarnation
+            segments = holder.spool.get((spec.job_id, name, output.attempt)) if here else None
+            if segments is None or (holder is not self and self.world.strikes(self.faults.unreachable)):
+                lost.append(LostInput(name, output.attempt, output.worker))
+            else:
+                total.update(segments[index])
+        if lost:
+            return Failure(FailureKind.INPUT_LOST, f"{len(lost)} map outputs are lost", lost=tuple(lost))
+        return total
+
+    def _commit(self, attempt: RunningAttempt, result: TaskResult) -> None:
+        job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
+        if not now_or_never(self.around.store.commit(job, task, number, result)):
+            self.world.say(f"{self.name} may not commit {job} {task}/{number}")
+            attempt.step(AttemptEvent.LOST)
+            self.spool.pop((job, task, number), None)
+            self.around.files.temporary.pop((job, task, number), None)
+            attempt.step(AttemptEvent.DISCARDED)
+            self._settle(attempt)
+            return
+        self.world.say(f"{self.name} commits {job} {task}/{number}")
+        attempt.step(AttemptEvent.WON)
+        self._later(self.world.delay(), lambda: self._after_commit(attempt, result))
+
+    def _after_commit(self, attempt: RunningAttempt, result: TaskResult) -> None:
+        job = attempt.job.spec.job_id
+        if is_output(attempt.job, attempt.task):
+            self.around.files.publish(job, attempt.task, attempt.number)
+        self._report_committed(job, attempt.task, attempt.number, result)
+        attempt.step(AttemptEvent.REPORTED)
+        self._later(self.world.delay(), lambda: self._settle(attempt))
+
+    def _report_committed(self, job: JobId, task: TaskId, number: int, result: TaskResult) -> None:
+        worker = result.output.worker if isinstance(result.output, MapOutput) else self.name
+        self.around.broker.publish_report(TaskCommitted(job, task, number, worker, result))
+
+    def _fail(self, attempt: RunningAttempt, failure: Failure) -> None:
+        job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
+        self.world.say(f"{self.name} fails {job} {task}/{number}: {failure.kind}")
+        attempt.step(AttemptEvent.FAILED)
+        now_or_never(self.around.store.release(job, task, number))
+        attempt.step(AttemptEvent.RELEASED)
+        self._later(self.world.delay(), lambda: self._report_failed(attempt, failure))
+
+    def _report_failed(self, attempt: RunningAttempt, failure: Failure) -> None:
+        report = TaskFailed(attempt.job.spec.job_id, attempt.task, attempt.number, self.name, failure)
+        self.around.broker.publish_report(report)
+        attempt.step(AttemptEvent.REPORTED)
+        self._later(self.world.delay(), lambda: self._settle(attempt))
+
+    def _settle(self, attempt: RunningAttempt) -> None:
+        attempt.step(AttemptEvent.ACKNOWLEDGED)
+        self.attempts.remove(attempt)
+        self.around.broker.ack(self, attempt.delivery)

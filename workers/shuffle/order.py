@@ -11,27 +11,50 @@ import pyarrow.compute as pc
 
 from workers.shuffle.columns import Column
 from workers.shuffle.partition import Partitioner, partitions_of
+from workers.shuffle.prefix import sort_distinctly
 from workers.shuffle.rows import Positions, Rows
+
+#: Rows looked at to choose between hashing the keys and sorting them.
+SAMPLE_ROWS = 4096
 
 
 def number_keys(keys: Column) -> tuple[Column, Positions]:
     """The distinct keys in order of first appearance, and the number of each row's key among them."""
     encoded = keys.data.dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries()
         chunks = encoded.chunks
         if not chunks:
             return Column(keys.kind, keys.array()), np.zeros(0, np.int64)
         codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
-        return Column(keys.kind, chunks[0].dictionary), codes.astype(np.int64)
+        # One hash table numbers all chunks, so the last chunk's dictionary holds every number given out.
+        return Column(keys.kind, chunks[-1].dictionary), codes.astype(np.int64)
     return Column(keys.kind, encoded.dictionary), encoded.indices.to_numpy().astype(np.int64)
 
 
 def rank_keys(keys: Column) -> tuple[Column, Positions]:
     """The distinct keys in key order, and the number of each row's key among them."""
+    if _mostly_distinct(keys) and (ranked := _rank_by_sorting(keys)) is not None:
+        return ranked
     distinct, codes = number_keys(keys)
     order = pc.sort_indices(distinct.array()).to_numpy().astype(np.int64)
     return distinct.take(order), _inverse(order)[codes]
+
+
+def _mostly_distinct(keys: Column) -> bool:
+    """Guess from the first rows; either way of ranking gives the same ranks."""
+    sample = keys.slice(0, SAMPLE_ROWS)
+    return len(sample) == SAMPLE_ROWS and len(number_keys(sample)[0]) > SAMPLE_ROWS // 2
+
+
+def _rank_by_sorting(keys: Column) -> tuple[Column, Positions] | None:
+    keys = Column(keys.kind, keys.array())
+    found = sort_distinctly(keys)
+    if found is None:
+        return None
+    order, begins = found
+    codes = np.empty(len(order), np.int64)
+    codes[order] = np.cumsum(begins) - 1
+    return keys.take(order[begins]), codes
 
 
 def _inverse(order: Positions) -> Positions:

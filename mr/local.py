@@ -27,6 +27,7 @@ _TICK_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 0.5
 _RETRY_BASE_SECONDS = 0.1
 _WATCH_SECONDS = 0.2
+_READY_SECONDS = 0.01
 #: Planning may list and split a great many files; a coordinator that died is noticed otherwise.
 _PLANNING_SECONDS = 24 * 3600.0
 #: How long an interrupted job may take to clean up after itself.
@@ -159,6 +160,8 @@ async def _submit_and_watch(
     client: Client, job: LocalJob, on_snapshot: Callable[[Snapshot], None]
 ) -> JobRecord:
     await client.upload(job.bundle, job.manifest)
+    while not any(view.live for view in await client.workers()):
+        await asyncio.sleep(_READY_SECONDS)  # else the first thing told is that no worker lives
     reply = await client.submit(job.request, timeout_seconds=_PLANNING_SECONDS)
     async with aclosing(client.watch(JobId(reply.job_id or ""), _WATCH_SECONDS)) as snapshots:
         async for snapshot in snapshots:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from mr.cli.tables import duration, number, size
+from mr.cli.tables import duration, number, short_number, size
 from mr.client import Snapshot
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobRecord, JobState, RunningTask
 
-_BAR_WIDTH = 24
+_BAR_WIDTH = 16
 #: Least time between two drawings of the line.
 _REDRAW_SECONDS = 0.1
 #: Weight of the map phase in the bar of a job that reduces.
@@ -107,18 +107,21 @@ def render(snapshot: Snapshot, share: float, elapsed_seconds: float) -> str:
     record = snapshot.record
     filled = int(share * _BAR_WIDTH)
     bar = "#" * filled + "." * (_BAR_WIDTH - filled)
-    parts = [f"{record.state:<9} [{bar}] {100 * share:3.0f}%", f"maps {record.maps_committed}/{record.maps}"]
+    parts = [
+        f"{record.state:<9} [{bar}] {100 * share:3.0f}%",
+        duration(elapsed_seconds),
+        f"maps {record.maps_committed}/{record.maps}",
+    ]
     if record.reduces:
         parts.append(f"reduces {record.reduces_committed}/{record.reduces}")
+    if record.waiting_for:
+        parts.append(f"waiting: {record.waiting_for}")
+    if record.attempts_failed:
+        parts.append(f"{record.attempts_failed} failed attempts")
     maps = [task for task in snapshot.running if task_kind(task.task_id) is TaskKind.MAP]
     records = record.stats.records_in + sum(task.records for task in maps)
     if records:
-        parts.append(f"{number(records)} records")
+        parts.append(f"{short_number(records)} records")
     if record.stats.bytes_in and elapsed_seconds > 0:
         parts.append(f"{size(record.stats.bytes_in / elapsed_seconds)}/s")
-    if record.attempts_failed:
-        parts.append(f"{record.attempts_failed} failed attempts")
-    if record.waiting_for:
-        parts.append(f"waiting: {record.waiting_for}")
-    parts.append(duration(elapsed_seconds))
     return "  ".join(parts)

@@ -50,6 +50,16 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
+def short_number(count: int) -> str:
+    """A count in three digits: `987`, `12.3k`, `4.56M`."""
+    value = float(count)
+    for unit in ("", "k", "M", "G"):
+        if value < 999.5 or unit == "G":
+            break
+        value /= 1000
+    return f"{count}" if not unit else f"{value:.3g}{unit}"
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3m05s`, `2h10m`, `4d03h`."""
     if seconds < 10:

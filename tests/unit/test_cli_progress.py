@@ -38,8 +38,8 @@ def test_line_tells_the_phase_and_the_pace() -> None:
         maps_committed=2, stats=TaskStats(records_in=1_200, bytes_in=4 * 1024 * 1024), waiting_for="workers"
     )
     line = render(Snapshot(record, (running_task("map-00003", records=34),)), 0.25, 2.0)
-    assert line.startswith("MAPPING   [######..................]  25%  maps 2/4  reduces 0/2")
-    for part in ("1,234 records", "2.0 MiB/s", "waiting: workers", "2.0 s"):
+    assert line.startswith("MAPPING   [####............]  25%  2.0 s  maps 2/4  reduces 0/2")
+    for part in ("1.23k records", "2.0 MiB/s", "waiting: workers"):
         assert part in line
 
 

@@ -36,6 +36,14 @@ def test_sizes(count: int, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (999, "999"), (1000, "1k"), (12_345, "12.3k"), (4_560_000, "4.56M"), (7 * 10**9, "7G")],
+)
+def test_short_numbers(count: int, shown: str) -> None:
+    assert tables.short_number(count) == shown
+
+
+@pytest.mark.parametrize(
     ("seconds", "shown"),
     [(-1, "0.0 s"), (0.44, "0.4 s"), (12.2, "12 s"), (59.9, "1m00s"), (185, "3m05s"), (7800, "2h10m"),
      (4 * 86400 + 3 * 3600, "4d03h")],

@@ -5,6 +5,7 @@ The bytes go from the page cache to the socket by sendfile; the event loop only 
 
 import asyncio
 import logging
+import socket
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +27,10 @@ TRANSFER_SECONDS = 120.0
 #: Bytes copied at a time where the kernel cannot send a file.
 COPY_BYTES = 256 * 1024
 
+_EVERYWHERE = ("0.0.0.0", "::")
+#: An address reserved for documentation: reached by the default route, belongs to nobody.
+_NOBODY = ("192.0.2.1", 9)
+
 
 class ListenFailed(MrError):
     """The shuffle server cannot listen. Choose another --listen HOST:PORT."""
@@ -43,9 +48,9 @@ class ShuffleServer:
         """Listen; returns the port, which the system chooses for port 0. Raises ListenFailed."""
         application = web.Application(client_max_size=MAX_REQUEST_BYTES)
         application.router.add_post(fetch_path(JobId("{job}"), 0)[:-1] + "{partition}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_address=True, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, host, port, reuse_address=True)
         try:
             await site.start()
         except OSError as error:
@@ -200,4 +205,17 @@ def advertised(host: str, port: int, advertise: str | None) -> str:
         has_port = ":" in advertise.rpartition("]")[2] if "]" in advertise else advertise.count(":") == 1
         bracketed = f"[{advertise}]" if advertise.count(":") > 1 and "]" not in advertise else advertise
         return advertise if has_port else f"{bracketed}:{port}"
+    if host in _EVERYWHERE:
+        host = own_address()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def own_address() -> str:
+    """The address of this host towards others; loopback when it has no route to anywhere."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_NOBODY)  # of a datagram socket: nothing is sent, only a route is chosen
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address

@@ -1,0 +1,328 @@
+"""A reducer's fetch over real loopback HTTP: whole, resumed, retried, and lost."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
+from mr.protocol.records import MapOutput
+from mr.settings import Settings
+from tests.support.orders import make_order, make_spec
+from workers.orders import Origin, TaskOrder
+from workers.shuffle import fetch
+from workers.shuffle.buffer import MapBuffer
+from workers.shuffle.fetch import InputLost, ShuffleSource, find_corrupt, open_sources
+from workers.shuffle.outputs import Outputs
+from workers.shuffle.segment import read_segment
+from workers.shuffle.server import ShuffleServer
+from workers.shuffle.wire import FetchRequest
+
+JOB = JobId("job-1")
+TOKEN = "secret"
+
+
+@pytest.fixture(autouse=True)
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "RETRY_BASE_SECONDS", 0.001)
+
+
+def make_output(directory: Path, index: int, words: list[str], address: str, worker: str = "w1") -> MapOutput:
+    """Run a map's buffer: partition 0 gets every word, partition 1 none."""
+    work_dir = directory / f"work-{worker}-{index}"
+    work_dir.mkdir()
+    buffer = MapBuffer(
+        partitions=2,
+        work_dir=work_dir,
+        spill_rows=1000,
+        spill_bytes=1 << 20,
+        combiner=None,
+        partitioner=lambda key, partitions: 0,
+    )
+    buffer.add(words, [index] * len(words))
+    made = buffer.finish(directory / f"{worker}-{index}.segments")
+    return MapOutput(
+        task_id(TaskKind.MAP, index),
+        1,
+        WorkerId(worker),
+        Incarnation("i"),
+        address,
+        f"host of {worker}",
+        str(made.path),
+        made.partition_bytes,
+    )
+
+
+def make_reduce(
+    directory: Path, outputs: list[MapOutput], host: str = "host of the reducer", **settings: object
+) -> TaskOrder:
+    order = make_order(directory, make_spec(token=TOKEN), "reduce-00000")
+    return msgspec.structs.replace(
+        order,
+        map_outputs=tuple(outputs),
+        origin=Origin(WorkerId("r"), Incarnation("i"), "", host),
+        settings=Settings(**settings),
+    )
+
+
+def damage(output: MapOutput, place: int) -> None:
+    """Turn one bit of a map output's file."""
+    data = bytearray(Path(output.path).read_bytes())
+    data[place] ^= 1
+    Path(output.path).write_bytes(data)
+
+
+def words_of(source: ShuffleSource) -> list[str]:
+    return [key for rows in read_segment(source) for key in rows.keys.array().to_pylist()]
+
+
+def lost_in(error: InputLost) -> list[tuple[str, int, str]]:
+    return [(item.task_id, item.attempt, item.worker) for item in error.lost]
+
+
+# --- from a real shuffle server
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[tuple[str, Outputs]]:
+    outputs = Outputs()
+    server = ShuffleServer(outputs)
+    port = await server.start("127.0.0.1", 0)
+    yield f"127.0.0.1:{port}", outputs
+    await server.close()
+
+
+async def test_segments_of_several_maps_come_in_map_order(
+    tmp_path: Path, served: tuple[str, Outputs]
+) -> None:
+    address, offered = served
+    outputs = [make_output(tmp_path, n, [f"word-{n}"], address) for n in range(3)]
+    for output in outputs:
+        offered.add(JOB, TOKEN, output)
+    order = make_reduce(tmp_path, outputs)
+    sources = await asyncio.to_thread(open_sources, order, 0)
+    assert [words_of(source) for source in sources] == [["word-0"], ["word-1"], ["word-2"]]
+    assert all(source.fetched for source in sources)
+    assert {source.segment.path for source in sources} == {Path(order.work_dir) / "fetched-0"}
+
+
+async def test_local_and_fetched_segments_are_mixed_in_map_order(
+    tmp_path: Path, served: tuple[str, Outputs]
+) -> None:
+    address, offered = served
+    outputs = [
+        make_output(tmp_path, 0, ["far"], address, "far"),
+        make_output(tmp_path, 1, ["near"], "127.0.0.1:1", "near"),
+        make_output(tmp_path, 2, ["far too"], address, "far"),
+    ]
+    for output in (outputs[0], outputs[2]):
+        offered.add(JOB, TOKEN, output)
+    order = make_reduce(tmp_path, outputs, host="host of near")
+    sources = await asyncio.to_thread(open_sources, order, 0)
+    assert [(words_of(source), source.fetched) for source in sources] == [
+        (["far"], True),
+        (["near"], False),
+        (["far too"], True),
+    ]
+
+
+async def test_local_reads_can_be_switched_off(tmp_path: Path, served: tuple[str, Outputs]) -> None:
+    address, offered = served
+    output = make_output(tmp_path, 0, ["word"], address)
+    offered.add(JOB, TOKEN, output)
+    order = make_reduce(tmp_path, [output], host=output.host, shuffle_local_reads=False)
+    (source,) = await asyncio.to_thread(open_sources, order, 0)
+    assert source.fetched
+
+
+async def test_missing_outputs_are_lost_and_the_others_are_not(
+    tmp_path: Path, served: tuple[str, Outputs]
+) -> None:
+    address, offered = served
+    outputs = [make_output(tmp_path, n, ["word"], address) for n in range(3)]
+    offered.add(JOB, TOKEN, outputs[1])
+    with pytest.raises(InputLost, match="2 map outputs are lost") as caught:
+        await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
+    assert lost_in(caught.value) == [("map-00000", 1, "w1"), ("map-00002", 1, "w1")]
+
+
+async def test_a_worker_that_knows_nothing_of_the_job_has_lost_all_of_its_outputs(
+    tmp_path: Path, served: tuple[str, Outputs]
+) -> None:
+    outputs = [make_output(tmp_path, n, ["word"], served[0]) for n in range(2)]
+    with pytest.raises(InputLost) as caught:
+        await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
+    assert len(caught.value.lost) == 2
+
+
+async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple[str, Outputs]) -> None:
+    address, offered = served
+    outputs = [make_output(tmp_path, n, ["word"] * 50, address) for n in range(2)]
+    for output in outputs:
+        offered.add(JOB, TOKEN, output)
+    damage(outputs[1], -30)
+    with pytest.raises(InputLost, match="fail their checksum") as caught:
+        await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
+    assert lost_in(caught.value) == [("map-00001", 1, "w1")]
+
+
+# --- without a server
+
+
+def test_a_partition_without_records_needs_nobody(tmp_path: Path) -> None:
+    outputs = [make_output(tmp_path, 0, ["word"], "127.0.0.1:1")]
+    assert open_sources(make_reduce(tmp_path, outputs), 1) == []
+
+
+def test_a_worker_that_is_gone_has_lost_its_outputs(tmp_path: Path) -> None:
+    outputs = [make_output(tmp_path, 0, ["word"], "127.0.0.1:1")]
+    with pytest.raises(InputLost, match=r"w1 at 127.0.0.1:1: .*refused.* \(2 tries\)"):
+        open_sources(make_reduce(tmp_path, outputs, fetch_tries=2), 0)
+
+
+def test_a_local_file_that_is_gone_and_that_nobody_serves_is_lost(tmp_path: Path) -> None:
+    output = make_output(tmp_path, 0, ["word"], "")
+    assert len(open_sources(make_reduce(tmp_path, [output]), 0)) == 1
+    Path(output.path).unlink()
+    order = msgspec.structs.replace(make_reduce_again(tmp_path), map_outputs=(output,))
+    with pytest.raises(InputLost, match="serves no map outputs"):
+        open_sources(order, 0)
+
+
+def make_reduce_again(directory: Path) -> TaskOrder:
+    other = directory / "again"
+    other.mkdir()
+    return make_reduce(other, [])
+
+
+def test_the_damaged_among_local_segments_are_found(tmp_path: Path) -> None:
+    outputs = [make_output(tmp_path, n, ["word"] * 50, "") for n in range(3)]
+    sources = open_sources(make_reduce(tmp_path, outputs), 0)
+    assert find_corrupt(sources) == []
+    damage(outputs[0], -30)
+    Path(outputs[2].path).unlink()
+    assert [output.task_id for output in find_corrupt(sources)] == ["map-00000", "map-00002"]
+
+
+# --- from a server that fails as told
+
+
+class Flaky:
+    """An HTTP server that gives the bytes of some files, each answer as the next word of its script says."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.script: list[str] = []
+        self.requests: list[FetchRequest] = []
+        flaky = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                flaky.requests.append(msgspec.msgpack.decode(body, type=FetchRequest))
+                flaky.answer(self, flaky.script.pop(0) if flaky.script else "all")
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def answer(self, handler: BaseHTTPRequestHandler, how: str) -> None:
+        rest = self.data[self.requests[-1].offset :]
+        if how.isdecimal():
+            handler.send_response(int(how))
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        claimed = len(rest) + (5 if how == "longer" else 0)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(claimed))
+        handler.end_headers()
+        if how == "half":
+            rest = rest[: len(rest) // 2]
+        elif how == "damaged":
+            rest = rest[:-20] + bytes([rest[-20] ^ 1]) + rest[-19:]
+        handler.wfile.write(rest)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.server_port}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, TaskOrder]]:
+    words = [f"word-{n:05d}" for n in range(500)]
+    made = [make_output(tmp_path, n, words, "") for n in range(2)]
+    server = Flaky(b"".join(Path(output.path).read_bytes() for output in made))
+    outputs = [msgspec.structs.replace(output, address=server.address) for output in made]
+    yield server, make_reduce(tmp_path, outputs, fetch_tries=4)
+    server.close()
+
+
+def test_one_request_brings_everything(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    sources = open_sources(order, 0)
+    assert [len(words_of(source)) for source in sources] == [500, 500]
+    (request,) = server.requests
+    assert request.outputs == ((TaskId("map-00000"), 1), (TaskId("map-00001"), 1))
+
+
+def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["half", "half"]
+    sources = open_sources(order, 0)
+    assert [len(words_of(source)) for source in sources] == [500, 500]
+    size = len(server.data)
+    half = size // 2
+    assert [request.offset for request in server.requests] == [0, half, half + (size - half) // 2]
+
+
+def test_a_transfer_that_came_damaged_is_made_again_from_the_start(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["damaged"]
+    assert len(open_sources(order, 0)) == 2
+    assert [request.offset for request in server.requests] == [0, 0]
+
+
+@pytest.mark.parametrize("status", ["503", "500"])
+def test_a_busy_server_is_asked_again(flaky: tuple[Flaky, TaskOrder], status: str) -> None:
+    server, order = flaky
+    server.script = [status, status]
+    assert len(open_sources(order, 0)) == 2
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_stays_busy_has_lost_its_outputs(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["503"] * 9
+    with pytest.raises(InputLost, match=r"HTTP status 503 \(4 tries\)") as caught:
+        open_sources(order, 0)
+    assert len(caught.value.lost) == 2
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("how", ["403", "404", "longer"])
+def test_what_another_try_cannot_mend_is_lost_at_once(flaky: tuple[Flaky, TaskOrder], how: str) -> None:
+    server, order = flaky
+    server.script = [how]
+    with pytest.raises(InputLost):
+        open_sources(order, 0)
+    assert len(server.requests) == 1
+
+
+def test_a_full_disk_is_not_a_lost_input(flaky: tuple[Flaky, TaskOrder]) -> None:
+    _, order = flaky
+    Path(order.work_dir).rmdir()
+    with pytest.raises(FileNotFoundError):
+        open_sources(order, 0)

@@ -1,0 +1,232 @@
+"""The shuffle server over real loopback HTTP: what it gives, and to whom."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.records import MapOutput
+from workers.shuffle import server as server_module
+from workers.shuffle.outputs import Outputs
+from workers.shuffle.server import ListenFailed, ShuffleServer, advertised, parse_address
+from workers.shuffle.wire import FetchRequest, fetch_path
+
+JOB = JobId("job-1")
+ADMITTED = {"Authorization": "Bearer secret"}
+
+
+def put(directory: Path, outputs: Outputs, index: int, *segments: bytes) -> MapOutput:
+    """Write a map output and offer it."""
+    path = directory / f"map-{index}"
+    path.write_bytes(b"".join(segments))
+    output = MapOutput(
+        TaskId(f"map-{index:05d}"),
+        1,
+        WorkerId("w1"),
+        Incarnation("i1"),
+        "",
+        "",
+        str(path),
+        tuple(len(segment) for segment in segments),
+    )
+    outputs.add(JOB, "secret", output)
+    return output
+
+
+class Reducer:
+    """Asks the server and gives back status and body."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+        self._session = session
+        self._base = f"http://127.0.0.1:{port}"
+
+    async def ask(
+        self,
+        maps: tuple[int, ...],
+        partition: int = 0,
+        offset: int = 0,
+        headers: dict[str, str] = ADMITTED,
+        path: str = "",
+        body: Any = None,
+    ) -> tuple[int, bytes]:
+        request = FetchRequest(tuple((TaskId(f"map-{n:05d}"), 1) for n in maps), offset)
+        url = self._base + (path or fetch_path(JOB, partition))
+        data = msgspec.msgpack.encode(request) if body is None else body
+        async with self._session.post(url, data=data, headers=headers) as response:
+            return response.status, await response.read()
+
+
+@pytest.fixture
+async def outputs(tmp_path: Path) -> Outputs:
+    found = Outputs()
+    put(tmp_path, found, 0, b"aaa", b"", b"AAAAA")
+    put(tmp_path, found, 1, b"", b"b", b"BB")
+    return found
+
+
+@pytest.fixture
+async def reducer(outputs: Outputs) -> AsyncIterator[Reducer]:
+    server = ShuffleServer(outputs)
+    port = await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        yield Reducer(session, port)
+    await server.close()
+
+
+async def test_one_answer_carries_the_segments_of_all_maps_in_the_order_asked(reducer: Reducer) -> None:
+    assert await reducer.ask((0, 1), partition=2) == (200, b"AAAAABB")
+    assert await reducer.ask((1, 0), partition=2) == (200, b"BBAAAAA")
+    assert await reducer.ask((0, 1), partition=1) == (200, b"b")
+    assert await reducer.ask((), partition=1) == (200, b"")
+
+
+@pytest.mark.parametrize("offset", range(8))
+async def test_an_answer_can_begin_at_any_byte(reducer: Reducer, offset: int) -> None:
+    assert await reducer.ask((0, 1), partition=2, offset=offset) == (200, b"AAAAABB"[offset:])
+
+
+async def test_an_offset_beyond_the_end_is_refused(reducer: Reducer) -> None:
+    assert (await reducer.ask((0, 1), partition=2, offset=8))[0] == 416
+
+
+async def test_large_segments_arrive_whole(
+    tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "TRANSFER_BYTES", 1000)
+    data = bytes(range(256)) * 40
+    put(tmp_path, outputs, 2, b"head", data, b"tail")
+    assert await reducer.ask((2,), partition=1) == (200, data)
+
+
+async def test_where_the_kernel_cannot_send_files_they_are_copied(
+    tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    async def refuse(*_: object, **__: object) -> int:
+        raise asyncio.SendfileNotAvailableError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sendfile", refuse)
+    monkeypatch.setattr(server_module, "COPY_BYTES", 3)
+    data = bytes(range(256))
+    put(tmp_path, outputs, 2, b"head", data, b"tail")
+    assert await reducer.ask((2,), partition=1, offset=5) == (200, data[5:])
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Basic secret"}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Bearer secre"}, 403),
+        ({"Authorization": "Bearer secret2"}, 403),
+    ],
+)
+async def test_without_the_job_s_token_there_is_nothing(
+    reducer: Reducer, headers: dict[str, str], status: int
+) -> None:
+    assert await reducer.ask((0,), headers=headers) == (status, b"")
+
+
+async def test_one_job_s_token_does_not_open_another_job(
+    tmp_path: Path, outputs: Outputs, reducer: Reducer
+) -> None:
+    other = put(tmp_path, Outputs(), 0, b"x")
+    outputs.add(JobId("job-2"), "other", other)
+    assert (await reducer.ask((0,), path=fetch_path(JobId("job-2"), 0)))[0] == 403
+
+
+async def test_missing_outputs_are_named(tmp_path: Path, outputs: Outputs, reducer: Reducer) -> None:
+    (tmp_path / "map-1").unlink()
+    status, body = await reducer.ask((0, 1, 7), partition=2)
+    assert status == 404
+    assert msgspec.msgpack.decode(body) == [["map-00001", 1], ["map-00007", 1]]
+
+
+async def test_a_file_that_was_cut_short_is_missing(tmp_path: Path, reducer: Reducer) -> None:
+    (tmp_path / "map-0").write_bytes(b"aaaAA")
+    assert (await reducer.ask((0,), partition=2))[0] == 404
+    assert await reducer.ask((0,), partition=0) == (200, b"aaa")
+
+
+async def test_another_attempt_s_output_is_missing(outputs: Outputs, reducer: Reducer) -> None:
+    outputs.remove(JOB, TaskId("map-00000"), 2)
+    assert (await reducer.ask((0,)))[0] == 200
+    outputs.remove(JOB, TaskId("map-00000"), 1)
+    assert (await reducer.ask((0,)))[0] == 404
+
+
+async def test_nothing_of_an_ended_job_is_given(outputs: Outputs, reducer: Reducer) -> None:
+    outputs.remove_job(JOB)
+    assert (await reducer.ask((0,)))[0] == 404
+
+
+@pytest.mark.parametrize("partition", ["9", "-1", "x", "0%2f1"])
+async def test_a_wrong_partition_is_refused(reducer: Reducer, partition: str) -> None:
+    status, _ = await reducer.ask((0,), path=f"/v1/jobs/{JOB}/partitions/{partition}")
+    assert status in (400, 404)
+
+
+@pytest.mark.parametrize("job", ["..%2f..%2fetc", "%2e%2e", "job-9"])
+async def test_a_job_that_is_not_here_is_unknown(reducer: Reducer, job: str) -> None:
+    assert (await reducer.ask((0,), path=f"/v1/jobs/{job}/partitions/0"))[0] == 404
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"{}", msgspec.msgpack.encode({"outputs": "x"})])
+async def test_a_body_that_is_no_request_is_refused(reducer: Reducer, body: bytes) -> None:
+    assert (await reducer.ask((0,), body=body))[0] == 400
+
+
+async def test_more_transfers_than_allowed_are_told_to_come_again(
+    reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_TRANSFERS", 0)
+    assert (await reducer.ask((0,)))[0] == 503
+
+
+async def test_a_port_that_is_taken_is_one_clear_error() -> None:
+    first, second = ShuffleServer(Outputs()), ShuffleServer(Outputs())
+    port = await first.start("127.0.0.1", 0)
+    with pytest.raises(ListenFailed, match=f"cannot listen on 127.0.0.1:{port}"):
+        await second.start("127.0.0.1", port)
+    await first.close()
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [("127.0.0.1:0", ("127.0.0.1", 0)), (":80", ("0.0.0.0", 80)), ("[::1]:9", ("::1", 9))],
+)
+def test_addresses_are_read(listen: str, expected: tuple[str, int]) -> None:
+    assert parse_address(listen) == expected
+
+
+@pytest.mark.parametrize("listen", ["host", "host:", "host:x", "host:70000"])
+def test_what_is_not_an_address_is_refused(listen: str) -> None:
+    with pytest.raises(ListenFailed, match="not HOST:PORT"):
+        parse_address(listen)
+
+
+@pytest.mark.parametrize(
+    ("host", "advertise", "expected"),
+    [
+        ("10.0.0.1", None, "10.0.0.1:7"),
+        ("::1", None, "[::1]:7"),
+        ("0.0.0.0", "worker-1", "worker-1:7"),
+        ("0.0.0.0", "worker-1:8000", "worker-1:8000"),
+        ("0.0.0.0", "fd00::1", "[fd00::1]:7"),
+        ("0.0.0.0", "[fd00::1]:8000", "[fd00::1]:8000"),
+    ],
+)
+def test_what_reducers_are_told(host: str, advertise: str | None, expected: str) -> None:
+    assert advertised(host, 7, advertise) == expected
+
+
+def test_a_worker_that_listens_everywhere_tells_an_address_that_others_can_reach() -> None:
+    host, _, port = advertised("0.0.0.0", 7, None).rpartition(":")
+    assert host not in ("", "0.0.0.0")
+    assert port == "7"

@@ -434,7 +434,7 @@ def test_batches_shrink_with_large_values_and_grow_with_small_ones() -> None:
     assert next_rows(256, small, small, 4096) == 1024
     assert next_rows(4096, small, small, 4096) == 4096
     assert next_rows(256, large, large, 4096) == pairs.BATCH_BYTES // 2_000_032
-    assert next_rows(1, ["k"], [b"x" * (1 << 30)], 4096) == 1
+    assert next_rows(1, ["k"], [b"x" * (1 << 24)], 4096) == 1
 
 
 def test_counter_outside_a_task_does_nothing() -> None:

@@ -102,14 +102,14 @@ class MemoryConsumer:
 
     async def abandon(self) -> None:
         """Stop, stop the running `on_delivery` tasks, and give back what was not settled."""
-        self.stop()
+        self._prefetch = 0
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         unsettled, self._unsettled = self._unsettled, {}
-        for message in unsettled.values():
-            self.queue.put_back(message)
+        self.queue.put_back(*unsettled.values())
+        self.stop()
 
 
 class MemoryBroker:

@@ -59,10 +59,11 @@ class MemoryQueue:
         self._next_number += 1
         self.dispatch()
 
-    def put_back(self, message: Message) -> None:
-        """Return an unsettled message to the place it had."""
-        message.redelivered = True
-        heappush(self._ready, message)
+    def put_back(self, *messages: Message) -> None:
+        """Return unsettled messages to the places they had."""
+        for message in messages:
+            message.redelivered = True
+            heappush(self._ready, message)
         self.dispatch()
 
     def attach(self, taker: Taker) -> None:

@@ -146,11 +146,14 @@ class JobReads:
 
     async def list_jobs(self) -> Sequence[JobRecord]:
         """All jobs still remembered, newest first; forgets those whose record expired."""
-        index = await self._link.command("ZREVRANGE", names.JOBS_KEY, 0, -1, "WITHSCORES")
+        flat = await self._link.command("ZREVRANGE", names.JOBS_KEY, 0, -1, "WITHSCORES")
+        index = [
+            (JobId(name.decode()), float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)
+        ]
         seconds, _ = await self._link.command("TIME")
         records: list[JobRecord] = []
         for start in range(0, len(index), READ_CHUNK):
-            chunk = [(JobId(name.decode()), score) for name, score in index[start : start + READ_CHUNK]]
+            chunk = index[start : start + READ_CHUNK]
             found = await self._link.commands([("HGET", names.job_key(job), "record") for job, _ in chunk])
             records += [unpack(data, JobRecord) for data in found if data is not None]
             orphans = [

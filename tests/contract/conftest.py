@@ -1,0 +1,65 @@
+"""Each port's adapters: every contract test runs on the one in memory and on the real one."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
+from mr.adapters.open import open_broker, open_store
+from mr.ports import Broker, StateStore
+from mr.settings import Settings
+
+OpenBroker = Callable[[], Awaitable[Broker]]
+OpenStore = Callable[[], Awaitable[StateStore]]
+
+
+@pytest.fixture(params=["memory", "rabbitmq"])
+async def new_broker(request: pytest.FixtureRequest) -> AsyncIterator[OpenBroker]:
+    """Makes connected clients of one empty broker; closes them afterwards."""
+    server = MemoryBrokerServer()
+    settings = Settings()
+    if request.param == "rabbitmq":
+        settings = Settings(broker_url=request.getfixturevalue("clean_broker_url"), reconnect_seconds=10.0)
+    opened: list[Broker] = []
+
+    async def new() -> Broker:
+        broker = MemoryBroker(server) if request.param == "memory" else open_broker(settings)
+        opened.append(broker)
+        await broker.connect()
+        return broker
+
+    yield new
+    for broker in opened:
+        await broker.close()
+
+
+@pytest.fixture
+async def broker(new_broker: OpenBroker) -> Broker:
+    """One connected client."""
+    return await new_broker()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def new_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
+    """Makes connected clients of one empty store; closes them afterwards."""
+    server = MemoryStoreServer()
+    settings = Settings()
+    if request.param == "redis":
+        settings = Settings(redis_url=request.getfixturevalue("clean_redis_url"), reconnect_seconds=10.0)
+    opened: list[StateStore] = []
+
+    async def new() -> StateStore:
+        store = MemoryStore(server=server) if request.param == "memory" else open_store(settings)
+        opened.append(store)
+        await store.connect()
+        return store
+
+    yield new
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+async def store(new_store: OpenStore) -> StateStore:
+    """One connected client."""
+    return await new_store()

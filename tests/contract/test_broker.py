@@ -1,0 +1,420 @@
+"""The contract of the broker: what a daemon may rely on, in memory and on RabbitMQ."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from mr.errors import BadMessage, BrokerUnavailable
+from mr.ports import Broker, Delivery, OutgoingMessage, QueueDepth
+from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
+from mr.protocol.names import (
+    CONTROL_EXCHANGE,
+    DEAD_QUEUE,
+    EVENTS_EXCHANGE,
+    JOBS_QUEUE,
+    REPORTS_QUEUE,
+    TASKS_QUEUE,
+)
+from tests.contract.conftest import OpenBroker
+from tests.support.waiting import eventually
+
+
+class Inbox:
+    """A consumer that keeps its deliveries, and settles them when told to."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+
+    async def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    async def holds(self, *bodies: bytes) -> None:
+        """Wait until exactly these have come, in this order."""
+        await eventually(lambda: len(self.deliveries) >= len(bodies), what=f"{bodies} in {self.bodies}")
+        assert self.bodies == list(bodies)
+
+    async def take(self, count: int) -> list[Delivery]:
+        """Wait until at least so many have come."""
+        await eventually(lambda: len(self.deliveries) >= count, what=f"{count} in {self.bodies}")
+        return self.deliveries
+
+
+def to(queue: str, body: bytes = b"x", **changes: object) -> OutgoingMessage:
+    return OutgoingMessage(routing_key=queue, body=body, **changes)  # type: ignore[arg-type]
+
+
+async def depth_is(broker: Broker, queue: str, ready: int) -> None:
+    async def check() -> bool:
+        return (await broker.depth(queue)).ready == ready
+
+    await eventually(check, what=f"{ready} ready in {queue}")
+
+
+async def settled_barrier(broker: Broker) -> None:
+    """Return when everything sent before on this connection has been dealt with by the broker."""
+    inbox = Inbox()
+    consumer = await broker.consume(DEAD_QUEUE, inbox, prefetch=1)
+    await broker.publish(to(DEAD_QUEUE, b"barrier"))
+    await inbox.take(1)
+    await inbox.deliveries[0].ack()
+    await consumer.cancel()
+
+
+# --- publishing
+
+
+async def test_a_message_arrives_as_it_was_sent(new_broker: OpenBroker) -> None:
+    one, two, inbox = await new_broker(), await new_broker(), Inbox()
+    await two.consume(REPORTS_QUEUE, inbox, prefetch=10)
+    message = to(
+        REPORTS_QUEUE,
+        b"\x00\xff",
+        content_type=JSON,
+        type="cancel",
+        reply_to="answers",
+        correlation_id="17",
+        headers={"reason": "none"},
+    )
+    await one.publish(message)
+    (delivery,) = await inbox.take(1)
+    assert (delivery.body, delivery.content_type, delivery.type) == (b"\x00\xff", JSON, "cancel")
+    assert (delivery.reply_to, delivery.correlation_id) == ("answers", "17")
+    assert (delivery.routing_key, delivery.redelivered) == (REPORTS_QUEUE, False)
+    await delivery.ack()
+
+
+async def test_absent_properties_are_none(broker: Broker) -> None:
+    inbox = Inbox()
+    await broker.consume(REPORTS_QUEUE, inbox, prefetch=10)
+    await broker.publish(to(REPORTS_QUEUE))
+    (delivery,) = await inbox.take(1)
+    assert (delivery.type, delivery.reply_to, delivery.correlation_id) == (None, None, None)
+
+
+async def test_many_publishes_are_confirmed_together(broker: Broker) -> None:
+    await asyncio.gather(*(broker.publish(to(TASKS_QUEUE, b"%d" % number)) for number in range(1500)))
+    assert await broker.depth(TASKS_QUEUE) == QueueDepth(1500, 0)
+
+
+async def test_a_message_over_the_limit_is_refused(broker: Broker) -> None:
+    with pytest.raises(BadMessage):
+        await broker.publish(to(TASKS_QUEUE, bytes(MAX_MESSAGE_BYTES + 1)))
+    await broker.publish(to(TASKS_QUEUE, bytes(MAX_MESSAGE_BYTES)))
+    assert (await broker.depth(TASKS_QUEUE)).ready == 1
+
+
+async def test_an_answer_to_somebody_who_left_is_dropped(broker: Broker) -> None:
+    await broker.publish(to("no-such-queue"))
+    await broker.publish(OutgoingMessage(exchange=EVENTS_EXCHANGE, routing_key="job.done.x", body=b"x"))
+    assert (await broker.depth(TASKS_QUEUE)).ready == 0
+
+
+# --- order and prefetch
+
+
+async def test_higher_priority_goes_first_and_equals_in_order(broker: Broker) -> None:
+    for body, priority in ((b"low 1", 0), (b"low 2", 0), (b"high 1", 9), (b"middle", 4), (b"high 2", 9)):
+        await broker.publish(to(TASKS_QUEUE, body, priority=priority))
+    inbox = Inbox()
+    await broker.consume(TASKS_QUEUE, inbox, prefetch=10)
+    await inbox.holds(b"high 1", b"high 2", b"middle", b"low 1", b"low 2")
+
+
+async def test_a_consumer_holds_no_more_than_its_prefetch(broker: Broker) -> None:
+    inbox = Inbox()
+    await broker.consume(TASKS_QUEUE, inbox, prefetch=2)
+    for number in range(5):
+        await broker.publish(to(TASKS_QUEUE, b"%d" % number))
+    await inbox.holds(b"0", b"1")
+    await depth_is(broker, TASKS_QUEUE, 3)
+    await inbox.deliveries[0].ack()
+    await inbox.holds(b"0", b"1", b"2")
+    await depth_is(broker, TASKS_QUEUE, 2)
+
+
+async def test_a_message_goes_to_the_consumer_with_room(new_broker: OpenBroker) -> None:
+    one, two, busy, free = await new_broker(), await new_broker(), Inbox(), Inbox()
+    await one.publish(to(TASKS_QUEUE, b"long"))
+    await one.consume(TASKS_QUEUE, busy, prefetch=1)
+    await busy.take(1)
+    await two.consume(TASKS_QUEUE, free, prefetch=3)
+    for number in range(3):
+        await one.publish(to(TASKS_QUEUE, b"%d" % number))
+    await free.holds(b"0", b"1", b"2")
+    assert busy.bodies == [b"long"]
+
+
+async def test_prefetch_grows(broker: Broker) -> None:
+    inbox = Inbox()
+    consumer = await broker.consume(TASKS_QUEUE, inbox, prefetch=1)
+    for number in range(6):
+        await broker.publish(to(TASKS_QUEUE, b"%d" % number))
+    await inbox.take(1)
+    await consumer.set_prefetch(3)
+    await inbox.holds(b"0", b"1", b"2")
+    await depth_is(broker, TASKS_QUEUE, 3)
+    for delivery in tuple(inbox.deliveries):
+        await delivery.ack()
+    await inbox.holds(b"0", b"1", b"2", b"3", b"4", b"5")
+
+
+async def test_prefetch_shrinks_and_counts_what_is_still_unsettled(broker: Broker) -> None:
+    inbox = Inbox()
+    consumer = await broker.consume(TASKS_QUEUE, inbox, prefetch=3)
+    for number in range(6):
+        await broker.publish(to(TASKS_QUEUE, b"%d" % number))
+    await inbox.take(3)
+    await consumer.set_prefetch(2)
+    await inbox.deliveries[0].ack()
+    await settled_barrier(broker)
+    assert inbox.bodies == [b"0", b"1", b"2"]
+    await inbox.deliveries[1].ack()
+    await inbox.holds(b"0", b"1", b"2", b"3")
+    await depth_is(broker, TASKS_QUEUE, 2)
+
+
+async def test_a_paused_consumer_gets_nothing_but_may_settle(broker: Broker) -> None:
+    inbox = Inbox()
+    consumer = await broker.consume(TASKS_QUEUE, inbox, prefetch=1)
+    await broker.publish(to(TASKS_QUEUE, b"first"))
+    await inbox.take(1)
+    await consumer.set_prefetch(0)
+    await broker.publish(to(TASKS_QUEUE, b"second"))
+    await inbox.deliveries[0].ack()
+    await settled_barrier(broker)
+    assert await broker.depth(TASKS_QUEUE) == QueueDepth(1, 0)
+    await consumer.set_prefetch(1)
+    await inbox.holds(b"first", b"second")
+
+
+async def test_a_consumer_may_start_paused(broker: Broker) -> None:
+    inbox = Inbox()
+    consumer = await broker.consume(TASKS_QUEUE, inbox, prefetch=0)
+    await broker.publish(to(TASKS_QUEUE))
+    assert await broker.depth(TASKS_QUEUE) == QueueDepth(1, 0)
+    await consumer.set_prefetch(1)
+    await inbox.holds(b"x")
+
+
+# --- settling
+
+
+async def test_a_settled_message_does_not_come_again(new_broker: OpenBroker) -> None:
+    one, two, inbox = await new_broker(), await new_broker(), Inbox()
+    await one.consume(TASKS_QUEUE, inbox, prefetch=10)
+    for body in (b"done", b"dropped"):
+        await one.publish(to(TASKS_QUEUE, body))
+    done, dropped = await inbox.take(2)
+    await done.ack()
+    await done.ack()
+    await dropped.reject(requeue=False)
+    await one.close()
+    await depth_is(two, TASKS_QUEUE, 0)
+
+
+async def test_a_message_handed_back_comes_again_marked(broker: Broker) -> None:
+    inbox = Inbox()
+    await broker.consume(TASKS_QUEUE, inbox, prefetch=1)
+    await broker.publish(to(TASKS_QUEUE))
+    (first,) = await inbox.take(1)
+    await first.reject(requeue=True)
+    _, second = await inbox.take(2)
+    assert (first.redelivered, second.redelivered) == (False, True)
+    await second.ack()
+
+
+async def test_what_a_closed_client_held_goes_to_another_in_its_old_place(new_broker: OpenBroker) -> None:
+    one, two, lost, inbox = await new_broker(), await new_broker(), Inbox(), Inbox()
+    await one.consume(TASKS_QUEUE, lost, prefetch=2)
+    for number in range(3):
+        await one.publish(to(TASKS_QUEUE, b"%d" % number))
+    held, _ = await lost.take(2)
+    await one.close()
+    await held.ack()
+    await depth_is(two, TASKS_QUEUE, 3)
+    await two.consume(TASKS_QUEUE, inbox, prefetch=5)
+    await inbox.holds(b"0", b"1", b"2")
+    assert [delivery.redelivered for delivery in inbox.deliveries] == [True, True, False]
+
+
+async def test_a_cancelled_consumer_may_still_settle(new_broker: OpenBroker) -> None:
+    one, two, inbox = await new_broker(), await new_broker(), Inbox()
+    consumer = await one.consume(TASKS_QUEUE, inbox, prefetch=2)
+    for body in (b"first", b"second"):
+        await one.publish(to(TASKS_QUEUE, body))
+    first, second = await inbox.take(2)
+    await consumer.cancel()
+    await consumer.cancel()
+    await first.ack()
+    await second.reject(requeue=True)
+    await depth_is(two, TASKS_QUEUE, 1)
+    assert (await two.depth(TASKS_QUEUE)).consumers == 0
+
+
+# --- kinds of queues
+
+
+@pytest.mark.parametrize("queue", [JOBS_QUEUE, REPORTS_QUEUE])
+async def test_of_several_consumers_the_eldest_is_served(new_broker: OpenBroker, queue: str) -> None:
+    one, two, first, second = await new_broker(), await new_broker(), Inbox(), Inbox()
+    await one.consume(queue, first, prefetch=1, single_active=True)
+    await two.consume(queue, second, prefetch=10, single_active=True)
+    for number in range(3):
+        await two.publish(to(queue, b"%d" % number))
+    await first.holds(b"0")
+    await depth_is(two, queue, 2)
+    assert second.bodies == []
+    await one.close()
+    await second.holds(b"0", b"1", b"2")
+
+
+@pytest.mark.parametrize(
+    ("binding", "arrive"),
+    [
+        ("#", ["job.done.a", "job.done.b", "task.done.a", "job.failed.a"]),
+        ("job.*.a", ["job.done.a", "job.failed.a"]),
+        ("*.done.*", ["job.done.a", "job.done.b", "task.done.a"]),
+        ("job.#", ["job.done.a", "job.done.b", "job.failed.a"]),
+        ("job.*", []),
+        ("job.done.b", ["job.done.b"]),
+    ],
+)
+async def test_events_are_routed_by_topic(broker: Broker, binding: str, arrive: list[str]) -> None:
+    inbox, everything = Inbox(), Inbox()
+    await broker.subscribe(EVENTS_EXCHANGE, binding, inbox)
+    await broker.subscribe(EVENTS_EXCHANGE, "#", everything)
+    for key in ("job.done.a", "job.done.b", "task.done.a", "job.failed.a"):
+        await broker.publish(OutgoingMessage(exchange=EVENTS_EXCHANGE, routing_key=key, body=key.encode()))
+    await everything.take(4)
+    await inbox.holds(*(key.encode() for key in arrive))
+    assert [delivery.routing_key for delivery in inbox.deliveries] == arrive
+
+
+async def test_orders_reach_every_worker_that_listens(new_broker: OpenBroker) -> None:
+    one, two, inboxes = await new_broker(), await new_broker(), [Inbox(), Inbox(), Inbox()]
+    order = OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=b"drain")
+    await one.publish(order)
+    leaver = await one.subscribe(CONTROL_EXCHANGE, "", inboxes[0])
+    await one.subscribe(CONTROL_EXCHANGE, "", inboxes[1])
+    await two.subscribe(CONTROL_EXCHANGE, "", inboxes[2])
+    await two.publish(order)
+    for inbox in inboxes:
+        await inbox.holds(b"drain")
+    await leaver.cancel()
+    await two.publish(order)
+    for inbox in inboxes[1:]:
+        await inbox.holds(b"drain", b"drain")
+    assert inboxes[0].bodies == [b"drain"]
+
+
+# --- requests
+
+
+def answering(broker: Broker, made: Callable[[bytes], bytes]) -> Callable[[Delivery], Awaitable[None]]:
+    async def answer(delivery: Delivery) -> None:
+        assert delivery.reply_to is not None
+        reply = to(delivery.reply_to, made(delivery.body), correlation_id=delivery.correlation_id)
+        await broker.publish(reply)
+        await delivery.ack()
+
+    return answer
+
+
+async def test_a_request_is_answered(new_broker: OpenBroker) -> None:
+    client, server = await new_broker(), await new_broker()
+    await server.consume(JOBS_QUEUE, answering(server, bytes.upper), prefetch=5)
+    questions = [b"%c" % letter for letter in b"abcdefgh"]
+    answers = await asyncio.gather(
+        *(client.request(to(JOBS_QUEUE, question), timeout_seconds=10.0) for question in questions)
+    )
+    assert answers == [question.upper() for question in questions]
+
+
+async def test_a_request_without_an_answer_says_so(broker: Broker) -> None:
+    with pytest.raises(BrokerUnavailable, match="coordinator"):
+        await broker.request(to(JOBS_QUEUE), timeout_seconds=0.05)
+    assert (await broker.depth(JOBS_QUEUE)).ready == 1
+
+
+async def test_a_late_answer_disturbs_nothing(new_broker: OpenBroker) -> None:
+    client, server, inbox = await new_broker(), await new_broker(), Inbox()
+    await server.consume(JOBS_QUEUE, inbox, prefetch=1)
+    with pytest.raises(BrokerUnavailable):
+        await client.request(to(JOBS_QUEUE, b"slow"), timeout_seconds=0.05)
+    (late,) = await inbox.take(1)
+    await answering(server, bytes.upper)(late)
+    waiting = asyncio.create_task(client.request(to(JOBS_QUEUE, b"next"), timeout_seconds=10.0))
+    _, prompt = await inbox.take(2)
+    await answering(server, bytes.upper)(prompt)
+    assert await waiting == b"NEXT"
+
+
+# --- failures and the end
+
+
+async def test_an_error_of_the_consumer_ends_its_subscription_and_is_told(broker: Broker) -> None:
+    async def fail(delivery: Delivery) -> None:
+        raise ValueError(delivery.body.decode())
+
+    await broker.consume(TASKS_QUEUE, fail, prefetch=1)
+    await broker.publish(to(TASKS_QUEUE, b"wrong"))
+    error = await asyncio.wait_for(broker.failed(), 10.0)
+    assert isinstance(error, ValueError)
+    assert str(error) == "wrong"
+    await broker.publish(to(TASKS_QUEUE, b"more"))
+    assert (await broker.depth(TASKS_QUEUE)).consumers == 0
+
+
+async def test_closing_stops_the_running_consumers(new_broker: OpenBroker) -> None:
+    broker, other, started, stopped = await new_broker(), await new_broker(), asyncio.Event(), asyncio.Event()
+
+    async def hang(_delivery: Delivery) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    await broker.consume(TASKS_QUEUE, hang, prefetch=1)
+    await broker.publish(to(TASKS_QUEUE))
+    await asyncio.wait_for(started.wait(), 10.0)
+    await broker.close()
+    assert stopped.is_set()
+    await depth_is(other, TASKS_QUEUE, 1)
+
+
+async def test_a_consumer_may_close_the_broker(new_broker: OpenBroker) -> None:
+    broker, other, closed = await new_broker(), await new_broker(), asyncio.Event()
+
+    async def leave(_delivery: Delivery) -> None:
+        await broker.close()
+        closed.set()
+
+    await broker.consume(TASKS_QUEUE, leave, prefetch=1)
+    await other.publish(to(TASKS_QUEUE))
+    await asyncio.wait_for(closed.wait(), 10.0)
+    await depth_is(other, TASKS_QUEUE, 1)
+
+
+async def test_a_closed_broker_is_unavailable(broker: Broker) -> None:
+    await broker.close()
+    await broker.close()
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(to(TASKS_QUEUE))
+    with pytest.raises(BrokerUnavailable):
+        await broker.consume(TASKS_QUEUE, Inbox(), prefetch=1)
+    with pytest.raises(BrokerUnavailable):
+        await broker.depth(TASKS_QUEUE)
+
+
+async def test_a_queue_that_is_not_there_is_named(broker: Broker) -> None:
+    with pytest.raises(BrokerUnavailable, match=r"mr\.nothing"):
+        await broker.depth("mr.nothing")
+    with pytest.raises(BrokerUnavailable, match=r"mr\.nothing"):
+        await broker.consume("mr.nothing", Inbox(), prefetch=1)
+    assert await broker.depth(TASKS_QUEUE) == QueueDepth(0, 0)

@@ -1,0 +1,201 @@
+"""The contract of the claims: who may run a task, and whose output counts."""
+
+import asyncio
+
+import pytest
+
+from mr.errors import Deposed
+from mr.ports import ClaimReply, StateStore
+from mr.protocol.claims import Verdict
+from mr.protocol.ids import Incarnation, TaskId, WorkerId
+from mr.protocol.records import JobState
+from tests.contract import samples
+from tests.contract.conftest import OpenStore
+from tests.contract.samples import ANN, BOB, CID, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
+from tests.support.waiting import eventually
+
+LONG = 60.0
+SHORT = 0.05
+
+
+@pytest.fixture
+async def job(store: StateStore) -> StateStore:
+    """A store with one open job of two maps and a reduce, written by epoch 1."""
+    assert await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    return store
+
+
+async def claim(
+    store: StateStore,
+    worker: WorkerId,
+    task: TaskId = MAP_0,
+    life: Incarnation = FIRST_LIFE,
+    lease_seconds: float = LONG,
+) -> ClaimReply:
+    return await store.claim(JOB, task, worker, life, lease_seconds)
+
+
+async def test_a_free_task_is_granted_with_its_split(job: StateStore) -> None:
+    assert await claim(job, ANN, MAP_1) == ClaimReply(Verdict.GRANTED, 1, samples.splits()[1])
+    assert await claim(job, BOB, REDUCE_0) == ClaimReply(Verdict.GRANTED, 1)
+
+
+async def test_a_held_task_is_refused_to_others_and_to_its_holder(job: StateStore) -> None:
+    await claim(job, ANN)
+    assert await claim(job, BOB) == ClaimReply(Verdict.HELD)
+    assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
+
+
+async def test_of_many_at_once_one_is_granted(new_store: OpenStore) -> None:
+    stores = [await new_store() for _ in range(4)]
+    await stores[0].create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    replies = await asyncio.gather(
+        *(claim(store, WorkerId(f"w{i}-{j}")) for i, store in enumerate(stores) for j in range(5))
+    )
+    assert sorted(reply.verdict for reply in replies) == [Verdict.GRANTED] + [Verdict.HELD] * 19
+
+
+async def test_a_lease_that_ran_out_binds_nobody(job: StateStore) -> None:
+    await claim(job, ANN, lease_seconds=SHORT)
+
+    async def granted() -> ClaimReply | None:
+        reply = await claim(job, BOB)
+        return reply if reply.verdict is Verdict.GRANTED else None
+
+    assert (await eventually(granted)).attempt == 2
+    claims = await job.claims(JOB)
+    assert [holder.worker for holder in claims[MAP_0].holders] == [BOB]
+
+
+async def test_an_earlier_life_of_the_same_worker_binds_nobody(job: StateStore) -> None:
+    await claim(job, ANN)
+    assert (await claim(job, ANN, life=SECOND_LIFE)).attempt == 2
+    assert await claim(job, BOB) == ClaimReply(Verdict.HELD)
+
+
+async def test_a_speculative_task_takes_two_holders_on_two_workers(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.speculate(JOB, [MAP_0], 1)
+    assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
+    assert (await claim(job, BOB)).attempt == 2
+    assert await claim(job, CID) == ClaimReply(Verdict.HELD)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == []
+    assert await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2))
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert not await job.commit(JOB, MAP_0, 1, samples.map_result(attempt=1))
+
+
+async def test_a_task_may_be_made_speculative_before_it_is_claimed(job: StateStore) -> None:
+    await job.speculate(JOB, [MAP_0], 1)
+    assert [(await claim(job, worker)).verdict for worker in (ANN, BOB, CID)] == [
+        Verdict.GRANTED,
+        Verdict.GRANTED,
+        Verdict.HELD,
+    ]
+
+
+async def test_the_first_commit_wins_and_may_be_repeated(job: StateStore) -> None:
+    await claim(job, ANN)
+    result = samples.map_result()
+    assert await job.commit(JOB, MAP_0, 1, result)
+    assert await job.commit(JOB, MAP_0, 1, result)
+    assert await claim(job, BOB) == ClaimReply(Verdict.COMMITTED, 1, result=result)
+    assert await job.map_outputs(JOB) == [result.output]
+    await job.speculate(JOB, [MAP_0], 1)
+    assert (await claim(job, BOB)).verdict is Verdict.COMMITTED
+
+
+async def test_an_attempt_that_was_never_granted_cannot_commit(job: StateStore) -> None:
+    assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await claim(job, ANN)
+    assert not await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2))
+    assert await job.map_outputs(JOB) == []
+
+
+async def test_an_attempt_whose_lease_ran_out_may_still_commit(job: StateStore) -> None:
+    await claim(job, ANN, lease_seconds=SHORT)
+
+    async def taken_over() -> bool:
+        return (await claim(job, BOB)).verdict is Verdict.GRANTED
+
+    await eventually(taken_over)
+    assert await job.commit(JOB, MAP_0, 1, samples.map_result())
+    assert not await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2, worker=BOB))
+
+
+async def test_renewal_keeps_a_lease_alive_and_names_those_to_stop(job: StateStore) -> None:
+    await claim(job, ANN, MAP_0, lease_seconds=SHORT)
+    await claim(job, BOB, MAP_1)
+    assert await job.renew(JOB, {MAP_0: 1, MAP_1: 7, REDUCE_0: 1}, FIRST_LIFE, LONG) == [MAP_1, REDUCE_0]
+    assert await job.renew(JOB, {MAP_0: 1}, SECOND_LIFE, LONG) == [MAP_0]
+    before = (await job.claims(JOB))[MAP_0].holders[0].expires_ms
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, 2 * LONG) == []
+    assert (await job.claims(JOB))[MAP_0].holders[0].expires_ms > before
+
+
+async def test_a_released_task_is_free_at_once(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.release(JOB, MAP_0, 1)
+    await job.release(JOB, MAP_1, 1)
+    assert (await claim(job, BOB)).attempt == 2
+    await job.release(JOB, MAP_0, 1)
+    assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
+
+
+async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.reopen(JOB, {MAP_0: 1, MAP_1: 1}, 1)
+    assert await job.map_outputs(JOB) == []
+    assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
+    assert (await claim(job, BOB)).attempt == 2
+    await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2, worker=BOB))
+    await job.reopen(JOB, {MAP_0: 1}, 1)
+    assert [output.attempt for output in await job.map_outputs(JOB)] == [2]
+
+
+async def test_a_job_that_ended_has_gone(job: StateStore) -> None:
+    await claim(job, ANN, MAP_0)
+    await claim(job, BOB, REDUCE_0)
+    await job.end_job(samples.record(state=JobState.CANCELLED), [], 1, LONG)
+    assert await claim(job, CID, MAP_1) == ClaimReply(Verdict.GONE)
+    assert await claim(job, ANN, MAP_0) == ClaimReply(Verdict.GONE)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.release(JOB, MAP_0, 1)
+    assert await job.claims(JOB) == {}
+
+
+async def test_what_was_never_there_has_gone(job: StateStore) -> None:
+    assert await claim(job, ANN, TaskId("map-00099")) == ClaimReply(Verdict.GONE)
+    other = samples.JobId("job-2")
+    assert await job.claim(other, MAP_0, ANN, FIRST_LIFE, LONG) == ClaimReply(Verdict.GONE)
+    assert await job.renew(other, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert await job.renew(other, {}, FIRST_LIFE, LONG) == []
+    assert not await job.commit(other, MAP_0, 1, samples.map_result())
+    await job.release(other, MAP_0, 1)
+    assert await job.claims(other) == {}
+
+
+async def test_claims_are_those_that_were_asked_for(job: StateStore) -> None:
+    assert await job.claims(JOB) == {}
+    await claim(job, BOB, REDUCE_0)
+    await claim(job, ANN, MAP_1)
+    await job.release(JOB, MAP_1, 1)
+    claims = await job.claims(JOB)
+    assert list(claims) == [MAP_1, REDUCE_0]
+    assert claims[MAP_1].holders == ()
+    assert (claims[REDUCE_0].attempt, claims[REDUCE_0].holders[0].worker) == (1, BOB)
+
+
+async def test_a_deposed_coordinator_changes_no_claim(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.save_job(samples.record(), [], 2)
+    with pytest.raises(Deposed):
+        await job.reopen(JOB, {MAP_0: 1}, 1)
+    with pytest.raises(Deposed):
+        await job.speculate(JOB, [MAP_1], 1)
+    claims = await job.claims(JOB)
+    assert list(claims) == [MAP_0]
+    assert claims[MAP_0].winner == 1

@@ -1,0 +1,336 @@
+"""The contract of the state store, claims apart: lead, code, jobs, logs, workers."""
+
+import asyncio
+
+import pytest
+
+from mr.errors import Deposed, StoreUnavailable
+from mr.ports import RestoredJob, StateStore
+from mr.protocol.claims import Verdict
+from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
+from mr.protocol.records import JobState, TaskState
+from tests.contract import samples
+from tests.contract.conftest import OpenStore
+from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
+from tests.support.waiting import eventually
+
+LONG = 60.0
+SHORT = 0.05
+
+
+async def create(store: StateStore, job: str = JOB, epoch: int = 1, **changes: object) -> bool:
+    spec = samples.spec(job, **changes)
+    return await store.create_job(spec, samples.splits(), samples.record(job), epoch)
+
+
+# --- who coordinates
+
+
+async def test_one_leads_and_its_epoch_is_above_all_before(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    first = await one.acquire_lead("one", LONG, 0)
+    assert first == 1
+    assert await two.acquire_lead("two", LONG, 0) is None
+    assert await one.renew_lead("one", LONG)
+    assert not await two.renew_lead("two", LONG)
+    await two.release_lead("two")
+    assert await one.renew_lead("one", LONG)
+    await one.release_lead("one")
+    assert not await one.renew_lead("one", LONG)
+    assert await two.acquire_lead("two", LONG, 0) == 2
+
+
+async def test_an_epoch_is_above_the_floor(store: StateStore) -> None:
+    assert await store.acquire_lead("one", LONG, 41) == 42
+    assert await store.acquire_lead("one", LONG, 0) == 43
+
+
+async def test_a_lead_that_ran_out_is_taken_over(store: StateStore) -> None:
+    await store.acquire_lead("one", SHORT, 0)
+    assert await eventually(lambda: store.acquire_lead("two", LONG, 0)) == 2
+    assert not await store.renew_lead("one", LONG)
+
+
+async def test_of_many_at_once_one_leads(new_store: OpenStore) -> None:
+    stores = [await new_store() for _ in range(4)]
+    epochs = await asyncio.gather(*(s.acquire_lead(f"c{i}", LONG, 0) for i, s in enumerate(stores)))
+    assert sorted(epoch or 0 for epoch in epochs) == [0, 0, 0, 1]
+
+
+# --- code
+
+
+async def test_code_is_kept_by_content_and_by_name(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    code = CodeId(samples.MANIFEST.code_id)
+    assert await two.get_code(code) is None
+    assert await two.registered("count") is None
+    bundle = bytes(range(256)) * 500
+    await one.put_code(code, bundle)
+    await one.put_code(code, bundle)
+    await one.register("count", samples.MANIFEST)
+    await one.register(code, samples.MANIFEST)
+    assert await two.get_code(code) == bundle
+    assert await two.registered("count") == samples.MANIFEST
+    assert await two.registered(code) == samples.MANIFEST
+
+
+async def test_a_name_is_given_anew(store: StateStore) -> None:
+    await store.register("count", samples.MANIFEST)
+    other = samples.CodeManifest("sha256:" + "1" * 64, "x.py", ("map_fn",), "", "", samples.JobOptions())
+    await store.register("count", other)
+    assert await store.registered("count") == other
+
+
+# --- jobs
+
+
+async def test_a_created_job_reads_back(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    assert await two.get_job(JOB) is None
+    assert await two.get_spec(JOB) is None
+    assert await create(one)
+    assert await two.get_job(JOB) == samples.record()
+    assert await two.get_spec(JOB) == samples.spec()
+    assert await two.get_tasks(JOB) == []
+    assert await two.get_results(JOB, TaskKind.MAP) == {}
+
+
+async def test_an_id_is_one_job(store: StateStore) -> None:
+    assert await create(store)
+    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    assert not await create(store, name="another")
+    assert (await store.get_spec(JOB)) == samples.spec()
+    assert list(await store.claims(JOB)) == [MAP_0]
+    await store.end_job(samples.record(state=JobState.COMPLETED), [], 1, LONG)
+    assert not await create(store)
+
+
+async def test_of_many_creations_at_once_one_succeeds(new_store: OpenStore) -> None:
+    stores = [await new_store() for _ in range(4)]
+    assert sorted(await asyncio.gather(*(create(store) for store in stores))) == [False, False, False, True]
+
+
+async def test_tasks_are_saved_as_they_change(store: StateStore) -> None:
+    await create(store)
+    mapping = samples.record(state=JobState.MAPPING)
+    first, second = samples.task(MAP_0), samples.task(MAP_1, worker=BOB)
+    reduce = samples.task(REDUCE_0, TaskState.WAITING)
+    await store.save_job(mapping, [reduce, second, first], 1)
+    running = samples.task(MAP_0, TaskState.RUNNING, attempt=1)
+    await store.save_job(mapping, [running], 1)
+    assert await store.get_job(JOB) == mapping
+    assert await store.get_tasks(JOB) == [running, second, reduce]
+
+
+async def test_jobs_are_listed_newest_first(store: StateStore) -> None:
+    assert await store.list_jobs() == []
+    for number in (2, 3, 1):
+        await create(store, f"job-{number}", submitted_at=1000.0 + number)
+    assert [job.job_id for job in await store.list_jobs()] == ["job-3", "job-2", "job-1"]
+
+
+async def test_results_are_kept_by_kind_in_order_of_task(store: StateStore) -> None:
+    await create(store)
+    for task in (REDUCE_0, MAP_1, MAP_0):
+        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+    await store.commit(JOB, MAP_1, 1, samples.map_result(MAP_1))
+    await store.commit(JOB, MAP_0, 1, samples.map_result(MAP_0))
+    await store.commit(JOB, REDUCE_0, 1, samples.part_result())
+    maps = {MAP_0: samples.map_result(MAP_0), MAP_1: samples.map_result(MAP_1)}
+    assert list((await store.get_results(JOB, TaskKind.MAP)).items()) == list(maps.items())
+    assert await store.get_results(JOB, TaskKind.REDUCE) == {REDUCE_0: samples.part_result()}
+    assert await store.map_outputs(JOB) == [result.output for result in maps.values()]
+
+
+async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateStore) -> None:
+    await create(store)
+    for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
+        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+        await store.commit(JOB, task, 1, result)
+    await store.put_log(JOB, MAP_0, 1, "printed")
+    done, committed = samples.record(state=JobState.COMPLETED), samples.task(MAP_0, TaskState.COMMITTED)
+    await store.end_job(done, [committed], 1, LONG)
+    assert await store.get_job(JOB) == done
+    assert await store.list_jobs() == [done]
+    assert await store.get_tasks(JOB) == [committed]
+    assert await store.get_results(JOB, TaskKind.REDUCE) == {REDUCE_0: samples.part_result()}
+    assert await store.get_logs(JOB) == {f"{MAP_0}/1": "printed"}
+    assert await store.get_results(JOB, TaskKind.MAP) == {}
+    assert await store.get_spec(JOB) is None
+    assert await store.restore(2) == []
+
+
+async def test_the_parts_of_a_map_only_job_outlive_it(store: StateStore) -> None:
+    await create(store, reduces=0)
+    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.commit(JOB, MAP_0, 1, samples.part_result(MAP_0))
+    await store.end_job(samples.record(state=JobState.COMPLETED, reduces=0), [], 1, LONG)
+    assert await store.get_results(JOB, TaskKind.MAP) == {MAP_0: samples.part_result(MAP_0)}
+
+
+async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
+    await create(store)
+    await store.claim(JOB, REDUCE_0, ANN, FIRST_LIFE, LONG)
+    await store.commit(JOB, REDUCE_0, 1, samples.part_result())
+    await store.put_log(JOB, MAP_0, 1, "printed")
+    await store.end_job(samples.record(state=JobState.FAILED), [samples.task(MAP_0)], 1, SHORT)
+    await store.put_log(JOB, MAP_1, 1, "late")
+
+    async def forgotten() -> bool:
+        return await store.get_job(JOB) is None
+
+    await eventually(forgotten)
+    assert await store.list_jobs() == []
+    assert await store.get_tasks(JOB) == []
+    assert await store.get_results(JOB, TaskKind.REDUCE) == {}
+    assert await store.get_logs(JOB) == {}
+    assert await create(store)
+
+
+async def test_logs_are_kept_by_attempt(store: StateStore) -> None:
+    await store.put_log(JOB, MAP_0, 1, "of a job nobody knows")
+    assert await store.get_logs(JOB) == {}
+    await create(store)
+    await store.put_log(JOB, MAP_1, 2, "two")
+    await store.put_log(JOB, MAP_0, 1, "naïve\n\x00")
+    await store.put_log(JOB, MAP_1, 2, "two again")
+    logs = await store.get_logs(JOB)
+    assert list(logs.items()) == [(f"{MAP_0}/1", "naïve\n\x00"), (f"{MAP_1}/2", "two again")]
+
+
+# --- coordinators that follow each other
+
+
+async def test_a_deposed_coordinator_writes_no_job(store: StateStore) -> None:
+    await create(store, epoch=1)
+    await store.restore(2)
+    with pytest.raises(Deposed):
+        await store.save_job(samples.record(state=JobState.FAILED), [samples.task(MAP_0)], 1)
+    with pytest.raises(Deposed):
+        await store.end_job(samples.record(state=JobState.FAILED), [], 1, LONG)
+    with pytest.raises(Deposed):
+        await store.restore(1)
+    assert await store.get_job(JOB) == samples.record()
+    assert await store.get_tasks(JOB) == []
+    await store.save_job(samples.record(state=JobState.MAPPING), [], 2)
+
+
+async def test_restore_tells_everything_of_unfinished_jobs(store: StateStore) -> None:
+    await create(store, "ended", submitted_at=999.0)
+    await store.end_job(samples.record("ended", JobState.FAILED), [], 1, LONG)
+    await create(store, "younger", submitted_at=2000.0)
+    await create(store)
+    tasks = {task: samples.task(task) for task in (MAP_0, MAP_1, REDUCE_0)}
+    await store.save_job(samples.record(state=JobState.MAPPING), tasks.values(), 1)
+    for task in (MAP_0, MAP_1):
+        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+    await store.commit(JOB, MAP_0, 1, samples.map_result())
+    older, younger = await store.restore(2)
+    assert older == RestoredJob(
+        record=samples.record(state=JobState.MAPPING),
+        spec=samples.spec(),
+        splits=samples.splits(),
+        tasks=tasks,
+        claims=await store.claims(JOB),
+        results={MAP_0: samples.map_result()},
+    )
+    assert list(older.claims) == [MAP_0, MAP_1]
+    assert younger.spec.job_id == "younger"
+
+
+async def test_a_lost_job_is_written_back_whole(new_store: OpenStore) -> None:
+    store = await new_store()
+    await create(store)
+    await store.save_job(samples.record(state=JobState.MAPPING), [samples.task(MAP_0)], 1)
+    for task in (MAP_0, MAP_1, REDUCE_0):
+        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+    await store.commit(JOB, MAP_0, 1, samples.map_result())
+    await store.commit(JOB, REDUCE_0, 1, samples.part_result())
+    (known,) = await store.restore(2)
+    await store.end_job(samples.record(state=JobState.CANCELLED), [], 2, SHORT)
+
+    async def forgotten() -> bool:
+        return await store.get_job(JOB) is None
+
+    await eventually(forgotten)
+    await store.rewrite(known, 3)
+    assert await store.restore(3) == [known]
+    assert await store.get_spec(JOB) == samples.spec()
+    assert await store.list_jobs() == [known.record]
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, LONG)).verdict is Verdict.COMMITTED
+    assert (await store.claim(JOB, MAP_1, BOB, FIRST_LIFE, LONG)).verdict is Verdict.HELD
+    assert await store.renew(JOB, {MAP_1: 1}, FIRST_LIFE, LONG) == []
+
+
+async def test_a_job_that_is_still_there_is_not_overwritten(store: StateStore) -> None:
+    await create(store)
+    (known,) = await store.restore(1)
+    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.rewrite(known, 2)
+    assert list(await store.claims(JOB)) == [MAP_0]
+    with pytest.raises(Deposed):
+        await store.rewrite(known, 1)
+
+
+async def test_a_job_of_many_tasks(store: StateStore) -> None:
+    count = 3000
+    splits = samples.splits(count)
+    await store.create_job(samples.spec(maps=count), splits, samples.record(maps=count), 1)
+    tasks = [samples.task(TaskId(f"map-{index:05d}")) for index in range(count)]
+    await store.save_job(samples.record(maps=count), tasks, 1)
+    (restored,) = await store.restore(2)
+    assert restored.splits == splits
+    await store.end_job(samples.record(state=JobState.FAILED, maps=count), tasks, 2, LONG)
+    assert await store.get_tasks(JOB) == tasks
+
+
+# --- workers
+
+
+async def test_workers_live_as_long_as_they_say(store: StateStore) -> None:
+    assert await store.workers() == []
+    await store.heartbeat(samples.beat(BOB), LONG)
+    await store.heartbeat(samples.beat(ANN, open_slots=1), LONG)
+    await store.heartbeat(samples.beat(ANN, limited_by="memory"), LONG)
+    ann, bob = await store.workers()
+    assert (ann.beat, ann.live) == (samples.beat(ANN, limited_by="memory"), True)
+    assert (bob.beat, bob.live) == (samples.beat(BOB), True)
+    assert 0 <= ann.age_seconds < LONG
+
+
+async def test_a_silent_worker_is_shown_as_dead(store: StateStore) -> None:
+    await store.heartbeat(samples.beat(ANN), SHORT)
+
+    async def dead() -> bool:
+        (view,) = await store.workers()
+        return not view.live and view.age_seconds >= SHORT
+
+    await eventually(dead)
+    await store.heartbeat(samples.beat(ANN), LONG)
+    assert [view.live for view in await store.workers()] == [True]
+
+
+async def test_a_worker_that_left_is_forgotten_but_not_its_next_life(store: StateStore) -> None:
+    await store.heartbeat(samples.beat(ANN, FIRST_LIFE), LONG)
+    await store.heartbeat(samples.beat(ANN, SECOND_LIFE), LONG)
+    await store.forget_worker(ANN, FIRST_LIFE)
+    assert [view.beat.incarnation for view in await store.workers()] == [SECOND_LIFE]
+    await store.forget_worker(ANN, SECOND_LIFE)
+    await store.forget_worker(BOB, FIRST_LIFE)
+    assert await store.workers() == []
+
+
+# --- the connection
+
+
+async def test_a_closed_store_is_unavailable(store: StateStore) -> None:
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.get_job(JobId("any"))
+    with pytest.raises(StoreUnavailable):
+        await store.heartbeat(samples.beat(), LONG)
+
+
+async def test_warnings_are_text(store: StateStore) -> None:
+    assert all(isinstance(warning, str) for warning in await store.warnings())

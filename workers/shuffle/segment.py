@@ -148,7 +148,7 @@ def read_segment(source: SegmentSource) -> Iterator[Rows]:
         for tag, payload in _frames(stream, source.bytes):
             if tag == _END:
                 _check_count(payload, values)
-                return
+                continue
             with pa.ipc.open_stream(payload) as batches:
                 rows = from_batch(batches.read_next_batch())
             values += rows.values

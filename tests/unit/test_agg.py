@@ -1,0 +1,130 @@
+"""The built-in reducers as plain functions, and their columns against those functions."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mr.agg
+from mr.agg import Aggregation
+from mr.errors import BadAggregate
+from workers.shuffle.aggregate import KERNELS, finished, partial_states
+from workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
+from workers.shuffle.rows import Rows, concatenate
+
+HUGE = 1 << 62
+KERNEL_AGGREGATIONS = [mr.agg.by_name(name) for name in KERNELS]
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "values", "result"),
+    [
+        (mr.agg.sum, [1, 2, True], 4),
+        (mr.agg.sum, [1, 0.5], 1.5),
+        (mr.agg.count, ["a", None], 2),
+        (mr.agg.min, ["b", "a"], "a"),
+        (mr.agg.max, [(1, "a"), (1, "b")], (1, "b")),
+        (mr.agg.mean, [1, 2], 1.5),
+        (mr.agg.collect, [2, 1, 2], [2, 1, 2]),
+        (mr.agg.count_distinct, [1, 1.0, True, 1, [1], [1], -0.0, 0.0], 5),
+    ],
+)
+def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result: Any) -> None:
+    assert list(aggregation("key", values)) == [("key", result)]
+
+
+def test_names() -> None:
+    assert mr.agg.by_name("sum") is mr.agg.sum
+    assert mr.agg.names() == ("sum", "count", "min", "max", "mean", "collect", "count_distinct")
+    assert [mr.agg.by_name(name).name for name in mr.agg.names()] == list(mr.agg.names())
+    assert repr(mr.agg.mean) == "mr.agg.mean"
+    assert mr.agg.sum == Aggregation("sum", len, "")
+    assert mr.agg.sum != mr.agg.count
+    with pytest.raises(BadAggregate, match=r"no mr\.agg\.median; there are sum"):
+        mr.agg.by_name("median")
+
+
+def by_columns(aggregation: Aggregation, parts: list[list[tuple[str, Any]]]) -> dict[str, Any]:
+    """Combine each part, then all of them together, as a map's spills and a reducer do."""
+    states = [
+        partial_states(
+            Rows(key_column([k for k, _ in part]), {"value": value_column([v for _, v in part])}), aggregation
+        )
+        for part in parts
+    ]
+    merged = finished(partial_states(concatenate(states), aggregation))
+    return dict(zip(key_list(merged.keys), value_list(merged.columns["value"]), strict=True))
+
+
+@pytest.mark.parametrize("aggregation", KERNEL_AGGREGATIONS, ids=repr)
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2, 3, 4],
+        [HUGE, HUGE, HUGE, 1],
+        [-HUGE, -HUGE, -HUGE, -1],
+        [HUGE, HUGE, -HUGE, -HUGE],
+        [(1 << 63) - 1, 1, -(1 << 63), -5],
+        [1 << 70, 1, True, 2],
+        [0.5, 1.5, -2.0, 8.0],
+        [1, 0.5, True, 4],
+        [True, False, True, True],
+        [math.inf, 1.0, 2.0, 3.0],
+        [1.0, math.nan, 3.0, 2],
+        [1, math.nan, 3, 2],
+        [-0.0, 0.0, -0.0, -0.0],
+        [1, 1.0, True, 1],
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("split", [0, 1, 2])
+def test_columns_agree_with_the_function(aggregation: Aggregation, values: list[Any], split: int) -> None:
+    pairs = [("a", value) for value in values] + [("b", values[0])]
+    expected = {"a": aggregation.reduce_values(values), "b": aggregation.reduce_values(values[:1])}
+    found = by_columns(aggregation, [part for part in (pairs[:split], pairs[split:]) if part])
+    assert list(map(repr, found.items())) == list(map(repr, expected.items()))
+
+
+@pytest.mark.parametrize("aggregation", [mr.agg.min, mr.agg.max], ids=repr)
+@pytest.mark.parametrize("values", [["b", "a", "é"], [b"b", b""], [(2, "a"), (1, "b")], [None]], ids=repr)
+def test_extremes_of_other_types(aggregation: Aggregation, values: list[Any]) -> None:
+    expected = aggregation.reduce_values(values)
+    assert by_columns(aggregation, [[("a", value)] for value in values]) == {"a": expected}
+
+
+@pytest.mark.parametrize("aggregation", [mr.agg.sum, mr.agg.mean], ids=repr)
+@pytest.mark.parametrize("value", ["x", b"x", None, (1,)], ids=repr)
+def test_what_cannot_be_added_names_value_and_key(aggregation: Aggregation, value: Any) -> None:
+    with pytest.raises(BadAggregate, match=r"adds numbers; it met .* \(key 'b'\)"):
+        by_columns(aggregation, [[("a", 1), ("b", value)]])
+    with pytest.raises(BadAggregate, match="adds numbers"):
+        aggregation.reduce_values([value])
+
+
+@pytest.mark.parametrize("aggregation", [mr.agg.min, mr.agg.max], ids=repr)
+def test_what_does_not_compare_names_value_and_key(aggregation: Aggregation) -> None:
+    with pytest.raises(BadAggregate, match=r"cannot compare 1 with 'x': .* \(key 'b'\)"):
+        by_columns(aggregation, [[("a", 1), ("b", 1), ("b", "x")]])
+
+
+def test_numbers_beyond_a_float() -> None:
+    for pairs in ([("a", 1 << 2000)], [("a", 1 << 2000), ("a", 0.5)]):
+        with pytest.raises(BadAggregate, match="too large"):
+            by_columns(mr.agg.mean, [pairs])
+
+
+def test_large_sums_of_small_integers_stay_native() -> None:
+    rows = Rows(key_column(["a"] * 3), {"value": value_column([HUGE, HUGE, -HUGE])})
+    assert partial_states(rows, mr.agg.sum).columns["value"].kind is Kind.INT
+
+
+def test_means_of_integers_beyond_53_bits_round_once() -> None:
+    values = [(1 << 53) + 1, 0, 0]
+    assert by_columns(mr.agg.mean, [[("a", value) for value in values]]) == {"a": sum(values) / 3}
+
+
+def test_raw_rows_with_runs_of_values() -> None:
+    offsets = np.array([0, 2, 3], np.int64)
+    rows = Rows(key_column(["a", "b"]), {"value": value_column([1, 2, 3])}, offsets)
+    assert value_list(partial_states(rows, mr.agg.sum).columns["value"]) == [3, 3]

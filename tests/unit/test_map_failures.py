@@ -1,0 +1,277 @@
+"""Map attempts that fail: each failure names its function, its record and what to do."""
+
+import shlex
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.jobs import JobOptions
+from tests.support.attempts import Workbench
+
+LINES = "first\nsecond\nthird\n"  # at bytes 0, 6 and 13
+
+
+def fail_map(directory: Path, source: str, text: str = LINES, **changes: Any) -> Failure:
+    """Run a map task that must fail over one file, `DIRECTORY/in/in.txt`; returns how."""
+    bench = Workbench(directory, textwrap.dedent(source), **{"reduces": 0, **changes})
+    (split,) = bench.plan([bench.write_input("in.txt", text)])
+    failure = bench.map_failure(split)
+    assert not list(bench.output.rglob("part-*")), "an unfinished part was left"
+    return failure
+
+
+# --- failures of user functions
+
+
+def test_exception_names_the_record_and_shows_only_the_users_frames(tmp_path: Path) -> None:
+    failure = fail_map(
+        tmp_path,
+        """
+        def check(line):
+            if line == "second":
+                raise ValueError("bad luck")
+        def map_fn(key, line):
+            yield line, 0
+            check(line)
+        """,
+    )
+    path = tmp_path / "in" / "in.txt"
+    assert failure.kind is FailureKind.USER_ERROR
+    assert failure.function == "map_fn"
+    assert failure.record == f"{path}:6"
+    assert failure.message == "map_fn raised ValueError: bad luck (job.py, line 4)"
+    assert failure.traceback.splitlines()[0] == "Traceback (most recent call last):"
+    assert 'File "job.py", line 7, in map_fn' in failure.traceback
+    assert 'File "job.py", line 4, in check' in failure.traceback
+    assert failure.traceback.endswith("ValueError: bad luck")
+    assert "workers" not in failure.traceback and str(tmp_path) not in failure.traceback
+    assert shlex.split(failure.reproduce) == ["mr", "run", "job.py", str(path), "-o", "reproduce-map-00000"]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 4096])
+@pytest.mark.parametrize("shape", ["yield line, 1", "return [(line, 1)] * 5"])
+def test_position_is_exact_whatever_the_chunks(tmp_path: Path, chunk_rows: int, shape: str) -> None:
+    source = f"def map_fn(key, line):\n    if line == '77':\n        raise KeyError(line)\n    {shape}\n"
+    text = "".join(f"{number}\n" for number in range(100))
+    failure = fail_map(tmp_path, source, text, settings={"chunk_rows": chunk_rows})
+    assert failure.record.endswith(f"in.txt:{text.index('77')}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "parts"),
+    [
+        ("yield line", ("gave 'second' (of type str)", "no (key, value) pair")),
+        ("yield line, 1, 2", ("gave ('second', 1, 2)", "pair")),
+        ("return line, 1", ("gave 'second' (of type str)", "return a list of pairs")),
+        ("return 5", ("map_fn", "'int' object is not iterable", "yield (key, value) pairs")),
+        ("yield {line: 1}, 1", ("key", "dict")),
+        ("yield object(), 1", ("key", "object")),
+        ("yield line, object()", ("value", "object")),
+        ("yield (line, [1]), 1", ("key", "list")),
+        ("next(iter(()))", ("StopIteration",)),
+        ("sys.exit(3)", ("sys.exit()", "job.py, line 5")),
+        ("raise MemoryError", ("ran out of memory", "--task-memory")),
+        ("raise Odd", ("map_fn raised Odd: <its __str__ raised ZeroDivisionError>",)),
+        ("raise asyncio.CancelledError", ("CancelledError",)),
+        ("return len(line) / 0", ("ZeroDivisionError",)),
+        ("mr.param('absent')", ("mr.param('absent')", "--param absent=VALUE")),
+        ("mr.counter('x').add('y')", ("mr.counter('x')", "int")),
+    ],
+)
+@pytest.mark.parametrize("reduces", [0, 2])
+def test_wrong_records_are_named(
+    tmp_path: Path, statement: str, parts: tuple[str, ...], reduces: int
+) -> None:
+    rest = "yield line, 1; yield line, 2" if "yield" in statement else "return [(line, 1), (line, 2)]"
+    source = f"""
+        import asyncio, sys, mr
+        def map_fn(key, line):
+            if line == "second":
+                {statement}
+            {rest}
+        class Odd(Exception):
+            def __str__(self): return 1 / 0
+        reduce_fn = mr.agg.count
+    """
+    failure = fail_map(tmp_path, source, reduces=reduces)
+    for part in parts:
+        assert part in failure.message
+    assert "\n" not in failure.message
+    assert failure.record.endswith("in.txt:6")
+    assert failure.function == "map_fn"
+    expected = FailureKind.KILLED if "Memory" in statement else FailureKind.USER_ERROR
+    assert failure.kind is expected
+
+
+def test_stop_iteration_at_the_last_record_loses_nothing_silently(tmp_path: Path) -> None:
+    source = "def map_fn(key, line):\n    return [next(iter(())) if line == 'third' else (line, 1)]\n"
+    failure = fail_map(tmp_path, source)
+    assert "StopIteration" in failure.message
+    assert failure.record.endswith("in.txt:13")
+
+
+def test_second_failure_while_explaining_the_first_changes_nothing(tmp_path: Path) -> None:
+    source = """
+        calls = []
+        def map_fn(key, line):
+            calls.append(line)
+            if len(calls) > 3:
+                raise RuntimeError("only once")
+            return ["no pair"] if line == "second" else []
+    """
+    failure = fail_map(tmp_path, source)
+    assert "gave 'no pair'" in failure.message
+    assert "in.txt:" in failure.record
+
+
+def test_interrupt_goes_through(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    raise KeyboardInterrupt\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    with pytest.raises(KeyboardInterrupt):
+        bench.map(split)
+
+
+@pytest.mark.parametrize(
+    ("source", "function", "parts"),
+    [
+        (
+            "def map_init():\n    raise OSError('no model')\n",
+            "map_init",
+            ("map_init raised OSError: no model",),
+        ),
+        ("def map_final():\n    yield 1\n", "map_final", ("gave 1 (of type int)",)),
+        ("def map_final():\n    yield 1, 2\n    1 / 0\n", "map_final", ("ZeroDivisionError",)),
+        ("def map_final():\n    return 5\n", "map_final", ("not iterable",)),
+    ],
+)
+def test_hooks_that_fail(tmp_path: Path, source: str, function: str, parts: tuple[str, ...]) -> None:
+    failure = fail_map(tmp_path, "def map_fn(k, v):\n    yield k, v\n" + source)
+    assert failure.function == function
+    assert failure.record == ""
+    for part in parts:
+        assert part in failure.message
+
+
+@pytest.mark.parametrize(
+    ("result", "parts"),
+    [
+        ("[1, 2]", ("a int", "columns key and value")),
+        ("7", ("not iterable",)),
+        ("batch.rename_columns(['a', 'b'])", ("columns ['a', 'b']",)),
+        ("1 / 0", ("ZeroDivisionError",)),
+    ],
+)
+def test_map_batch_that_fails(tmp_path: Path, result: str, parts: tuple[str, ...]) -> None:
+    failure = fail_map(tmp_path, f"def map_batch(batch):\n    return {result}\n")
+    for part in parts:
+        assert part in failure.message
+    assert failure.record.endswith("in.txt:0 (first of 3 records)")
+
+
+@pytest.mark.parametrize(
+    ("body", "parts"),
+    [
+        ("raise LookupError(key)", ("partition_fn raised LookupError: ",)),
+        ("return 2", ("partition_fn('", "returned 2", "from 0 to 1")),
+        ("return -1", ("returned -1",)),
+        ("return 'x'", ("returned 'x'",)),
+        ("return None", ("returned None",)),
+    ],
+)
+def test_partition_fn_that_fails(tmp_path: Path, body: str, parts: tuple[str, ...]) -> None:
+    source = (
+        "import mr\ndef map_fn(k, v):\n    yield v, 1\nreduce_fn = mr.agg.sum\n"
+        f"def partition_fn(key, partitions):\n    {body}\n"
+    )
+    failure = fail_map(tmp_path, source, reduces=2)
+    assert (failure.kind, failure.function) == (FailureKind.USER_ERROR, "partition_fn")
+    for part in parts:
+        assert part in failure.message
+
+
+@pytest.mark.parametrize(
+    ("body", "parts"),
+    [
+        ("raise LookupError(key)", ("combine_fn raised LookupError",)),
+        ("yield key", ("no (key, value) pair",)),
+        ("yield key + '!', 1", ("'first!'", "under the key")),
+        ("yield key, object()", ("combine_fn", "object")),
+    ],
+)
+def test_combine_fn_that_fails(tmp_path: Path, body: str, parts: tuple[str, ...]) -> None:
+    source = (
+        "def map_fn(k, v):\n    yield v, 1\ndef reduce_fn(key, values):\n    yield key, sum(values)\n"
+        f"def combine_fn(key, values):\n    {body}\n"
+    )
+    failure = fail_map(tmp_path, source, reduces=2)
+    assert (failure.kind, failure.function) == (FailureKind.USER_ERROR, "combine_fn")
+    for part in parts:
+        assert part in failure.message
+
+
+def test_aggregation_that_meets_the_wrong_values(tmp_path: Path) -> None:
+    source = "import mr\ndef map_fn(k, v):\n    yield v, v\nreduce_fn = mr.agg.sum\n"
+    failure = fail_map(tmp_path, source, reduces=1)
+    assert (failure.kind, failure.function) == (FailureKind.USER_ERROR, "reduce_fn")
+    assert "mr.agg.sum adds numbers" in failure.message
+
+
+# --- failures of everything else
+
+
+def test_input_that_is_gone_names_worker_and_path(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    (tmp_path / "in" / "in.txt").unlink()
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.INPUT_UNREADABLE
+    assert "worker w1" in failure.message and str(tmp_path / "in" / "in.txt") in failure.message
+
+
+def test_input_that_is_no_utf8_names_the_offset(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", b"good\n\xff\xfe\n")])
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.INPUT_UNREADABLE
+    assert "in.txt" in failure.message and "5" in failure.message
+
+
+def test_output_that_cannot_be_written_is_no_fault_of_the_job(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    (bench.output / "_temporary" / "job-1").rmdir()
+    (bench.output / "_temporary" / "job-1").write_text("in the way")
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+    assert "worker w1" in failure.message
+
+
+def test_code_that_cannot_be_loaded(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    (bench.code_dir / "job.py").write_text("import no_such_module\n")
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.BAD_JOB
+    assert "worker w1" in failure.message and "no_such_module" in failure.message
+
+
+def test_reduces_without_reduce_fn_are_refused(tmp_path: Path) -> None:
+    failure = fail_map(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=2)
+    assert failure.kind is FailureKind.BAD_JOB
+    assert "no reduce_fn" in failure.message
+
+
+def test_command_carries_what_the_record_depends_on(tmp_path: Path) -> None:
+    source = "import mr\nJOB = mr.Job(params={'a': '1'})\ndef map_fn(k, v):\n    1 / 0\n"
+    bench = Workbench(
+        tmp_path, source, reduces=0, encoding="latin-1", params={"a": "1", "b": "x y"}, input_format="text"
+    )
+    (bench.code_dir / "helpers.py").write_text("")
+    (split,) = bench.plan([bench.write_input("in put.txt", LINES)])
+    words = shlex.split(bench.map_failure(split).reproduce)
+    assert words[3] == str(tmp_path / "in" / "in put.txt")
+    assert words[6:] == ["--include", "helpers.py", "--encoding", "latin-1", "--param", "b=x y"]
+    assert bench.spec.code.options == JobOptions(params={"a": "1"})

@@ -167,12 +167,19 @@ class EngineError(Exception):
 
 @contextlib.contextmanager
 def quiet_collector() -> Iterator[None]:
-    """Keep the garbage collector from walking the records in flight over and over."""
+    """Keep the garbage collector from walking the records in flight over and over.
+
+    What lives before is frozen meanwhile, unless the process was forked with most of it frozen: that
+    stays so, for thawing it would copy the pages it shares.
+    """
     before = gc.get_threshold()
-    gc.freeze()
+    frozen = gc.get_freeze_count() > 0
+    if not frozen:
+        gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()

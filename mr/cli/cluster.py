@@ -1,6 +1,5 @@
 """Connects a command to the cluster, and turns its asyncio half into an exit code."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,7 +25,9 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
     store = open_store(settings)
     broker = open_broker(settings)
     try:
-        await asyncio.gather(store.connect(), broker.connect())
+        # One after the other: closing a broker in the middle of its connecting makes it complain.
+        await store.connect()
+        await broker.connect()
         yield Client(broker, store, settings)
     finally:
         await broker.close()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Refused(Exception):
 def run(order: TaskOrder, on_progress: Report) -> TaskResult:
     """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
     _ACTS[order.spec.params.get("do", "nothing")](order, on_progress)
-    stats = TaskStats(records_in=os.getpid())
+    counters = {f"counter-{n:06d}": n for n in range(int(order.spec.params.get("counters", "0")))}
+    stats = TaskStats(records_in=os.getpid(), counters=counters)
     if order.spec.output_kind is task_kind(order.task_id):
         temporary = Path(order.work_dir) / "part"
         temporary.write_bytes(b"part")
@@ -63,6 +65,14 @@ def _hang(order: TaskOrder, on_progress: Report) -> None:
     """Say so in a file, then never end."""
     (Path(order.spec.params["mark"]) / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
     threading.Event().wait()
+
+
+def _wait_for_go(order: TaskOrder, on_progress: Report) -> None:
+    """Say so in a file, then wait until the test makes the file `go`."""
+    mark = Path(order.spec.params["mark"])
+    (mark / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
+    while not (mark / "go").exists():
+        time.sleep(0.01)
 
 
 def _hang_with_grandchild(order: TaskOrder, on_progress: Report) -> None:
@@ -129,6 +139,7 @@ def _hang_up(order: TaskOrder, on_progress: Report) -> None:
 _ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
     "nothing": _nothing,
     "hang": _hang,
+    "wait_for_go": _wait_for_go,
     "hang_with_grandchild": _hang_with_grandchild,
     "segfault": _segfault,
     "die_by_signal": _die_by_signal,

@@ -1,0 +1,215 @@
+"""A real worker over the memory adapters, with the coordinator's part played by the test."""
+
+import asyncio
+import contextlib
+import io
+import zipfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.ports import Delivery, OutgoingMessage
+from mr.protocol.claims import Claim
+from mr.protocol.codec import decode, encode
+from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId
+from mr.protocol.jobs import JobSpec
+from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskMessage
+from mr.protocol.names import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat
+from mr.settings import Settings
+from tests.support.orders import CODE_ID, make_split
+from tests.support.processes import until
+from workers.service import run_worker
+
+WORKER = WorkerId("w1")
+#: Whatever else the machine does is no pressure in a test.
+_NO_PRESSURE: dict[str, Any] = {"pressure_cpu_percent": 1000.0, "pressure_memory_percent": 1000.0}
+
+
+def worker_settings(**changes: Any) -> Settings:
+    """Settings of a worker that a test can wait for."""
+    return Settings(**{"heartbeat_seconds": 0.2, **_NO_PRESSURE, **changes})
+
+
+SETTINGS = worker_settings()
+
+
+class RecordingStore(MemoryStore):
+    """Notes in `effects` what a worker writes."""
+
+    def __init__(self, effects: list[str]) -> None:
+        super().__init__()
+        self._effects = effects
+
+    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+        """Commit and note it."""
+        self._effects.append(f"commit {task} {attempt}")
+        return await super().commit(job, task, attempt, result)
+
+    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
+        """Release and note it."""
+        self._effects.append(f"release {task} {attempt}")
+        await super().release(job, task, attempt)
+
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
+        """Keep a log and note it."""
+        self._effects.append(f"log {task} {attempt}")
+        await super().put_log(job, task, attempt, text)
+
+
+class RecordingBroker(MemoryBroker):
+    """Notes in `effects` what a worker reports."""
+
+    def __init__(self, effects: list[str]) -> None:
+        super().__init__()
+        self._effects = effects
+
+    async def publish(self, message: OutgoingMessage) -> None:
+        """Publish and note reports."""
+        await super().publish(message)
+        if message.routing_key == REPORTS_QUEUE:
+            self._effects.append("report")
+
+
+class Bench:
+    """A worker, its store and broker, and what came out of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.spool = directory / "spool"
+        self.effects: list[str] = []
+        self.store = RecordingStore(self.effects)
+        self.broker = RecordingBroker(self.effects)
+        self.reports: asyncio.Queue[Report] = asyncio.Queue()
+        self.buried: asyncio.Queue[bytes] = asyncio.Queue()
+        self.stop = asyncio.Event()
+        self.kill = asyncio.Event()
+        self.ended: asyncio.Task[None]
+
+    async def open(self, settings: Settings, slots: int, listen: str | None) -> None:
+        """Connect and start the worker; it takes tasks when this returns."""
+        await self.store.connect()
+        await self.broker.connect()
+        await self.broker.consume(REPORTS_QUEUE, self._on_report, prefetch=100)
+        await self.broker.consume(DEAD_QUEUE, self._on_dead, prefetch=100)
+        self.ended = asyncio.create_task(
+            run_worker(
+                settings,
+                self.broker,
+                self.store,
+                worker_id=WORKER,
+                slots=slots,
+                spool_dir=self.spool,
+                listen=listen,
+                advertise=None,
+                stop=self.stop,
+                kill=self.kill,
+                entry="tests.support.entries:run",
+                preload=(),
+            )
+        )
+        queue = self.broker.server.queues[TASKS_QUEUE]
+        await until(lambda: queue.consumers or self.ended.done())
+
+    async def close(self) -> None:
+        """Stop the worker at once, if it still runs, and disconnect."""
+        self.kill.set()
+        await asyncio.wait([self.ended])
+        await self.broker.close()
+        await self.store.close()
+
+    async def _on_report(self, delivery: Delivery) -> None:
+        self.reports.put_nowait(decode(delivery.body, Report))  # type: ignore[arg-type]
+        await delivery.ack()
+
+    async def _on_dead(self, delivery: Delivery) -> None:
+        self.buried.put_nowait(delivery.body)
+        await delivery.ack()
+
+    async def submit(self, spec: JobSpec) -> None:
+        """Do what a coordinator does when it accepts a job."""
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("job.py", "def map_fn(key, line): ...")
+        await self.store.put_code(CodeId(CODE_ID), code.getvalue())
+        record = make_record(spec.job_id)
+        assert await self.store.create_job(spec, [make_split(n) for n in range(spec.maps)], record, 1)
+
+    async def publish(self, job: str, task: str) -> None:
+        """Publish one task message."""
+        message = TaskMessage(WIRE_VERSION, JobId(job), TaskId(task))
+        await self.publish_raw(encode(message))
+
+    async def publish_raw(self, body: bytes) -> None:
+        """Publish anything on the queue of tasks."""
+        await self.broker.publish(OutgoingMessage(routing_key=TASKS_QUEUE, body=body))
+
+    async def tell(self, message: Control) -> None:
+        """Publish on the control exchange."""
+        await self.broker.publish(
+            OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=encode(message))
+        )
+
+    async def end_job(self, job: str) -> None:
+        """Close the claims of a job, as a coordinator does before it tells the workers."""
+        record = msgspec.structs.replace(make_record(JobId(job)), state=JobState.CANCELLED)
+        await self.store.end_job(record, [], 1, 3600.0)
+
+    async def claim(self, job: str, task: str) -> Claim:
+        """What the store knows of a task's claim."""
+        return (await self.store.claims(JobId(job))).get(TaskId(task), Claim())
+
+    async def beat(self) -> WorkerBeat:
+        """The worker's last heartbeat."""
+        (view,) = await self.store.workers()
+        return view.beat
+
+    async def beat_when(self, condition: Callable[[WorkerBeat], object]) -> WorkerBeat:
+        """The first heartbeat that meets a condition."""
+        beats = self.store.server.workers
+        await until(lambda: WORKER in beats and condition(beats[WORKER].beat))
+        return beats[WORKER].beat
+
+    async def settled(self) -> None:
+        """Wait until no task message is ready or unsettled: none would come back after this."""
+        queue = self.broker.server.queues[TASKS_QUEUE]
+        mine = [consumer for consumer in self.broker._consumers if consumer.queue is queue]
+        await until(lambda: not queue.ready and not any(consumer._unsettled for consumer in mine))
+
+    def files(self) -> Sequence[str]:
+        """What lies in the spool below this worker's jobs, as `job/...`."""
+        found = [path for path in self.spool.rglob("jobs/**/*") if path.is_file()]
+        return sorted(path.as_posix().partition("/jobs/")[2] for path in found)
+
+
+def make_record(job: JobId, **changes: Any) -> JobRecord:
+    """The record of a job that runs."""
+    fields: dict[str, Any] = {
+        "job_id": job,
+        "name": "test",
+        "state": JobState.MAPPING,
+        "output": "out",
+        "priority": 2,
+        "maps": 2,
+        "reduces": 2,
+        "history": (),
+    }
+    return JobRecord(**{**fields, **changes})
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    directory: Path, settings: Settings = SETTINGS, slots: int = 2, listen: str | None = None
+) -> AsyncIterator[Bench]:
+    """A running worker, stopped and checked for leftovers at the end."""
+    found = Bench(directory)
+    await found.open(settings, slots, listen)
+    try:
+        yield found
+    finally:
+        await found.close()
+    found.ended.result()
+    assert found.files() == []

@@ -1,0 +1,243 @@
+"""The worker daemon over the memory adapters: its start, its heartbeats, and each way it ends."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mr.errors import StoreUnavailable
+from mr.protocol.ids import JobId, TaskId, WorkerId
+from mr.protocol.messages import DrainWorker, PauseWorker, TaskCommitted, WorkerStopped
+from mr.protocol.records import WorkerBeat
+from mr.settings import MIB
+from tests.support.orders import make_spec
+from tests.support.processes import appear, gone, until
+from tests.support.worker import SETTINGS, WORKER, Bench, bench, worker_settings
+from workers import heartbeat
+from workers.shuffle.hosts import host_identity
+from workers.shuffle.server import ListenFailed
+from workers.spool import SpoolUnusable
+
+JOB, MAP = JobId("job-1"), TaskId("map-00000")
+
+
+async def submit(worker: Bench, do: str = "nothing", **changes: Any) -> None:
+    await worker.submit(make_spec("job-1", params={"do": do, "mark": str(worker.directory)}, **changes))
+
+
+async def test_a_worker_is_known_before_it_takes_tasks(tmp_path: Path) -> None:
+    async with bench(tmp_path, worker_settings(heartbeat_seconds=600, lease_seconds=3600)) as worker:
+        beat = await worker.beat()
+        assert (beat.worker, beat.slots, beat.open_slots, beat.running) == (WORKER, 2, 2, ())
+        assert (beat.host, beat.address) == (host_identity(), "")
+        assert beat.disk_total_bytes > beat.disk_free_bytes > 0
+        assert beat.memory_available_bytes > 0
+
+
+async def test_a_listening_worker_says_where(tmp_path: Path) -> None:
+    async with bench(tmp_path, listen="127.0.0.1:0") as worker:
+        host, _, port = (await worker.beat()).address.rpartition(":")
+        assert host == "127.0.0.1"
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_heartbeats_tell_what_the_slots_do(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        await submit(worker, "hang")
+        await worker.publish("job-1", "map-00000")
+        beat = await worker.beat_when(lambda beat: beat.running and beat.running[0].memory_bytes)
+        (running,) = beat.running
+        assert (running.job_id, running.task_id, running.attempt) == (JOB, MAP, 1)
+        assert running.elapsed_seconds >= 0.0
+
+
+async def test_heartbeats_keep_the_lease(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        await submit(worker, "hang")
+        await worker.publish("job-1", "map-00000")
+        await appear(tmp_path / "map-00000.1")
+        first = (await worker.claim("job-1", "map-00000")).holders[0].expires_ms
+        claims = worker.store.server.jobs[JOB].claims
+        await until(lambda: claims[MAP].holders[0].expires_ms > first)
+
+
+async def test_a_worker_that_drains_finishes_what_runs_and_takes_no_more(tmp_path: Path) -> None:
+    async with bench(tmp_path, slots=1) as worker:
+        await submit(worker, "wait_for_go")
+        await worker.publish("job-1", "map-00000")
+        await appear(tmp_path / "map-00000.1")
+        worker.stop.set()
+        assert (await worker.beat_when(lambda beat: beat.open_slots == 0)).limited_by == "draining"
+        await worker.publish("job-1", "map-00001")
+        (tmp_path / "go").touch()
+        await worker.ended
+        committed, stopped = [await worker.reports.get() for _ in range(2)]
+        assert isinstance(committed, TaskCommitted)
+        assert isinstance(stopped, WorkerStopped)
+        assert await worker.store.workers() == []
+        assert (await worker.broker.depth("mr.tasks")).ready == 1
+        assert [path.name for path in worker.spool.iterdir()] == [".lock"]
+
+
+async def test_a_worker_told_to_drain_drains(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        await worker.tell(DrainWorker(WorkerId("another")))
+        await worker.tell(DrainWorker(WORKER))
+        await worker.ended
+        assert isinstance(await worker.reports.get(), WorkerStopped)
+
+
+async def test_a_worker_that_is_stopped_at_once_hands_its_tasks_back(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        await submit(worker, "hang")
+        await worker.publish("job-1", "map-00000")
+        child = int(await appear(tmp_path / "map-00000.1"))
+        worker.stop.set()
+        worker.kill.set()
+        await worker.ended
+        await gone(child)
+        assert worker.effects == ["release map-00000 1", "report"]
+        assert isinstance(await worker.reports.get(), WorkerStopped)
+        assert (await worker.broker.depth("mr.tasks")).ready == 1
+
+
+async def test_what_still_runs_after_the_drain_is_handed_back(tmp_path: Path) -> None:
+    settings = worker_settings(drain_seconds=0.1)
+    async with bench(tmp_path, settings) as worker:
+        await submit(worker, "hang")
+        await worker.publish("job-1", "map-00000")
+        await appear(tmp_path / "map-00000.1")
+        worker.stop.set()
+        await worker.ended
+        assert worker.effects == ["release map-00000 1", "report"]
+        assert (await worker.broker.depth("mr.tasks")).ready == 1
+
+
+async def test_a_paused_worker_takes_nothing_until_the_pause_is_over(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        await submit(worker)
+        await worker.tell(PauseWorker(WORKER, 0.5, "it failed tasks of 3 jobs"))
+        beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
+        assert beat.limited_by.endswith("it failed tasks of 3 jobs")
+        await worker.publish("job-1", "map-00000")
+        assert isinstance(await worker.reports.get(), TaskCommitted)
+        assert (await worker.beat_when(lambda beat: beat.open_slots == 2)).limited_by == ""
+
+
+async def test_a_spool_without_room_takes_nothing(tmp_path: Path) -> None:
+    settings = worker_settings(spool_reserve_bytes=1 << 60)
+    async with bench(tmp_path, settings) as worker:
+        beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
+        assert f"reserve is {(1 << 60) // MIB} MiB" in beat.limited_by
+
+
+async def test_a_job_whose_end_was_missed_is_found_and_cleared(tmp_path: Path) -> None:
+    async with bench(tmp_path) as worker:
+        await submit(worker)
+        await worker.publish("job-1", "map-00000")
+        await worker.reports.get()
+        assert worker.files()
+        await worker.end_job("job-1")
+        await until(lambda: not worker.files())
+
+
+async def test_a_job_that_the_store_forgot_is_cleared_only_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "SWEEP_BEATS", 1)
+    monkeypatch.setattr(heartbeat, "UNKNOWN_LEASES", 1)
+    settings = worker_settings(heartbeat_seconds=0.05, lease_seconds=0.5)
+    async with bench(tmp_path, settings) as worker:
+        await submit(worker)
+        await worker.publish("job-1", "map-00000")
+        await worker.reports.get()
+        worker.store.server.flush()
+        await worker.beat_when(lambda _: True)
+        assert worker.files()
+        await until(lambda: not worker.files())
+
+
+class AwayStore:
+    """Makes heartbeats of a store fail while `away` is set."""
+
+    def __init__(self, worker: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.away = asyncio.Event()
+        self.failures = 0
+        beat = worker.store.heartbeat
+
+        async def heartbeat(record: WorkerBeat, lease_seconds: float) -> None:
+            if self.away.is_set():
+                self.failures += 1
+                raise StoreUnavailable("the store is away")
+            await beat(record, lease_seconds)
+
+        monkeypatch.setattr(worker.store, "heartbeat", heartbeat)
+
+
+async def test_a_worker_survives_a_store_that_goes_away_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench(tmp_path) as worker:
+        caplog.set_level("INFO", logger="workers.heartbeat")
+        store = AwayStore(worker, monkeypatch)
+        store.away.set()
+        await until(lambda: store.failures >= 3)
+        store.away.clear()
+        await until(lambda: "the store is back" in caplog.text)
+    assert caplog.text.count("the store is away, running tasks go on") == 1
+
+
+async def test_a_store_that_stays_away_ends_the_worker_and_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Bench(tmp_path)
+    await worker.open(worker_settings(heartbeat_seconds=0.05, reconnect_seconds=0.2), 1, None)
+    AwayStore(worker, monkeypatch).away.set()
+    with pytest.raises(StoreUnavailable, match="the store is away"):
+        await worker.ended
+    assert [path.name for path in worker.spool.iterdir()] == [".lock"]
+    await worker.close()
+
+
+async def test_a_broker_that_fails_for_good_ends_the_worker_and_its_children(tmp_path: Path) -> None:
+    worker = Bench(tmp_path)
+    await worker.open(SETTINGS, 1, None)
+    await submit(worker, "hang")
+    await worker.publish("job-1", "map-00000")
+    child = int(await appear(tmp_path / "map-00000.1"))
+    worker.broker.fail(StoreUnavailable("refused"))
+    with pytest.raises(StoreUnavailable, match="refused"):
+        await worker.ended
+    await gone(child)
+    assert [path.name for path in worker.spool.iterdir()] == [".lock"]
+    await worker.close()
+
+
+async def test_an_address_that_is_taken_is_an_error_at_the_start(tmp_path: Path) -> None:
+    async with bench(tmp_path / "first", listen="127.0.0.1:0") as first:
+        taken = (await first.beat()).address
+        second = Bench(tmp_path / "second")
+        await second.open(SETTINGS, 1, taken)
+        with pytest.raises(ListenFailed, match=taken):
+            second.ended.result()
+        await second.close()
+
+
+async def test_a_spool_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "spool").touch()
+    worker = Bench(tmp_path)
+    await worker.open(SETTINGS, 1, None)
+    with pytest.raises(SpoolUnusable, match="cannot be used"):
+        worker.ended.result()
+    await worker.close()
+
+
+async def test_what_a_dead_worker_left_in_the_spool_is_cleared(tmp_path: Path) -> None:
+    dead = tmp_path / "spool" / "w9" / "dead"
+    (dead / "jobs" / "job-9").mkdir(parents=True)
+    (dead / ".mrmq-life").touch()
+    async with bench(tmp_path):
+        assert not dead.exists()

@@ -1,0 +1,279 @@
+"""A worker's tasks over the memory adapters: verdicts, the order of effects, stops, failures."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mr.protocol.claims import Verdict
+from mr.protocol.codec import encode
+from mr.protocol.failures import FailureKind
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.messages import EndJob, StopAttempt, TaskCommitted, TaskFailed, TaskMessage
+from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
+from tests.support.orders import CODE_ID, make_spec
+from tests.support.processes import appear, gone, until
+from tests.support.worker import WORKER, Bench, bench, worker_settings
+
+JOB = JobId("job-1")
+MAP = TaskId("map-00000")
+
+
+@pytest.fixture
+async def worker(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with bench(tmp_path) as found:
+        yield found
+
+
+async def submit(worker: Bench, do: str = "nothing", job: str = "job-1", **changes: Any) -> None:
+    output = worker.directory / "out"
+    output.mkdir(exist_ok=True)
+    params = {"do": do, "mark": str(worker.directory), "blocks": "1", **changes.pop("params", {})}
+    await worker.submit(make_spec(job, params=params, output=str(output), **changes))
+
+
+async def committed(worker: Bench) -> TaskCommitted:
+    report = await worker.reports.get()
+    assert isinstance(report, TaskCommitted), report
+    return report
+
+
+async def failed(worker: Bench) -> TaskFailed:
+    report = await worker.reports.get()
+    assert isinstance(report, TaskFailed), report
+    return report
+
+
+# --- success
+
+
+async def test_a_map_is_recorded_then_reported_then_acknowledged(worker: Bench) -> None:
+    await submit(worker)
+    await worker.publish("job-1", "map-00000")
+    report = await committed(worker)
+    await worker.settled()
+    assert worker.effects == ["commit map-00000 1", "report"]
+    assert (report.job_id, report.task_id, report.attempt, report.worker) == (JOB, MAP, 1, WORKER)
+    recorded = (await worker.store.get_results(JOB, TaskKind.MAP))[MAP]
+    assert recorded == report.result
+    assert (await worker.claim("job-1", "map-00000")).winner == 1
+
+
+async def test_a_map_output_is_kept_and_the_rest_of_its_attempt_is_not(worker: Bench) -> None:
+    await submit(worker)
+    await worker.publish("job-1", "map-00000")
+    output = (await committed(worker)).result.output
+    await worker.settled()
+    assert isinstance(output, MapOutput)
+    assert Path(output.path).read_bytes() == b"onetwo"  # noqa: ASYNC240 - one small file
+    assert worker.files() == [
+        "job-1/code/job.py",
+        "job-1/outputs/map-00000-1.index",
+        "job-1/outputs/map-00000-1.segments",
+    ]
+
+
+async def test_a_part_has_its_final_name_when_it_is_reported(worker: Bench) -> None:
+    await submit(worker, reduces=0)
+    await worker.publish("job-1", "map-00000")
+    part = (await committed(worker)).result.output
+    assert isinstance(part, PartOutput)
+    assert Path(part.path).read_bytes() == b"part"  # noqa: ASYNC240 - one small file
+    assert worker.files() == ["job-1/code/job.py"]
+
+
+async def test_a_reduce_gets_the_map_outputs_as_they_are_now(worker: Bench) -> None:
+    await submit(worker, maps=1)
+    await worker.publish("job-1", "map-00000")
+    await committed(worker)
+    await worker.publish("job-1", "reduce-00001")
+    assert (await committed(worker)).task_id == "reduce-00001"
+
+
+async def test_a_reduce_whose_inputs_are_being_made_again_waits_for_its_next_attempt(worker: Bench) -> None:
+    await submit(worker, maps=2)
+    await worker.publish("job-1", "map-00000")
+    await committed(worker)
+    await worker.publish("job-1", "reduce-00000")
+    failure = (await failed(worker)).failure
+    assert (failure.kind, failure.lost) == (FailureKind.INPUT_LOST, ())
+
+
+async def test_what_an_attempt_printed_is_kept(worker: Bench) -> None:
+    await submit(worker, "read_stdin")
+    await worker.publish("job-1", "map-00000")
+    await committed(worker)
+    assert await worker.store.get_logs(JOB) == {"map-00000/1": "''\n"}
+
+
+# --- verdicts
+
+
+async def test_a_task_of_a_live_holder_is_dropped(worker: Bench) -> None:
+    await submit(worker)
+    await worker.store.claim(JOB, MAP, WorkerId("other"), Incarnation("o"), 60.0)
+    await worker.publish("job-1", "map-00000")
+    await worker.settled()
+    assert worker.effects == []
+
+
+async def test_a_committed_task_is_reported_once_more(worker: Bench) -> None:
+    await submit(worker)
+    for _ in range(2):
+        await worker.publish("job-1", "map-00000")
+        last = await committed(worker)
+    await worker.settled()
+    assert worker.effects == ["commit map-00000 1", "report", "report"]
+    assert (last.attempt, last.worker) == (1, WORKER)
+
+
+@pytest.mark.parametrize("task", ["map-00000", "map-00009"])
+async def test_a_task_of_no_job_is_dropped(worker: Bench, task: str) -> None:
+    await worker.publish("job-9", task)
+    await worker.settled()
+    assert worker.effects == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not msgpack",
+        encode(TaskMessage(99, JOB, MAP)),
+        encode(TaskMessage(1, JobId("../x"), MAP)),
+        encode(TaskMessage(1, JOB, TaskId("map-../../x"))),
+        encode(TaskMessage(1, JOB, TaskId("combine-00001"))),
+    ],
+)
+async def test_what_is_no_task_message_is_buried(worker: Bench, body: bytes) -> None:
+    await worker.publish_raw(body)
+    assert await worker.buried.get() == body
+    await worker.settled()
+
+
+# --- failure
+
+
+async def test_a_failure_is_released_then_reported(worker: Bench) -> None:
+    await submit(worker, "raise")
+    await worker.publish("job-1", "map-00000")
+    report = await failed(worker)
+    await worker.settled()
+    assert worker.effects == ["log map-00000 1", "release map-00000 1", "report"]
+    assert (report.attempt, report.failure.message) == (1, "ValueError: no")
+    assert (await worker.claim("job-1", "map-00000")).holders == ()
+    assert worker.files() == ["job-1/code/job.py"]
+
+
+async def test_a_crash_is_reported_and_the_next_attempt_runs(worker: Bench) -> None:
+    await submit(worker, "segfault")
+    for attempt in (1, 2):
+        await worker.publish("job-1", "map-00000")
+        report = await failed(worker)
+        assert (report.attempt, report.failure.kind) == (attempt, FailureKind.KILLED)
+
+
+async def test_code_that_the_store_does_not_have_fails_the_job(worker: Bench) -> None:
+    await submit(worker)
+    worker.store.server.code.clear()
+    await worker.publish("job-1", "map-00000")
+    failure = (await failed(worker)).failure
+    assert failure.kind is FailureKind.BAD_JOB
+    assert "submit the job again" in failure.message
+
+
+async def test_code_that_is_damaged_fails_the_job(worker: Bench) -> None:
+    await submit(worker)
+    await worker.store.put_code(CodeId(CODE_ID), b"no zip")
+    await worker.publish("job-1", "map-00000")
+    assert (await failed(worker)).failure.kind is FailureKind.BAD_JOB
+
+
+async def test_a_result_too_large_for_a_message_fails_before_it_is_recorded(worker: Bench) -> None:
+    await submit(worker, params={"counters": "100000"})
+    await worker.publish("job-1", "map-00000")
+    failure = (await failed(worker)).failure
+    assert failure.kind is FailureKind.BAD_JOB
+    assert "too many counters" in failure.message
+    assert worker.effects == ["release map-00000 1", "report"]
+    assert worker.files() == ["job-1/code/job.py"]
+
+
+# --- stops
+
+
+async def test_the_end_of_a_job_kills_its_attempts_and_deletes_its_files(worker: Bench) -> None:
+    await submit(worker, "hang")
+    await submit(worker, job="job-2")
+    await worker.publish("job-1", "map-00000")
+    child = int(await appear(worker.directory / "map-00000.1"))
+    await worker.end_job("job-1")
+    await worker.tell(EndJob(JOB))
+    await gone(child)
+    await worker.settled()
+    await until(lambda: not (worker.files()))
+    await worker.publish("job-2", "map-00000")
+    assert (await committed(worker)).job_id == "job-2"
+    assert worker.effects == ["commit map-00000 1", "report"]
+
+
+async def test_a_superseded_attempt_is_killed_and_the_winner_is_not(worker: Bench) -> None:
+    await submit(worker, "hang")
+    for task in ("map-00000", "map-00001"):
+        await worker.publish("job-1", task)
+    pids = [int(await appear(worker.directory / f"map-0000{n}.1")) for n in range(2)]
+    await worker.tell(StopAttempt(JOB, TaskId("map-00001"), winner=1))
+    await worker.tell(StopAttempt(JOB, MAP, winner=2))
+    await gone(pids[0])
+    await until(lambda: len(worker.broker.server.queues["mr.tasks"]._ready) == 0)
+    (running,) = (await worker.beat_when(lambda beat: len(beat.running) == 1)).running
+    assert running.task_id == "map-00001"
+    assert worker.effects == []
+
+
+async def test_an_attempt_that_lost_its_lease_is_stopped_by_the_next_heartbeat(worker: Bench) -> None:
+    await submit(worker, "hang")
+    await worker.publish("job-1", "map-00000")
+    child = int(await appear(worker.directory / "map-00000.1"))
+    await worker.store.release(JOB, MAP, 1)
+    reply = await worker.store.claim(JOB, MAP, WorkerId("other"), Incarnation("o"), 60.0)
+    assert reply.verdict is Verdict.GRANTED
+    worker.effects.clear()
+    await gone(child)
+    await worker.settled()
+    assert worker.effects == []
+
+
+async def test_an_attempt_whose_job_ended_is_stopped_by_the_next_heartbeat(worker: Bench) -> None:
+    await submit(worker, "hang")
+    await worker.publish("job-1", "map-00000")
+    child = int(await appear(worker.directory / "map-00000.1"))
+    await worker.end_job("job-1")
+    await gone(child)
+    await worker.settled()
+    assert worker.effects == []
+
+
+async def test_an_attempt_that_lost_the_race_leaves_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path, worker_settings(heartbeat_seconds=600, lease_seconds=3600)) as worker:
+        await submit(worker, "wait_for_go")
+        await worker.publish("job-1", "map-00000")
+        await appear(tmp_path / "map-00000.1")
+        await worker.store.speculate(JOB, [MAP], 1)
+        other = await worker.store.claim(JOB, MAP, WorkerId("other"), Incarnation("o"), 60.0)
+        output = MapOutput(MAP, other.attempt, WorkerId("other"), Incarnation("o"), "", "", "", (1, 1))
+        assert await worker.store.commit(JOB, MAP, other.attempt, TaskResult(output, TaskStats()))
+        (tmp_path / "go").touch()
+        await worker.settled()
+        assert worker.effects == ["commit map-00000 2", "commit map-00000 1"]
+        assert worker.files() == ["job-1/code/job.py"]
+
+
+async def test_more_tasks_than_slots_wait_in_the_queue(worker: Bench) -> None:
+    await submit(worker, "hang", maps=5)
+    for index in range(5):
+        await worker.publish("job-1", f"map-{index:05d}")
+    await appear(worker.directory / "map-00001.1")
+    assert (await worker.broker.depth("mr.tasks")).ready == 3
+    assert len((await worker.beat_when(lambda beat: len(beat.running) == 2)).running) == 2

@@ -82,5 +82,12 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def signature(self) -> str:
-        """What two copies of one cause share, however many records and attempts they hit."""
-        return "\n".join((self.kind, self.function, self.traceback or self.message))
+        """What two copies of one cause share, however many records and attempts they hit.
+
+        Of a traceback: where it was raised and the error's type, not its text, which often quotes the record.
+        """
+        if not self.traceback.strip():
+            return "\n".join((self.kind, self.function, self.message))
+        *frames, error = [line for line in self.traceback.splitlines() if line.strip()]
+        places = [line for line in frames if line.startswith(" ")]
+        return "\n".join((self.kind, self.function, *places, error.partition(":")[0]))

@@ -7,12 +7,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
-from pika.exceptions import AMQPError
 
 from mr.adapters.rabbitmq.declare import declare_topology
 from mr.adapters.rabbitmq.link import Channel, Link, read_url, server_name
 from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
-from mr.adapters.rabbitmq.reasons import ChannelEnded, explain, is_final
+from mr.adapters.rabbitmq.reasons import ChannelEnded, LinkFailed, explain, is_final
 from mr.adapters.rabbitmq.subscription import Subscription
 from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable
@@ -23,7 +22,7 @@ from mr.settings import Settings
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 
-_UNREACHABLE = (AMQPError, OSError, ChannelEnded)
+_UNREACHABLE = (LinkFailed, ChannelEnded)
 
 
 class RabbitBroker:

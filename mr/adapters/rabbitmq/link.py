@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelWrongStateError, ConnectionWrongStateError
 
-from mr.adapters.rabbitmq.reasons import ChannelEnded
+from mr.adapters.rabbitmq.reasons import ChannelEnded, LinkFailed
 from mr.errors import BadSetting
 
 #: A graceful close that takes longer is cut short.
@@ -27,6 +28,8 @@ _logger.propagate = False
 def read_url(url: str, *, connect_seconds: float) -> pika.URLParameters:
     """Turn an amqp:// URL into pika's parameters. Raises BadSetting."""
     try:
+        if urlsplit(url).scheme not in ("amqp", "amqps"):
+            raise ValueError(url)
         parameters = pika.URLParameters(url)
     except (ValueError, TypeError, IndexError) as error:
         raise BadSetting("MR_BROKER_URL is not of the form amqp://user:password@host:port/vhost") from error
@@ -105,7 +108,7 @@ class Link:
 
     @classmethod
     async def open(cls, parameters: pika.URLParameters) -> "Link":
-        """Connect, within the time the parameters allow. Raises AMQPError and OSError."""
+        """Connect, within the time the parameters allow. Raises LinkFailed."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[BaseException | None] = loop.create_future()
         closed: asyncio.Future[BaseException] = loop.create_future()
@@ -127,7 +130,7 @@ class Link:
             await _abandon(raw, opened, closed)
             raise
         if error is not None:
-            raise error
+            raise LinkFailed(error)
         return cls(raw, closed)
 
     @property

@@ -13,6 +13,14 @@ CONNECTION_FORCED = 320
 NOT_ALLOWED = 530
 
 
+class LinkFailed(Exception):
+    """The connection could not be opened."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class ChannelEnded(Exception):
     """The channel, or its connection, was closed before an answer came."""
 

@@ -50,13 +50,13 @@ class RabbitDelivery:
         """Settle: done with. No effect when its channel is gone: the message comes again."""
         if self._settle():
             self._channel.raw.basic_ack(self._number)
-            self._subscription.top_up()
+        self._subscription.top_up()
 
     async def reject(self, *, requeue: bool) -> None:
         """Settle: hand back to the queue, or drop. No effect when its channel is gone."""
         if self._settle():
             self._channel.raw.basic_reject(self._number, requeue=requeue)
-            self._subscription.top_up()
+        self._subscription.top_up()
 
     def _settle(self) -> bool:
         """Take it off the account; True when the broker is to be told."""

@@ -1,0 +1,131 @@
+"""The Lua scripts and `mr.protocol.claims` say the same, whatever is asked in whatever order."""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mr.adapters.open import open_store
+from mr.protocol import claims
+from mr.protocol.claims import Claim, Verdict
+from mr.protocol.ids import Incarnation, JobId, WorkerId
+from mr.settings import Settings
+from tests.contract import samples
+from tests.contract.samples import MAP_0
+
+LONG_MS = 60_000
+#: The model's clock stands still: a lease of 0 has run out when next looked at, a long one never does.
+NOW_MS = 1_000
+
+workers = st.sampled_from([WorkerId("ann"), WorkerId("bob"), WorkerId("cid")])
+lives = st.sampled_from([Incarnation("life-1"), Incarnation("life-2")])
+leases = st.sampled_from([0, LONG_MS])
+attempts = st.integers(1, 5)
+operations = st.one_of(
+    st.tuples(st.just("claim"), workers, lives, leases),
+    st.tuples(st.just("renew"), attempts, lives, leases),
+    st.tuples(st.just("commit"), attempts),
+    st.tuples(st.just("release"), attempts),
+    st.tuples(st.just("reopen"), attempts),
+    st.tuples(st.just("speculate")),
+)
+
+
+class Model:
+    """One task's claim by the pure functions."""
+
+    def __init__(self) -> None:
+        self.claim = Claim()
+
+    def apply(self, name: str, *arguments: Any) -> Any:
+        return getattr(self, name)(*arguments)
+
+    def claim_task(self, worker: WorkerId, life: Incarnation, lease_ms: int) -> tuple[Verdict, int]:
+        verdict, self.claim = claims.grant(self.claim, worker, life, NOW_MS, lease_ms)
+        numbers = {Verdict.GRANTED: self.claim.attempt, Verdict.COMMITTED: self.claim.winner}
+        return verdict, numbers.get(verdict, 0)
+
+    def renew(self, attempt: int, life: Incarnation, lease_ms: int) -> bool:
+        after = claims.renew(self.claim, life, attempt, NOW_MS + lease_ms)
+        self.claim = after or self.claim
+        return after is not None
+
+    def commit(self, attempt: int) -> bool:
+        after = claims.commit(self.claim, attempt)
+        self.claim = after or self.claim
+        return after is not None
+
+    def release(self, attempt: int) -> None:
+        self.claim = claims.release(self.claim, attempt)
+
+    def reopen(self, attempt: int) -> None:
+        self.claim = claims.reopen(self.claim, attempt)
+
+    def speculate(self) -> None:
+        self.claim = claims.speculate(self.claim)
+
+
+class Real:
+    """The same by the scripts."""
+
+    def __init__(self, store: Any, job: JobId) -> None:
+        self.store = store
+        self.job = job
+
+    async def apply(self, name: str, *arguments: Any) -> Any:
+        return await getattr(self, name)(*arguments)
+
+    async def claim_task(self, worker: WorkerId, life: Incarnation, lease_ms: int) -> tuple[Verdict, int]:
+        reply = await self.store.claim(self.job, MAP_0, worker, life, lease_ms / 1000)
+        return reply.verdict, reply.attempt
+
+    async def renew(self, attempt: int, life: Incarnation, lease_ms: int) -> bool:
+        return not await self.store.renew(self.job, {MAP_0: attempt}, life, lease_ms / 1000)
+
+    async def commit(self, attempt: int) -> bool:
+        return bool(await self.store.commit(self.job, MAP_0, attempt, samples.map_result(attempt=attempt)))
+
+    async def release(self, attempt: int) -> None:
+        await self.store.release(self.job, MAP_0, attempt)
+
+    async def reopen(self, attempt: int) -> None:
+        await self.store.reopen(self.job, {MAP_0: attempt}, 1)
+
+    async def speculate(self) -> None:
+        await self.store.speculate(self.job, [MAP_0], 1)
+
+
+def timeless(claim: Claim, now_ms: int) -> tuple[Any, ...]:
+    """A claim with its leases reduced to whether they have run out."""
+    holders = [(h.worker, h.incarnation, h.attempt, h.expires_ms > now_ms) for h in claim.holders]
+    return claim.attempt, claim.floor, claim.winner, claim.speculative, holders
+
+
+async def compare(url: str, sequence: list[tuple[Any, ...]]) -> None:
+    job = JobId(f"job-{uuid.uuid4().hex}")
+    store = open_store(Settings(redis_url=url))
+    await store.connect()
+    try:
+        await store.create_job(samples.spec(job), samples.splits(), samples.record(job), 1)
+        model, real = Model(), Real(store, job)
+        for name, *arguments in sequence:
+            method = "claim_task" if name == "claim" else name
+            assert model.apply(method, *arguments) == await real.apply(method, *arguments)
+            stored = (await store.claims(job)).get(MAP_0, Claim())
+            # By real time, a long lease ends 60 s ahead, and the others have run out.
+            between_ms = int(time.time() * 1000) + LONG_MS // 2
+            assert timeless(stored, between_ms) == timeless(model.claim, NOW_MS)
+            results = await store.map_outputs(job)
+            assert [output.attempt for output in results] == [model.claim.winner] * bool(model.claim.winner)
+    finally:
+        await store.end_job(samples.record(job), [], 9, 0.001)
+        await store.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequence=st.lists(operations, max_size=25))
+def test_scripts_and_pure_functions_agree(scratch_redis_url: str, sequence: list[tuple[Any, ...]]) -> None:
+    asyncio.run(compare(scratch_redis_url, sequence))

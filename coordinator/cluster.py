@@ -147,7 +147,7 @@ class Cluster:
     def leases_gone_at(self, incarnation: Incarnation, now: float) -> float:
         """When the store lets others have what a dead life had claimed: publishing sooner is in vain."""
         life = self._lives.get(incarnation)
-        if life is None or life.released:
+        if life is None or not life.dead or life.released:
             return now
         lease_seconds = self._settings.lease_seconds + self._settings.heartbeat_seconds
         return min(max(now, life.alive_at + lease_seconds), now + lease_seconds)

@@ -27,7 +27,7 @@ from coordinator.transitions import JobCause
 from coordinator.turn import Turn
 from coordinator.window import fill_window
 from mr.ports import RestoredJob
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
@@ -56,6 +56,8 @@ class Scheduler:
             self._now = turn.now = max(self._now, event.now)
             self._dispatch(turn, event)
         fill_window(self.core, turn)
+        for job in self.core.jobs.values():
+            self._note_waiting(turn, job)
         self._forget_ended()
         return turn.commands(self.core.jobs)
 
@@ -151,14 +153,13 @@ class Scheduler:
         stragglers.start_backups(core, turn)
         for job in core.jobs.values():
             advance(turn, job)
-            self._note_waiting(turn, job)
 
     def _note_waiting(self, turn: Turn, job: ActiveJob) -> None:
         """Say in the job's record what keeps it from going on."""
         cluster = self.core.cluster
-        running = any(job.tasks[name].state is TaskState.RUNNING for name in job.outstanding)
+        running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
         waiting_for = ""
-        if job.finishing or job.output_done:
+        if job.output_done or not cluster.observed:
             waiting_for = ""
         elif cluster.slots == 0:
             waiting_for = "no live workers"

@@ -1,0 +1,254 @@
+"""Any event in any state, in any order: the scheduler never raises and its state stays whole."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator import events as e
+from coordinator.commands import EFFECTS, EndJob, PublishTasks, SaveJob
+from coordinator.invariants import check
+from coordinator.scheduler import Scheduler
+from coordinator.state import Task, submitted_record
+from coordinator.takeover import new_job
+from coordinator.transitions import (
+    JOB_TRANSITIONS,
+    TASK_TRANSITIONS,
+    IllegalTransition,
+    JobCause,
+    TaskCause,
+)
+from mr.ports import RestoredJob
+from mr.protocol.claims import Claim, Holder
+from mr.protocol.failures import Failure, FailureKind, LostInput
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
+from mr.protocol.jobs import FileRange, Split
+from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
+from mr.protocol.records import (
+    JobState,
+    MapOutput,
+    PartOutput,
+    RunningTask,
+    TaskRecord,
+    TaskResult,
+    TaskState,
+    TaskStats,
+    WorkerBeat,
+    WorkerView,
+)
+from mr.settings import Settings
+from tests.scenarios.specs import make_spec
+
+SETTINGS = Settings(max_uncounted_attempts=3)
+#: (maps, reduces, priority) of the jobs that the events speak of; no job is ever called `ghost`.
+JOBS = {"a": (3, 2, 2), "b": (2, 0, 4), "c": (0, 1, 0)}
+
+job_names = st.sampled_from([*JOBS, "ghost"])
+tasks = st.builds(task_id, st.sampled_from(TaskKind), st.integers(0, 3))
+attempts = st.integers(1, 5)
+lives = st.sampled_from([(WorkerId(w), Incarnation(f"{w}.{n}")) for w in ("w1", "w2", "w3") for n in (1, 2)])
+#: Seconds since the event before.
+pauses = st.sampled_from([0.0, 0.5, 4.0, 11.0, 16.0, 400.0])
+
+
+def splits_of(job: str) -> tuple[Split, ...]:
+    return tuple(Split(i, (FileRange("in", 0, 100, 100),)) for i in range(JOBS[job][0]))
+
+
+def spec_of(job: str) -> Any:
+    maps, reduces, priority = JOBS[job]
+    return make_spec(job, maps, reduces, priority=priority, max_attempts=2)
+
+
+def result_of(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> TaskResult:
+    writes_part = task_kind(task) is TaskKind.REDUCE or JOBS.get(job, (0, 0, 0))[1] == 0
+    if writes_part:
+        return TaskResult(PartOutput(task, attempt, "t", "p", 1, 1, "0"), TaskStats(wall_seconds=1.0))
+    return TaskResult(
+        MapOutput(task, attempt, *life, "", "", "", (1, 1)), TaskStats(records_in=1, wall_seconds=1.0)
+    )
+
+
+def committed(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> Any:
+    result = result_of(job, task, attempt, life)
+    return lambda now: e.ReportReceived(now, TaskCommitted(JobId(job), task, attempt, life[0], result))
+
+
+def failed(
+    job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation], kind: FailureKind, lost: TaskId
+) -> Any:
+    failure = Failure(kind, f"{kind}", lost=(LostInput(lost, attempt - 1, life[0]),))
+    return lambda now: e.ReportReceived(now, TaskFailed(JobId(job), task, attempt, life[0], failure))
+
+
+def observed(
+    seen: dict[WorkerId, tuple[Incarnation, bool, list[tuple[str, TaskId, int]]]],
+) -> Any:
+    def build(now: float) -> e.Event:
+        views = []
+        for worker, (incarnation, live, running) in sorted(seen.items()):
+            beat = WorkerBeat(
+                worker=worker,
+                incarnation=incarnation,
+                host="",
+                address="",
+                version="",
+                started_at=0.0,
+                slots=2,
+                open_slots=2,
+                running=tuple(RunningTask(JobId(j), t, n, 0.0, 50.0) for j, t, n in running),
+            )
+            views.append(WorkerView(beat, 0.0 if live else 60.0, live))
+        return e.WorkersObserved(now, tuple(views))
+
+    return build
+
+
+@st.composite
+def claim_of(draw: st.DrawFn, job: str, task: TaskId) -> tuple[Claim, TaskResult | None]:
+    newest = draw(attempts)
+    shape = draw(st.sampled_from(("nobody", "held", "committed", "reopened")))
+    if shape == "committed":
+        return Claim(newest, 0, newest), result_of(job, task, newest, draw(lives))
+    if shape == "held":
+        holder = Holder(*draw(lives), newest, draw(st.integers(0, 2)))
+        return Claim(newest, 0, 0, draw(st.booleans()), (holder,)), None
+    return Claim(newest, newest if shape == "reopened" else 0), None
+
+
+@st.composite
+def claims_of(draw: st.DrawFn) -> tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResult]]:
+    job = draw(job_names)
+    claims: dict[TaskId, Claim] = {}
+    results: dict[TaskId, TaskResult] = {}
+    for task in draw(st.lists(tasks, unique=True, max_size=5)):
+        claims[task], result = draw(claim_of(job, task))
+        if result is not None:
+            results[task] = result
+    return job, claims, results
+
+
+@st.composite
+def restored(draw: st.DrawFn) -> Any:
+    _, claims, results = draw(claims_of())
+    job = draw(st.sampled_from(list(JOBS)))
+    fitting = {t: result_of(job, t, r.output.attempt, draw(lives)) for t, r in results.items()}
+    records = {
+        task: TaskRecord(task_id=task, state=draw(st.sampled_from(TaskState)), attempt=draw(attempts))
+        for task in draw(st.lists(tasks, unique=True, max_size=3))
+    }
+    stored = RestoredJob(
+        submitted_record(spec_of(job)), spec_of(job), splits_of(job), records, claims, fitting
+    )
+    return lambda now: e.JobRestored(now, stored)
+
+
+def claims_observed(found: tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResult]]) -> Any:
+    job, claims, results = found
+    return lambda now: e.ClaimsObserved(now, JobId(job), claims, results)
+
+
+sightings = st.tuples(job_names, tasks, attempts)
+seen = st.dictionaries(
+    st.sampled_from([WorkerId("w1"), WorkerId("w2"), WorkerId("w3")]),
+    st.tuples(lives.map(lambda life: life[1]), st.booleans(), st.lists(sightings, max_size=2)),
+)
+happenings = st.one_of(
+    st.sampled_from(list(JOBS)).map(lambda j: lambda now: e.JobAccepted(now, spec_of(j), splits_of(j))),
+    st.builds(committed, job_names, tasks, attempts, lives),
+    st.builds(committed, job_names, tasks, attempts, lives),
+    st.builds(failed, job_names, tasks, attempts, lives, st.sampled_from(FailureKind), tasks),
+    seen.map(observed),
+    seen.map(observed),
+    claims_of().map(claims_observed),
+    restored(),
+    st.integers(0, 1).map(lambda ready: lambda now: e.QueueObserved(now, ready)),
+    lives.map(lambda life: lambda now: e.ReportReceived(now, WorkerStopped(*life))),
+    job_names.map(lambda j: lambda now: e.OutputFinished(now, JobId(j))),
+    st.builds(
+        lambda j, kind: lambda now: e.OutputFailed(now, JobId(j), Failure(kind, "away")),
+        job_names,
+        st.sampled_from((FailureKind.INFRASTRUCTURE, FailureKind.BAD_JOB)),
+    ),
+    job_names.map(lambda j: lambda now: e.CancelRequested(now, JobId(j), "enough")),
+)
+
+
+@given(st.lists(st.tuples(pauses, happenings), max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_events_in_any_order_keep_the_state_whole(script: list[tuple[float, Any]]) -> None:
+    scheduler, twin = Scheduler(SETTINGS, seed=1), Scheduler(SETTINGS, seed=1)
+    now = 100.0
+    for pause, happening in [(0.0, lambda now: e.JobAccepted(now, spec_of("a"), splits_of("a"))), *script]:
+        now += pause
+        event = happening(now)
+        before = set(scheduler.active_jobs())
+        commands = scheduler.handle(event)
+        check(scheduler.core)
+        assert commands == twin.handle(event), "equal events give equal commands"
+        steps = [EFFECTS[type(command)] for command in commands]
+        assert steps == sorted(steps)
+        _check_commands(scheduler, before, commands)
+
+
+def _check_commands(scheduler: Scheduler, before: set[JobId], commands: list[Any]) -> None:
+    """Jobs that leave are ended, and only these; nobody publishes what was not saved as queued."""
+    active = set(scheduler.active_jobs())
+    assert {x.record.job_id for x in commands if isinstance(x, EndJob)} == before - active
+    saved = {
+        (x.record.job_id, t.task_id): t.state for x in commands if isinstance(x, SaveJob) for t in x.tasks
+    }
+    for command in commands:
+        if isinstance(command, PublishTasks):
+            for task in command.tasks:
+                state = saved[task.message.job_id, task.message.task_id]
+                assert state in (TaskState.QUEUED, TaskState.RUNNING)
+        if isinstance(command, EndJob):
+            assert command.record.state.terminal
+            assert all(
+                t.state in (TaskState.COMMITTED, TaskState.FAILED, TaskState.CANCELLED) for t in command.tasks
+            )
+
+
+def fresh_job() -> Any:
+    scheduler = Scheduler(SETTINGS, seed=1)
+    return new_job(scheduler.core, e.JobAccepted(0.0, spec_of("a"), splits_of("a")))
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("cause", JobCause)
+def test_a_step_of_a_job_that_is_not_listed_raises_and_changes_nothing(
+    state: JobState, cause: JobCause
+) -> None:
+    job = fresh_job()
+    job.record = before = msgspec.structs.replace(job.record, state=state)
+    if (state, cause) in JOB_TRANSITIONS:
+        job.step(cause, 1.0)
+        assert job.record.state is JOB_TRANSITIONS[state, cause]
+        return
+    with pytest.raises(IllegalTransition):
+        job.step(cause, 1.0)
+    assert job.record is before
+
+
+@pytest.mark.parametrize("state", TaskState)
+@pytest.mark.parametrize("cause", TaskCause)
+def test_a_step_of_a_task_that_is_not_listed_raises_and_changes_nothing(
+    state: TaskState, cause: TaskCause
+) -> None:
+    job = fresh_job()
+    name = task_id(TaskKind.MAP, 0)
+    task = Task(TaskKind.MAP, TaskRecord(task_id=name, state=state))
+    job.tasks.pop(name)
+    job.counts[TaskKind.MAP, TaskState.WAITING] -= 1
+    job.add(task)
+    before, counts, outstanding = task.record, dict(job.counts), dict(job.outstanding)
+    if (state, cause) in TASK_TRANSITIONS:
+        job.move(task, cause)
+        assert task.state is TASK_TRANSITIONS[state, cause]
+        return
+    with pytest.raises(IllegalTransition):
+        job.move(task, cause)
+    assert (task.record, job.counts, job.outstanding) == (before, counts, outstanding)

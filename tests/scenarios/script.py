@@ -1,0 +1,278 @@
+"""Plays scenario scripts: lines with `>` are what happens, the others what the scheduler wants done.
+
+    > accept a maps=2 reduces=1 [priority=2 weight=1 attempts=4 split=100]
+    > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s)    live lives, slots (2 if not said), what they run
+    > wait 10s
+    > queue 0                                          ready messages
+    > committed a map-00000/1 by w1.1 [in 10s]
+    > failed a reduce-00000/1 by w1 input_lost map-00000/1 [...]     or any other kind of failure
+    > stopped w1.1
+    > claims a map-00000/1@w1.1 map-00001=committed/2@w2.1 map-00002=reopened/3 [map-00003=lease/5@w1.1]
+    > cancel a, finished a, unfinished a
+    > takeover                                         a new scheduler goes on from what the store knows
+    > refill a                                         what an emptied store is given back
+
+Time stands still but for `wait`. Events of the outside are left out unless a script says `> events on`.
+"""
+
+import re
+from collections.abc import Callable
+
+from coordinator import commands as c
+from coordinator import events as e
+from coordinator.invariants import check
+from coordinator.scheduler import Scheduler
+from mr.protocol import messages
+from mr.protocol.claims import Claim, Holder
+from mr.protocol.failures import Failure, FailureKind, LostInput
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
+from mr.protocol.jobs import FileRange, Split
+from mr.protocol.records import (
+    MapOutput,
+    PartOutput,
+    RunningTask,
+    TaskRecord,
+    TaskResult,
+    TaskStats,
+    WorkerBeat,
+    WorkerView,
+)
+from mr.settings import Settings
+from tests.scenarios.specs import make_spec
+
+SETTINGS = Settings()
+
+
+def words_of(fields: list[str]) -> dict[str, str]:
+    """Read `maps=2 reduces=1`."""
+    return dict(field.split("=") for field in fields)
+
+
+def life(text: str) -> tuple[WorkerId, Incarnation]:
+    """Read `w1.2`: the second life of w1."""
+    return WorkerId(text.partition(".")[0]), Incarnation(text)
+
+
+class Script:
+    """One scheduler and the script it is fed."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        self.settings = settings
+        self.scheduler = Scheduler(settings, seed=1)
+        self.now = 0.0
+        self.with_events = False
+        #: Jobs whose maps write the output parts.
+        self.map_only: set[str] = set()
+
+    def play(self, text: str) -> str:
+        """Run a script. Returns it with the commands that really came after each line."""
+        lines: list[str] = []
+        for line in text.splitlines():
+            if line.startswith(("#", ">")) or not line.strip():
+                lines.append(line)
+            if line.startswith(">"):
+                lines += [f"    {rendered}" for rendered in self._happen(line[1:].split())]
+        return "\n".join(lines) + "\n"
+
+    def _happen(self, words: list[str]) -> list[str]:
+        verb, *rest = words
+        if verb == "wait":
+            self.now += float(rest[0].removesuffix("s"))
+            return []
+        if verb == "events":
+            self.with_events = rest == ["on"]
+            return []
+        if verb == "takeover":
+            return self._takeover()
+        if verb == "refill":
+            return self._refill(JobId(rest[0]))
+        read: Callable[..., e.Event] = getattr(self, f"_read_{verb}")
+        return self._handle(read(*rest))
+
+    def _handle(self, event: e.Event) -> list[str]:
+        commands = self.scheduler.handle(event)
+        check(self.scheduler.core)
+        steps = [c.EFFECTS[type(command)] for command in commands]
+        assert steps == sorted(steps), "the order of effects"
+        return [text for command in commands if (text := self._render(command))]
+
+    # --- what happens
+
+    def _read_accept(self, job: str, *options: str) -> e.Event:
+        named = words_of(list(options))
+        split = int(named.get("split", "100"))
+        maps = int(named["maps"])
+        spec = make_spec(
+            job,
+            maps,
+            int(named["reduces"]),
+            priority=int(named.get("priority", "2")),
+            weight=float(named.get("weight", "1")),
+            max_attempts=int(named.get("attempts", "4")),
+        )
+        big = int(named.get("big", split))
+        sizes = [split] * (maps - 1) + [big]
+        if spec.reduces == 0:
+            self.map_only.add(job)
+        splits = tuple(Split(i, (FileRange("in", 0, size, size),)) for i, size in enumerate(sizes))
+        return e.JobAccepted(self.now, spec, splits)
+
+    def _read_workers(self, *lives: str) -> e.Event:
+        return e.WorkersObserved(self.now, tuple(self._view(text) for text in lives))
+
+    def _view(self, text: str) -> WorkerView:
+        match = re.fullmatch(r"([\w.]+)(?::(\d+))?(?:\((.*)\))?", text)
+        assert match is not None, text
+        worker, incarnation = life(match[1])
+        running = []
+        for attempt in filter(None, (match[3] or "").split(",")):
+            job, task, number, seconds = re.split(r"[/@]", attempt)
+            elapsed = float(seconds.removesuffix("s"))
+            running.append(RunningTask(JobId(job), TaskId(task), int(number), self.now - elapsed, elapsed))
+        slots = int(match[2] or 2)
+        beat = WorkerBeat(
+            worker=worker,
+            incarnation=incarnation,
+            host=worker,
+            address=f"{worker}:1",
+            version="0",
+            started_at=0.0,
+            slots=slots,
+            open_slots=slots,
+            running=tuple(running),
+        )
+        return WorkerView(beat, 0.0, True)
+
+    def _read_queue(self, ready: str) -> e.Event:
+        return e.QueueObserved(self.now, int(ready))
+
+    def _read_committed(self, job: str, attempt: str, by: str, text: str, *took: str) -> e.Event:
+        assert by == "by"
+        task, number = attempt.split("/")
+        seconds = float(took[1].removesuffix("s")) if took else 1.0
+        result = self._result(job, task, int(number), text, seconds)
+        worker, _ = life(text)
+        report = messages.TaskCommitted(JobId(job), TaskId(task), int(number), worker, result)
+        return e.ReportReceived(self.now, report)
+
+    def _result(self, job: str, task: str, number: int, text: str, seconds: float) -> TaskResult:
+        worker, incarnation = life(text)
+        stats = TaskStats(wall_seconds=seconds, records_in=10)
+        if task_kind(TaskId(task)) is TaskKind.MAP and job not in self.map_only:
+            where = (worker, incarnation, f"{worker}:1", worker, "/spool")
+            return TaskResult(MapOutput(TaskId(task), number, *where, (10,) * 8), stats)
+        return TaskResult(PartOutput(TaskId(task), number, "temporary", task, 10, 100, "0"), stats)
+
+    def _read_failed(self, job: str, attempt: str, by: str, worker: str, kind: str, *lost: str) -> e.Event:
+        assert by == "by"
+        task, number = attempt.split("/")
+        inputs = [text.split("/") for text in lost]
+        failure = Failure(
+            FailureKind(kind),
+            f"a case of {kind}",
+            lost=tuple(LostInput(TaskId(name), int(n), WorkerId("")) for name, n in inputs),
+        )
+        report = messages.TaskFailed(JobId(job), TaskId(task), int(number), WorkerId(worker), failure)
+        return e.ReportReceived(self.now, report)
+
+    def _read_stopped(self, text: str) -> e.Event:
+        return e.ReportReceived(self.now, messages.WorkerStopped(*life(text)))
+
+    def _read_claims(self, job: str, *texts: str) -> e.Event:
+        claims: dict[TaskId, Claim] = {}
+        results: dict[TaskId, TaskResult] = {}
+        for text in texts:
+            name, _, rest = text.partition("=" if "=" in text else "/")
+            word, _, detail = rest.partition("/") if "=" in text else ("held", "", rest)
+            number, _, where = detail.partition("@")
+            task, attempt = TaskId(name), int(number)
+            if word == "committed":
+                claims[task] = Claim(attempt, 0, attempt)
+                results[task] = self._result(job, name, attempt, where, 1.0)
+            elif word == "reopened":
+                claims[task] = Claim(attempt, attempt)
+            else:
+                expires_ms = int((self.now if word == "held" else 0) * 1000)
+                claims[task] = Claim(attempt, 0, 0, False, (Holder(*life(where), attempt, expires_ms),))
+        return e.ClaimsObserved(self.now, JobId(job), claims, results)
+
+    def _read_cancel(self, job: str) -> e.Event:
+        return e.CancelRequested(self.now, JobId(job), "cancelled by its owner")
+
+    def _read_finished(self, job: str) -> e.Event:
+        return e.OutputFinished(self.now, JobId(job))
+
+    def _read_unfinished(self, job: str) -> e.Event:
+        failure = Failure(FailureKind.INFRASTRUCTURE, "the file system is away")
+        return e.OutputFailed(self.now, JobId(job), failure)
+
+    def _takeover(self) -> list[str]:
+        """Hand everything to a new scheduler, as a store that saw every command would."""
+        old, self.scheduler = self.scheduler, Scheduler(self.settings, seed=2)
+        lines: list[str] = []
+        for job in old.active_jobs():
+            restored = old.snapshot(job)
+            assert restored is not None
+            lines += self._handle(e.JobRestored(self.now, restored))
+        return lines
+
+    def _refill(self, job: JobId) -> list[str]:
+        restored = self.scheduler.snapshot(job)
+        assert restored is not None
+        return [
+            f"{task}: attempt {claim.attempt}, committed {claim.winner}, "
+            f"held by {[h.attempt for h in claim.holders]}"
+            for task, claim in restored.claims.items()
+        ]
+
+    # --- what is to be done
+
+    def _render(self, command: c.Command) -> str:
+        match command:
+            case c.Reopen():
+                return f"reopen {command.job_id} " + " ".join(f"{t}/{n}" for t, n in command.lost.items())
+            case c.Speculate():
+                return f"allow a backup {command.job_id} " + " ".join(command.tasks)
+            case c.SaveJob():
+                return (
+                    f"save {command.record.job_id} {command.record.state}"
+                    + _waiting(command)
+                    + _tasks(command.tasks)
+                )
+            case c.EndJob():
+                cause = f" ({command.record.cause})" if command.record.cause else ""
+                return f"end {command.record.job_id} {command.record.state}{cause}" + _tasks(command.tasks)
+            case c.PublishTasks():
+                return "publish " + " ".join(f"{p.message.job_id}/{p.message.task_id}" for p in command.tasks)
+            case c.SendControl():
+                return "tell workers: " + _control(command.control)
+            case c.EmitEvent():
+                event = command.event
+                what = f" {event.task_id}/{event.attempt}" if event.task_id else ""
+                return f"event {event.job_id}{what} {event.state}" if self.with_events else ""
+            case c.InspectClaims():
+                return f"inspect claims {command.job_id}"
+            case c.FinishOutput():
+                return f"finish output {command.job_id}, {len(command.manifest.parts)} parts"
+            case c.AbandonOutput():
+                return f"abandon output {command.job_id}"
+
+
+def _waiting(command: c.SaveJob) -> str:
+    return f" (waits: {command.record.waiting_for})" if command.record.waiting_for else ""
+
+
+def _tasks(tasks: tuple[TaskRecord, ...]) -> str:
+    return "".join(f" {task.task_id}={task.state}" for task in tasks)
+
+
+def _control(control: messages.Control) -> str:
+    match control:
+        case messages.EndJob():
+            return f"job {control.job_id} is over"
+        case messages.StopAttempt():
+            return f"stop {control.job_id} {control.task_id} but attempt {control.winner}"
+        case messages.PauseWorker():
+            return f"{control.worker} takes no tasks for {control.seconds:g} s"
+        case messages.DrainWorker():
+            return f"{control.worker} drains"

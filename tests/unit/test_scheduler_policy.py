@@ -1,0 +1,54 @@
+"""Delays, windows and time limits."""
+
+import pytest
+
+from coordinator.policy import (
+    MINIMUM_WINDOW,
+    chance,
+    retry_delay_seconds,
+    straggler_seconds,
+    window_limit,
+)
+from mr.protocol.ids import JobId, TaskId
+from mr.settings import Settings
+
+SETTINGS = Settings()
+JOB, TASK = JobId("a"), TaskId("map-00000")
+
+
+def test_chance_is_a_fixed_function_of_its_arguments() -> None:
+    assert chance(1, "a", 2) == chance(1, "a", 2)
+    assert len({chance(seed, "a") for seed in range(100)}) == 100
+    draws = [chance(7, number) for number in range(2000)]
+    assert all(0 <= draw < 1 for draw in draws)
+    assert 0.45 < sum(draws) / len(draws) < 0.55
+
+
+def test_parts_do_not_run_into_each_other() -> None:
+    assert chance(1, "ab", "c") != chance(1, "a", "bc")
+
+
+@pytest.mark.parametrize(("tries", "full"), [(1, 1.0), (2, 2.0), (3, 4.0), (7, 60.0), (1000, 60.0)])
+def test_the_delay_doubles_up_to_its_cap_and_keeps_at_least_half(tries: int, full: float) -> None:
+    delay = retry_delay_seconds(SETTINGS, 1, JOB, TASK, tries)
+    assert full / 2 <= delay <= full
+
+
+def test_tasks_that_failed_together_are_not_retried_together() -> None:
+    delays = {retry_delay_seconds(SETTINGS, 1, JOB, TaskId(f"map-{i:05d}"), 1) for i in range(50)}
+    assert len(delays) == 50
+
+
+def test_the_window_follows_the_slots_but_lets_work_start_without_any() -> None:
+    assert window_limit(SETTINGS, 0) == MINIMUM_WINDOW
+    assert window_limit(SETTINGS, 1) == MINIMUM_WINDOW
+    assert window_limit(SETTINGS, 10) == 20
+    assert window_limit(Settings(window_factor=1.5), 5) == 8
+
+
+def test_more_input_excuses_more_time_less_input_not_less() -> None:
+    assert straggler_seconds(SETTINGS, 10.0, 100, 100) == 20.0
+    assert straggler_seconds(SETTINGS, 10.0, 100, 1000) == 200.0
+    assert straggler_seconds(SETTINGS, 10.0, 100, 1) == 20.0
+    assert straggler_seconds(SETTINGS, 10.0, 0, 0) == 20.0
+    assert straggler_seconds(SETTINGS, 0.1, 100, 100) == SETTINGS.straggler_min_seconds

@@ -19,10 +19,23 @@ def on_signals(first: Callable[[], None], second: Callable[[], None]) -> Iterato
         received.append(number)
         (first if len(received) == 1 else second)()
 
-    for number in STOP_SIGNALS:
+    numbers = heeded_signals()
+    for number in numbers:
         loop.add_signal_handler(number, handle, number)
     try:
         yield
     finally:
-        for number in STOP_SIGNALS:
+        for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def heeded_signals() -> tuple[signal.Signals, ...]:
+    """The stop signals, without the hang-up that `nohup` told us to ignore."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP))
+
+
+def stop_signals_interrupt() -> None:
+    """Outside of a loop, let every stop signal raise KeyboardInterrupt, so that files are removed."""
+    for number in heeded_signals():
+        signal.signal(number, signal.default_int_handler)

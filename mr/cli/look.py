@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import click
@@ -12,6 +12,7 @@ from mr.cli.failures import describe_group
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.progress import progress_share
 from mr.client import Snapshot, TaskView, Viewer
+from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobRecord, RunningTask, TaskState, WorkerView
 from mr.protocol.records import as_json as render_json
 
@@ -54,12 +55,13 @@ def status(job: str, json: bool, configured: Configured) -> None:
     Its states with their times and causes, progress, counters, and what failed, each cause once.
     """
 
-    async def at(viewer: Viewer) -> Snapshot:
+    async def at(viewer: Viewer) -> tuple[Snapshot, list[TaskView]]:
         record = await viewer.find(job)
-        return await viewer.snapshot(record.job_id) or Snapshot(record, ())
+        snapshot = await viewer.snapshot(record.job_id) or Snapshot(record, ())
+        return snapshot, [] if json else list(await viewer.tasks(record.job_id))
 
-    snapshot = look(configured, at)
-    click.echo(render_json(snapshot.record) if json else describe_job(snapshot))
+    snapshot, views = look(configured, at)
+    click.echo(render_json(snapshot.record) if json else describe_job(snapshot, views))
 
 
 @click.command()
@@ -94,13 +96,13 @@ def tasks(job: str, state: str | None, json: bool, configured: Configured) -> No
 def workers(json: bool, configured: Configured) -> None:
     """List the workers and what their slots do.
 
-    SLOTS is running/open/all: fewer are open than there are when LIMITED BY says why.
+    BUSY of its SLOTS run a task; where it takes tasks for fewer than all (OPEN), LIMITED BY says why.
     """
     views = look(configured, Viewer.workers)
     if json:
         click.echo(render_json(views))
         return
-    right = ("SLOTS", "CPU", "MEMORY", "DISK FREE", "DONE", "FAILED")
+    right = ("BUSY", "OPEN", "SLOTS", "CPU", "MEMORY", "DISK FREE", "DONE", "FAILED")
     click.echo(tables.table(_WORKER_HEADERS, [_worker_row(view) for view in views], right=right))
     running = [(view.beat.worker, task) for view in views if view.live for task in view.beat.running]
     if running:
@@ -109,9 +111,11 @@ def workers(json: bool, configured: Configured) -> None:
         click.echo(tables.table(_SLOT_HEADERS, rows, right=("TIME", "DONE", "RECORDS", "MEMORY", "CPU")))
 
 
-def describe_job(snapshot: Snapshot) -> str:
+def describe_job(snapshot: Snapshot, views: Sequence[TaskView]) -> str:
     """Everything that is known of a job, for people."""
     record = snapshot.record
+    maps = [view.record.stats for view in views if task_kind(view.record.task_id) is TaskKind.MAP]
+    reduces = [view.record.stats for view in views if task_kind(view.record.task_id) is TaskKind.REDUCE]
     stats = record.stats
     pairs = [
         ("job", record.job_id),
@@ -125,8 +129,9 @@ def describe_job(snapshot: Snapshot) -> str:
         ("failed attempts", str(record.attempts_failed) if record.attempts_failed else ""),
         ("priority", str(record.priority)),
         ("output", record.output),
-        ("read", f"{tables.number(stats.records_in)} records, {tables.size(stats.bytes_in)}"),
-        ("written", f"{tables.number(stats.records_out)} records, {tables.size(stats.bytes_out)}"),
+        ("read", _volume((s.records_in, s.bytes_in) for s in maps)),
+        ("shuffled", _volume((s.records_out, s.bytes_out) for s in maps) if record.reduces else ""),
+        ("written", _volume((s.records_out, s.bytes_out) for s in (reduces if record.reduces else maps))),
         ("CPU time", tables.duration(stats.cpu_seconds)),
         ("peak memory", tables.size(stats.peak_memory_bytes) if stats.peak_memory_bytes else ""),
     ]
@@ -144,7 +149,7 @@ _TASK_HEADERS = (
     *("DONE", "RECORDS", "MEMORY", "CPU", "PHASE", "LAST FAILURE"),
 )
 _WORKER_HEADERS = (
-    *("WORKER", "STATE", "SLOTS", "CPU", "MEMORY", "DISK FREE"),
+    *("WORKER", "STATE", "BUSY", "OPEN", "SLOTS", "CPU", "MEMORY", "DISK FREE"),
     *("DONE", "FAILED", "UP", "SEEN", "ADDRESS", "LIMITED BY"),
 )
 _SLOT_HEADERS = ("WORKER", "JOB", "TASK", "ATTEMPT", "PHASE", "TIME", "DONE", "RECORDS", "MEMORY", "CPU")
@@ -209,7 +214,9 @@ def _worker_row(view: WorkerView) -> list[str]:
     return [
         beat.worker,
         state,
-        f"{len(beat.running)}/{beat.open_slots}/{beat.slots}",
+        str(len(beat.running)),
+        str(beat.open_slots),
+        str(beat.slots),
         f"{beat.cpu_percent:.0f}%",
         f"{beat.memory_percent:.0f}%",
         tables.size(beat.disk_free_bytes),
@@ -228,6 +235,13 @@ def _slot_row(worker: str, task: RunningTask) -> list[str]:
     return [
         worker, task.job_id, task.task_id, str(task.attempt), phase, elapsed, done, records, memory, cpu
     ]  # fmt: skip
+
+
+def _volume(pairs: Iterable[tuple[int, int]]) -> str:
+    """Sum (records, bytes) of the tasks."""
+    both = list(pairs)
+    records, size = sum(r for r, _ in both), sum(b for _, b in both)
+    return f"{tables.number(records)} records, {tables.size(size)}"
 
 
 def _history(record: JobRecord) -> str:

@@ -118,10 +118,10 @@ def render(snapshot: Snapshot, share: float, elapsed_seconds: float) -> str:
         parts.append(f"waiting: {record.waiting_for}")
     if record.attempts_failed:
         parts.append(f"{record.attempts_failed} failed attempts")
-    maps = [task for task in snapshot.running if task_kind(task.task_id) is TaskKind.MAP]
-    records = record.stats.records_in + sum(task.records for task in maps)
-    if records:
-        parts.append(f"{short_number(records)} records")
-    if record.stats.bytes_in and elapsed_seconds > 0:
-        parts.append(f"{size(record.stats.bytes_in / elapsed_seconds)}/s")
+    if record.state is JobState.MAPPING:  # later the totals count what the reduces read as well
+        records = record.stats.records_in + sum(task.records for task in snapshot.running)
+        if records:
+            parts.append(f"{short_number(records)} records")
+        if record.stats.bytes_in and elapsed_seconds > 0:
+            parts.append(f"{size(record.stats.bytes_in / elapsed_seconds)}/s")
     return "  ".join(parts)

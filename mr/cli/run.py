@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, job_options, quiet, with_settings
 from mr.cli.progress import ProgressLine
 from mr.cli.tables import duration, number, size
+from mr.errors import BadSetting, MrError
+from mr.protocol.ids import JobId
+from mr.protocol.jobs import JobRequest
 from mr.protocol.records import JobRecord, JobState, Manifest
 
 _EXIT_FAILED = 1
@@ -82,7 +85,7 @@ def _run_in(
         from mr.cli.interrupts import on_signals
 
         interrupt = asyncio.Event()
-        with on_signals(interrupt.set, lambda: _leave_at_once(directory)):
+        with on_signals(interrupt.set, lambda: _leave_at_once(directory, prepared.request)):
             return await run_embedded(
                 configured.settings,
                 LocalJob(prepared.bundle, prepared.manifest, prepared.request),
@@ -119,8 +122,6 @@ def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str
 @contextmanager
 def _spool_directory(parent: Path | None) -> Iterator[Path]:
     """A private directory for this run, removed however it ends."""
-    from mr.errors import BadSetting
-
     try:
         if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
@@ -144,9 +145,11 @@ def _spooled(text: str, directory: Path) -> str:
     return str(target)
 
 
-def _leave_at_once(directory: Path) -> None:
+def _leave_at_once(directory: Path, request: JobRequest) -> None:
     """The second interrupt: kill our children, remove our files, go."""
     import psutil
+
+    from mr.formats.outputs import abandon_output
 
     for child in psutil.Process().children(recursive=True):
         try:
@@ -154,4 +157,7 @@ def _leave_at_once(directory: Path) -> None:
         except psutil.NoSuchProcess:
             continue
     shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError, MrError):
+        abandon_output(request.output, JobId(request.job_id or ""))
+    print("mr: interrupted", file=sys.stderr, flush=True)
     os._exit(_EXIT_INTERRUPTED)

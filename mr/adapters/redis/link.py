@@ -61,7 +61,9 @@ class RedisLink:
                 socket_connect_timeout=connect_seconds,
             )
         except ValueError as error:
-            raise BadSetting(f"the Redis URL of {self._server} is not valid: {error}") from error
+            raise BadSetting(
+                "MR_REDIS_URL is not of the form redis://[[user]:password@]host:port/database"
+            ) from error
         self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
         self._scripts: dict[str, Any] = {}
         self._is_open = False

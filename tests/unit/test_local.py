@@ -1,0 +1,163 @@
+"""The embedded cluster, with stand-ins for the coordinator and the worker: who ends it, and how."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mr import local
+from mr.bundle import Bundle
+from mr.errors import BadJob, Interrupted, MrError
+from mr.local import LocalJob, embedded_settings, run_embedded
+from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
+from mr.protocol import codec, names
+from mr.protocol.ids import CodeId, JobId
+from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
+from mr.protocol.records import JobState
+from mr.resolve import resolve_spec
+from mr.settings import Settings
+from tests.support.job_records import job_record, worker_beat
+
+CODE = CodeId("sha256:" + "a" * 64)
+MANIFEST = CodeManifest(CODE, "job.py", ("map_fn",), "", "", JobOptions())
+REQUEST = JobRequest(version=1, job=CODE, inputs=["/in"], output="/out", job_id="words-1")
+JOB = LocalJob(Bundle(b"zip", CODE, "job.py"), MANIFEST, REQUEST)
+
+Answer = Callable[[StateStore, Delivery], Awaitable[RequestReply]]
+
+
+class Parts:
+    """What the stand-ins do, and what became of them."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = completes
+        self.worker_error: Exception | None = None
+        self.coordinator_error: Exception | None = None
+        self.log: list[str] = []
+
+    async def run_coordinator(
+        self, settings: Settings, broker: Broker, store: StateStore, *, stop: asyncio.Event
+    ) -> None:
+        if self.coordinator_error is not None:
+            raise self.coordinator_error
+
+        async def on_request(delivery: Delivery) -> None:
+            reply = await self.answer(store, delivery)
+            message = OutgoingMessage(
+                routing_key=delivery.reply_to or "",
+                body=codec.encode(reply, codec.JSON),
+                correlation_id=delivery.correlation_id,
+            )
+            await broker.publish(message)
+            await delivery.ack()
+
+        await broker.consume(names.JOBS_QUEUE, on_request, prefetch=1)
+        await stop.wait()
+        self.log.append("coordinator stopped")
+
+    async def run_worker(self, settings: Settings, broker: Broker, store: StateStore, **options: Any) -> None:
+        self.log.append(f"worker of {options['slots']} slots, listening at {options['listen']}")
+        await store.heartbeat(worker_beat("local"), 60)
+        if self.worker_error is not None:
+            raise self.worker_error
+        await options["stop"].wait()
+        self.log.append("worker killed" if options["kill"].is_set() else "worker drained")
+
+
+async def accept(store: StateStore, state: JobState) -> RequestReply:
+    spec = resolve_spec(
+        REQUEST,
+        MANIFEST,
+        Settings(),
+        job_id=JobId("words-1"),
+        inputs=(),
+        splits_count=1,
+        token="",
+        now=0.0,
+    )
+    await store.create_job(spec, (), job_record(), 1)
+    if state.terminal:
+        await store.end_job(job_record(state=state), (), 1, 60)
+    return RequestReply(accepted=True, job_id="words-1")
+
+
+async def completes(store: StateStore, delivery: Delivery) -> RequestReply:
+    return await accept(store, JobState.COMPLETED)
+
+
+async def refuses(store: StateStore, delivery: Delivery) -> RequestReply:
+    return RequestReply(accepted=False, reason="no such input")
+
+
+async def never_ends(store: StateStore, delivery: Delivery) -> RequestReply:
+    if delivery.type == "cancel":
+        await store.end_job(job_record(state=JobState.CANCELLED), (), 1, 60)
+        return RequestReply(accepted=True, job_id="words-1")
+    return await accept(store, JobState.MAPPING)
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
+    parts = Parts()
+    monkeypatch.setattr(local, "run_coordinator", parts.run_coordinator)
+    monkeypatch.setattr(local, "run_worker", parts.run_worker)
+    return parts
+
+
+async def run(tmp_path: Path, seen: list[JobState], interrupt: asyncio.Event | None = None) -> JobState:
+    interrupt = interrupt or asyncio.Event()
+
+    def on_snapshot(snapshot: Any) -> None:
+        seen.append(snapshot.record.state)
+        if not snapshot.record.state.terminal:
+            interrupt.set()
+
+    record = await run_embedded(
+        Settings(), JOB, slots=3, spool_dir=tmp_path, on_snapshot=on_snapshot, interrupt=interrupt
+    )
+    return record.state
+
+
+async def test_job_runs_and_everything_is_taken_down_in_order(parts: Parts, tmp_path: Path) -> None:
+    seen: list[JobState] = []
+    assert await run(tmp_path, seen) is JobState.COMPLETED
+    assert seen == [JobState.COMPLETED]
+    assert parts.log == ["worker of 3 slots, listening at None", "worker drained", "coordinator stopped"]
+
+
+async def test_refused_request_is_raised(parts: Parts, tmp_path: Path) -> None:
+    parts.answer = refuses
+    with pytest.raises(BadJob, match="no such input"):
+        await run(tmp_path, [])
+    assert parts.log[1:] == ["worker killed", "coordinator stopped"]
+
+
+async def test_interrupt_cancels_the_job_before_it_leaves(parts: Parts, tmp_path: Path) -> None:
+    parts.answer = never_ends
+    seen: list[JobState] = []
+    with pytest.raises(Interrupted):
+        await run(tmp_path, seen)
+    assert seen[-1] is JobState.CANCELLED
+    assert parts.log[1:] == ["worker killed", "coordinator stopped"]
+
+
+async def test_worker_that_cannot_start_ends_the_run(parts: Parts, tmp_path: Path) -> None:
+    parts.answer = never_ends
+    parts.worker_error = MrError("the spool is full")
+    with pytest.raises(MrError, match="the spool is full"):
+        await run(tmp_path, [])
+    assert parts.log[-1] == "coordinator stopped"
+
+
+async def test_coordinator_that_cannot_start_ends_the_run(parts: Parts, tmp_path: Path) -> None:
+    parts.coordinator_error = MrError("no lead")
+    with pytest.raises(MrError, match="no lead"):
+        await run(tmp_path, [])
+    assert parts.log[-1] == "worker killed"
+
+
+def test_intervals_are_those_of_one_process_and_never_longer_than_asked() -> None:
+    assert embedded_settings(Settings()).tick_seconds < Settings().tick_seconds
+    assert embedded_settings(Settings(tick_seconds=0.01)).tick_seconds == 0.01

@@ -186,6 +186,7 @@ class Executor:
         self._running: dict[AttemptKey, _Running] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._closed = False
         self._retired_cpu_seconds = 0.0
         self._decoder = msgspec.msgpack.Decoder(FromChild)
 
@@ -195,7 +196,8 @@ class Executor:
         self._watch = asyncio.create_task(self._watch_memory())
 
     async def close(self) -> None:
-        """Kill every child and the template, and wait until they are gone."""
+        """Kill every child and the template, and wait until they are gone; `run` refuses from now on."""
+        self._closed = True
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -264,6 +266,8 @@ class Executor:
         if len(self._running) + len(self._idle) >= self._slots and self._idle:
             self._retire(self._idle.pop(0))
         async with self._restart:
+            if self._closed:
+                raise TemplateDied("the worker is stopping")
             if not self._template.alive:
                 await self._template.close()
                 await self._template.start()

@@ -74,6 +74,8 @@ class TaskRunner:
         self._ended: OrderedDict[JobId, None] = OrderedDict()
         self._consumer: Consumer | None = None
         self._closing = False
+        #: Set when the broker will send no more, so that what is handed back goes to others.
+        self._unsubscribed = asyncio.Event()
         self.committed = 0
         self.failed = 0
 
@@ -88,12 +90,17 @@ class TaskRunner:
         if self._consumer is not None and not self._closing:
             await self._consumer.set_prefetch(count)
 
+    def refuse(self) -> None:
+        """Start nothing more, whatever is still delivered."""
+        self._closing = True
+
     async def close_intake(self) -> None:
         """Take no more tasks."""
-        self._closing = True
+        self.refuse()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.cancel()
+        self._unsubscribed.set()
 
     async def idle(self) -> None:
         """Wait until no attempt is left."""
@@ -146,6 +153,7 @@ class TaskRunner:
             return
         async with self._slots:
             if self._closing:
+                await self._unsubscribed.wait()
                 await delivery.reject(requeue=True)
                 return
             await self._claim(message.job_id, message.task_id, delivery)
@@ -307,6 +315,7 @@ class TaskRunner:
     async def _settle(self, attempt: Attempt, event: AttemptEvent, *, requeue: bool = False) -> None:
         attempt.advance(event)
         if requeue:
+            await self._unsubscribed.wait()
             await attempt.delivery.reject(requeue=True)
         else:
             await attempt.delivery.ack()

@@ -165,6 +165,7 @@ class _Worker:
         self, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
     ) -> None:
         """Stop what runs and say farewell, as far as broker and store can be reached."""
+        self._runner.refuse()
         self._runner.stop_matching(lambda attempt: True, StopReason.WORKER_STOPPING)
         try:
             if reachable:

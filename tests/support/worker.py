@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import os
 import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -181,8 +182,9 @@ class Bench:
 
     def files(self) -> Sequence[str]:
         """What lies in the spool below this worker's jobs, as `job/...`."""
-        found = [path for path in self.spool.rglob("jobs/**/*") if path.is_file()]
-        return sorted(path.as_posix().partition("/jobs/")[2] for path in found)
+        # os.walk, unlike rglob, does not mind a directory that goes away under it
+        found = [f"{directory}/{name}" for directory, _, names in os.walk(self.spool) for name in names]
+        return sorted(path.partition("/jobs/")[2] for path in found if "/jobs/" in path)
 
 
 def make_record(job: JobId, **changes: Any) -> JobRecord:

@@ -17,7 +17,7 @@ import msgspec
 from mr.cli import tables
 from mr.cli.daemons import default_spool
 from mr.cli.options import Configured, as_json, with_settings
-from mr.errors import BadSetting, ClusterUnreachable, MrError
+from mr.errors import MrError
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import names
 from mr.settings import Settings
@@ -115,7 +115,7 @@ async def _broker_findings(settings: Settings) -> AsyncIterator[Finding]:
         yield await _round_trip(broker, settings.connect_seconds)
         yield await _coordinator(broker)
         yield await _dead_letters(broker)
-    except (ClusterUnreachable, BadSetting) as error:
+    except MrError as error:
         yield Finding("FAIL", "broker", str(error))
     finally:
         if broker is not None:
@@ -177,10 +177,8 @@ async def _store_findings(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("warn", "store", warning)
         yield await _clocks(store)
         yield await _workers(store)
-    except (ClusterUnreachable, BadSetting) as error:
-        yield Finding("FAIL", "store", str(error))
     except MrError as error:
-        yield Finding("FAIL", "store", f"{error}")
+        yield Finding("FAIL", "store", str(error))
     finally:
         if store is not None:
             await store.close()

@@ -26,6 +26,8 @@ __all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
 
 #: The buffer never grows beyond this, whatever the settings: an Arrow column of strings ends at 2 GiB.
 MAX_BUFFER_BYTES: Final = 1 << 30
+#: Chunks that are put together into one piece as they come.
+LOOSE_CHUNKS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class MapBuffer:
         self._values: list[Column] = []
         self._rows = 0
         self._bytes = 0
+        #: Chunks at the end of the lists that were not put together yet.
+        self._loose = 0
         #: Combined rows of earlier flushes, in order; empty without a combiner.
         self._combined: list[Rows] = []
         self._spills: list[SegmentFile] = []
@@ -106,18 +110,33 @@ class MapBuffer:
             self._flush()
         self._keys.append(keys)
         self._values.append(values)
+        self._loose += 1
+        if self._loose == LOOSE_CHUNKS:
+            self._pack()
         self._rows += len(keys)
         self._bytes += size
         if self._rows >= self._spill_rows or self._bytes >= self._spill_bytes:
             self._flush()
 
+    def _pack(self) -> None:
+        """Put the newest chunks together: a small Arrow array may occupy twice the memory it needs."""
+        for columns, is_key in ((self._keys, True), (self._values, False)):
+            columns[-self._loose :] = [join(columns[-self._loose :], keys=is_key).in_one_piece()]
+        self._loose = 0
+
     def _take(self) -> Rows:
-        """The buffered pairs as rows; the buffer is empty afterwards."""
-        keys, values = self._keys, self._values
-        self._keys, self._values, self._rows, self._bytes = [], [], 0, 0
-        if not keys:
+        """The buffered pairs as rows in one piece each; the buffer is empty afterwards.
+
+        The chunks of one column are let go before the other is put together, and both before any sorting.
+        """
+        if not self._keys:
             return Rows(key_column([""]), {"value": value_column([""])}).slice(0, 0)
-        return Rows(join(keys, keys=True), {"value": join(values, keys=False)})
+        keys = join(self._keys, keys=True).in_one_piece()
+        self._keys = []
+        values = join(self._values, keys=False).in_one_piece()
+        self._values, self._rows, self._bytes, self._loose = [], 0, 0, 0
+        pa.default_memory_pool().release_unused()
+        return Rows(keys, {"value": values})
 
     def _flush(self) -> None:
         rows = self._take()
@@ -174,7 +193,7 @@ class MapBuffer:
                 writer = SegmentWriter(file)
                 segments = [spill.segment(partition) for spill in self._spills]
                 for key_range in merge_segments(
-                    segments, budget_bytes=self._spill_bytes, work_dir=self._work_dir
+                    segments, budget_bytes=self._spill_bytes // 2, work_dir=self._work_dir
                 ):
                     for part in self._combined_range(key_range):
                         write_range(writer, part)

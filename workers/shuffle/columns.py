@@ -76,6 +76,10 @@ class Column:
             return chunks[0]
         return pa.concat_arrays(chunks) if chunks else pa.array([], self.data.type)
 
+    def in_one_piece(self) -> "Column":
+        """The same column, holding on to no chunk it came from."""
+        return Column(self.kind, self.array())
+
     def take(self, positions: np.ndarray[Any, Any]) -> "Column":
         """The items at these positions, in this order."""
         return Column(self.kind, self.array().take(pa.array(positions)))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from mr.agg import by_name
 from workers.shuffle.aggregate import partial_states
 from workers.shuffle.columns import Column, Kind
@@ -32,6 +34,8 @@ from workers.shuffle.segment import (
 MAX_OPEN_RUNS: Final = 64
 #: Largest budget: an Arrow column of strings ends at 2 GiB.
 MAX_BUDGET_BYTES: Final = 1 << 30
+#: Largest range of a merge that does not fit the budget as a whole; larger ones would be no faster.
+MAX_RANGE_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +60,18 @@ def merge_segments(
 ) -> Iterator[KeyRange]:
     """The rows of all segments in ranges of ascending keys. Raises SegmentCorrupt, OSError.
 
-    The order of `sources` is the order of a key's values. Holds about `budget_bytes` of uncompressed rows;
-    intermediate files in `work_dir` are removed again.
+    The order of `sources` is the order of a key's values. When all rows fit `budget_bytes` uncompressed they
+    are one range, held twice while it is put together; else ranges of a quarter of it at most. Intermediate files in `work_dir` are removed again.
     """
     budget = min(budget_bytes, MAX_BUDGET_BYTES)
     sources = [source for source in sources if source.bytes]
     everything = _load_all(sources, budget)
     if everything is not None:
         if everything:
-            yield Whole(concatenate(everything))
+            yield _whole(everything)
         return
-    fan_in = max(2, min(MAX_OPEN_RUNS, budget // (2 * BATCH_BYTES)))
+    budget = min(budget // 4, MAX_RANGE_BYTES)
+    fan_in = max(2, min(MAX_OPEN_RUNS, budget // BATCH_BYTES))
     temporary: list[Path] = []
     try:
         while len(sources) > fan_in:
@@ -75,6 +80,14 @@ def merge_segments(
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)
+
+
+def _whole(parts: list[Rows]) -> Whole:
+    """A range of these rows; `parts` is emptied, so that they are not in memory twice."""
+    rows = concatenate(parts)
+    parts.clear()
+    pa.default_memory_pool().release_unused()
+    return Whole(rows)
 
 
 def _load_all(sources: Sequence[SegmentSource], budget: int) -> list[Rows] | None:
@@ -179,17 +192,18 @@ def _encoded_at(keys: Column, at: int) -> bytes:
 def _merge_runs(sources: Sequence[SegmentSource], budget: int) -> Iterator[KeyRange]:
     runs = [_Run(source) for source in sources]
     try:
-        while True:
+        while runs:
             _fill(runs, budget)
             if all(run.exhausted for run in runs):
                 rest = [rows for run in runs for rows in run.loaded]
                 if rest:
-                    yield Whole(concatenate(rest))
+                    runs.clear()
+                    yield _whole(rest)
                 return
             bound = min(run.last_key() for run in runs if not run.exhausted)
             parts = [rows for run in runs for rows in run.take_below(bound)]
             if parts:
-                yield Whole(concatenate(parts))
+                yield _whole(parts)
                 continue
             stream = _stream_key(runs, bound)
             yield Giant(stream)

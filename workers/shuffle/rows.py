@@ -72,7 +72,8 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     if any(part.offsets is not None for part in parts):
         offsets = np.zeros(sum(map(len, parts)) + 1, np.int64)
         np.cumsum(np.concatenate([part.lengths() for part in parts]), out=offsets[1:])
-    return Rows(join([part.keys for part in parts], keys=True), columns, offsets, parts[0].state)
+    keys = join([part.keys for part in parts], keys=True).in_one_piece()
+    return Rows(keys, columns, offsets, parts[0].state)
 
 
 def to_batch(rows: Rows) -> pa.RecordBatch:

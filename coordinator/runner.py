@@ -41,9 +41,9 @@ BATCH_EVENTS = 500
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """An event, and what is owed once its commands are carried out."""
+    """An event (None: only to take a turn), and what is owed once its commands are carried out."""
 
-    event: Event
+    event: Event | None
     settle: Callable[[], Awaitable[None]] | None = None
     done: asyncio.Future[None] | None = None
 
@@ -112,7 +112,8 @@ class Runner:
             batch = [await self._arrivals.get()]
             while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
                 batch.append(self._arrivals.get_nowait())
-            commands = self._scheduler.handle_all(arrival.event for arrival in batch)
+            events = [arrival.event for arrival in batch if arrival.event is not None]
+            commands = self._scheduler.handle_all(events)
             await self._effects.perform(commands)
             for command in commands:
                 if isinstance(command, EndJob):
@@ -143,7 +144,7 @@ class Runner:
             if epoch is None:
                 raise Deposed
             self._effects.epoch = epoch
-            await self._refill()
+            await self._arrivals.put(_Arrival(None, settle=self._refill))
 
     async def _watch_broker(self) -> None:
         raise await self._broker.failed()
@@ -204,10 +205,13 @@ class Runner:
             self._arrivals.put_nowait(_Arrival(JobRestored(self._clock.now(), job)))
 
     async def _refill(self) -> None:
-        """Write every unfinished job back where the store has lost it."""
+        """Write every unfinished job back where the store has lost it; nothing else is decided meanwhile.
+
+        What tells is the spec, written once: a record may have been saved into the emptied store since.
+        """
         for job_id, bundle in list(self._bundles.items()):
             job = self._scheduler.snapshot(job_id)
-            if job is None or await self._store.get_job(job_id) is not None:
+            if job is None or await self._store.get_spec(job_id) is not None:
                 continue
             log.warning("job %s is written back into the store, which had lost it", job_id)
             await self._store.put_code(job.spec.code_id, bundle)

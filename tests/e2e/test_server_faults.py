@@ -1,0 +1,64 @@
+"""RabbitMQ or Redis killed in the middle of a job: the same bytes come out."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gate import GatedJob
+from tests.e2e.references import same_parts
+from tests.support.cluster import Cluster
+from tests.support.servers import PrivateRabbitMQ, PrivateRedis
+
+MAPS_AND_REDUCES = ("-m", "6", "-r", "4")
+
+
+@dataclass
+class Site:
+    """A cluster on servers of its own, which a test may kill."""
+
+    rabbitmq: PrivateRabbitMQ
+    redis: PrivateRedis
+    cluster: Cluster
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    if not (PrivateRabbitMQ.available() and PrivateRedis.available()):
+        pytest.skip("only servers of Debian's packages can be killed and started again")
+    rabbitmq = PrivateRabbitMQ(tmp_path / "rabbitmq")
+    redis = PrivateRedis(tmp_path / "redis", persistent=request.param)
+    with ExitStack() as stack:
+        for server in (rabbitmq, redis):
+            server.start()
+            stack.callback(server.stop)
+        cluster = stack.enter_context(Cluster(tmp_path / "cluster", rabbitmq.url, redis.url))
+        yield Site(rabbitmq, redis, cluster)
+
+
+def finish(job: GatedJob) -> None:
+    """Let the job go on and hold it to the embedded bytes."""
+    job.open()
+    assert job.wait_state("COMPLETED", "FAILED", timeout=90) == "COMPLETED"
+    same_parts(job.run_embedded(), job.output)
+    job.wait_clean()
+
+
+@pytest.mark.parametrize("site", [True], indirect=True)
+@pytest.mark.parametrize("phase", ["map", "reduce"])
+def test_broker_killed(site: Site, tmp_path: Path, phase: str) -> None:
+    job = GatedJob(site.cluster, tmp_path, "broker", phase, *MAPS_AND_REDUCES).submit()
+    job.wait_begun(3)
+    site.rabbitmq.restart()
+    finish(job)
+
+
+@pytest.mark.parametrize("site", [True, False], indirect=True, ids=["kept", "emptied"])
+@pytest.mark.parametrize("phase", ["map", "reduce"])
+def test_store_killed(site: Site, tmp_path: Path, phase: str) -> None:
+    job = GatedJob(site.cluster, tmp_path, "store", phase, *MAPS_AND_REDUCES).submit()
+    job.wait_begun(3)
+    site.redis.restart()
+    finish(job)

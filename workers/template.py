@@ -70,6 +70,7 @@ class _Template:
                 connected = self._reap()
             if self._control in ready and connected:
                 connected = self._serve_one(selector)
+        signal.set_wakeup_fd(-1)  # the children's deaths may come when the sockets are closed
         for number in tuple(self._pids):
             self._kill(number)
 

@@ -81,10 +81,13 @@ class PrivateRedis:
 class PrivateRabbitMQ:
     """One RabbitMQ node with an epmd, a home and a database of its own. No plugins unless asked for."""
 
-    def __init__(self, directory: Path, *, plugins: tuple[str, ...] = (), config: str = "") -> None:
+    def __init__(
+        self, directory: Path, *, plugins: tuple[str, ...] = (), config: str = "", advanced: str = "[]."
+    ) -> None:
         self._directory = directory
         self._plugins = plugins
         self._config = config
+        self._advanced = advanced
         self._process: OwnProcess | None = None
         self._epmd: OwnProcess | None = None
         self.port = free_port()
@@ -128,6 +131,7 @@ class PrivateRabbitMQ:
         (self._directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.default = 127.0.0.1:{self.port}\nloopback_users = none\n{self._config}\n"
         )
+        (self._directory / "advanced.config").write_text(f"{self._advanced}\n")
         (self._directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         if self._epmd is None:
             self._epmd = OwnProcess(["epmd"], self._directory / "epmd.log", self.environ)

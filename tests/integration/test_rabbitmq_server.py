@@ -1,0 +1,94 @@
+"""What the server itself does to us: it dies, it times consumers out, it runs short of memory."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from mr.adapters.rabbitmq import RabbitBroker
+from mr.errors import BrokerUnavailable
+from mr.ports import Delivery, OutgoingMessage
+from mr.protocol.names import TASKS_QUEUE
+from mr.settings import Settings
+from tests.support.servers import PrivateRabbitMQ
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbitMQ]:
+    """A node that gives a consumer one second to settle, and looks every second."""
+    if not PrivateRabbitMQ.available():
+        pytest.skip("rabbitmq-server is not installed")
+    server = PrivateRabbitMQ(
+        tmp_path_factory.mktemp("rabbitmq"),
+        config="consumer_timeout = 1000",
+        advanced="[{rabbit,[{channel_tick_interval,1000}]}].",
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def task(body: bytes) -> OutgoingMessage:
+    return OutgoingMessage(routing_key=TASKS_QUEUE, body=body)
+
+
+async def test_a_consumer_that_was_timed_out_goes_on(server: PrivateRabbitMQ) -> None:
+    broker = RabbitBroker(Settings(broker_url=server.url))
+    await broker.connect()
+    deliveries: list[Delivery] = []
+
+    async def take(delivery: Delivery) -> None:
+        deliveries.append(delivery)
+        if delivery.redelivered:
+            await delivery.ack()
+
+    await broker.consume(TASKS_QUEUE, take, prefetch=2)
+    await broker.publish(task(b"slow"))
+    await eventually(lambda: len(deliveries) == 2, 30.0)
+    await deliveries[0].ack()
+    await broker.publish(task(b"next"))
+    await eventually(lambda: deliveries[-1].body == b"next")
+    await deliveries[-1].ack()
+    await broker.close()
+
+
+async def test_confirmed_messages_survive_the_death_of_the_server(server: PrivateRabbitMQ) -> None:
+    broker = RabbitBroker(Settings(broker_url=server.url, reconnect_seconds=60.0))
+    await broker.connect()
+    before = [b"%d" % number for number in range(100)]
+    await asyncio.gather(*(broker.publish(task(body)) for body in before))
+    await asyncio.to_thread(server.kill)
+    after = asyncio.gather(*(broker.publish(task(b"after %d" % number)) for number in range(10)))
+    await asyncio.to_thread(server.start)
+    await after
+    bodies: list[bytes] = []
+
+    async def take(delivery: Delivery) -> None:
+        bodies.append(delivery.body)
+        await delivery.ack()
+
+    await broker.consume(TASKS_QUEUE, take, prefetch=50)
+    expected = {*before, *(b"after %d" % number for number in range(10))}
+    await eventually(lambda: set(bodies) >= expected, 20.0)
+    await broker.close()
+
+
+async def test_publishers_wait_while_the_server_is_short_of_memory(server: PrivateRabbitMQ) -> None:
+    patient = RabbitBroker(Settings(broker_url=server.url, reconnect_seconds=60.0))
+    hasty = RabbitBroker(Settings(broker_url=server.url, reconnect_seconds=0.5))
+    await patient.connect()
+    await hasty.connect()
+    await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "0.000001")
+    try:
+        waiting = asyncio.create_task(patient.publish(task(b"patient")))
+        with pytest.raises(BrokerUnavailable, match="memory"):
+            await hasty.publish(task(b"hasty"))
+        assert not waiting.done()
+    finally:
+        await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "0.9")
+    await waiting
+    await patient.close()
+    await hasty.close()

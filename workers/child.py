@@ -42,7 +42,7 @@ def serve(channel_fd: int, output_fd: int, entry: str, template_pid: int) -> Non
             answer = _run(run, decoder.decode(body), channel)
             sys.stdout.flush()
             sys.stderr.flush()
-            channel.sendall(frames.frame(answer))
+            channel.sendall(_framed(answer))
 
 
 def _resolve(entry: str) -> Entry:
@@ -90,6 +90,29 @@ def _run(run: Entry, order: TaskOrder, channel: socket.socket) -> Done | Failed:
             return Failed(carried)
         message = f"the task could not be run: {type(error).__name__}: {error}"
         return Failed(Failure(FailureKind.INFRASTRUCTURE, message, traceback=traceback.format_exc()))
+
+
+def _framed(answer: Done | Failed) -> bytes:
+    """Encode an answer; what a message cannot hold (half characters, huge counters) becomes a failure."""
+    try:
+        return frames.frame(answer)
+    except (UnicodeEncodeError, OverflowError) as error:
+        if isinstance(answer, Failed):
+            return frames.frame(Failed(_readable(answer.failure)))
+        message = (
+            f"the task's result cannot be recorded: {error}; look at the names and values of its counters"
+        )
+        return frames.frame(Failed(Failure(FailureKind.USER_ERROR, message)))
+
+
+def _readable(failure: Failure) -> Failure:
+    """The failure with every half of a character spelt out."""
+    texts = {
+        name: value.encode("utf-8", "backslashreplace").decode()
+        for name, value in msgspec.structs.asdict(failure).items()
+        if isinstance(value, str) and name != "kind"
+    }
+    return msgspec.structs.replace(failure, **texts)
 
 
 class _Reporter:

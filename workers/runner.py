@@ -249,14 +249,13 @@ class TaskRunner:
             return outcome.failure or Failure(FailureKind.INFRASTRUCTURE, "the task ended without an answer")
         result = outcome.result
         if isinstance(result.output, MapOutput):
+            made = Path(result.output.path)
+            output = msgspec.structs.replace(result.output, path=str(self._spool.output_path(*attempt.key)))
             try:
-                path = await asyncio.to_thread(
-                    self._spool.keep_output, *attempt.key, Path(result.output.path), pack(result.output)
-                )
+                await asyncio.to_thread(self._spool.keep_output, *attempt.key, made, pack(output))
             except OSError as error:
                 reason = error.strerror or str(error)
                 return Failure(FailureKind.INFRASTRUCTURE, f"the map output cannot be kept: {reason}")
-            output = msgspec.structs.replace(result.output, path=str(path))
             result = msgspec.structs.replace(result, output=output)
         try:
             report = encode_report(

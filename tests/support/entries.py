@@ -32,6 +32,9 @@ class Refused(Exception):
 def run(order: TaskOrder, on_progress: Report) -> TaskResult:
     """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
     _ACTS[order.spec.params.get("do", "nothing")](order, on_progress)
+    if "huge" in order.spec.params:
+        counters = {"huge": 10**30}
+        return TaskResult(PartOutput(order.task_id, 1, "", "", 0, 0, ""), TaskStats(counters=counters))
     counters = {f"counter-{n:06d}": n for n in range(int(order.spec.params.get("counters", "0")))}
     stats = TaskStats(records_in=os.getpid(), counters=counters)
     if order.spec.output_kind is task_kind(order.task_id):
@@ -105,6 +108,10 @@ def _raise(order: TaskOrder, on_progress: Report) -> None:
     raise Refused(Failure(FailureKind.USER_ERROR, "ValueError: no", function="map_fn", record="file:7"))
 
 
+def _raise_half_character(order: TaskOrder, on_progress: Report) -> None:
+    raise Refused(Failure(FailureKind.USER_ERROR, "no \ud800", record="file:7 \udcff"))
+
+
 def _defect(order: TaskOrder, on_progress: Report) -> None:
     raise RuntimeError("a defect of ours")
 
@@ -147,6 +154,7 @@ _ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
     "sys_exit": _sys_exit,
     "raise": _raise,
     "defect": _defect,
+    "raise_half_character": _raise_half_character,
     "fill_disk": _fill_disk,
     "print_much": _print_much,
     "read_stdin": _read_stdin,

@@ -143,6 +143,23 @@ async def test_other_ends_are_failures_that_say_what_happened(
     assert words in failure.message
 
 
+async def test_a_failure_with_half_characters_is_told_with_them_spelt_out(
+    executor: Executor, order: Order
+) -> None:
+    failure = (await executor.run(order("raise_half_character"))).failure
+    assert failure is not None
+    assert (failure.kind, failure.message) == (FailureKind.USER_ERROR, "no \\ud800")
+    assert failure.record == "file:7 \\udcff"
+
+
+async def test_a_result_that_no_message_can_hold_is_a_failure_that_says_so(
+    executor: Executor, order: Order
+) -> None:
+    failure = (await executor.run(order("nothing", params={"huge": "1"}))).failure
+    assert failure is not None
+    assert "look at the names and values of its counters" in failure.message
+
+
 async def test_much_output_neither_blocks_nor_is_kept(executor: Executor, order: Order) -> None:
     outcome = await executor.run(order("print_much", params={"blocks": "400"}))
     assert outcome.result is not None

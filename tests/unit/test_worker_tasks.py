@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mr.protocol.claims import Verdict
-from mr.protocol.codec import encode
+from mr.protocol.codec import encode, unpack
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.messages import EndJob, StopAttempt, TaskCommitted, TaskFailed, TaskMessage
@@ -66,7 +66,10 @@ async def test_a_map_output_is_kept_and_the_rest_of_its_attempt_is_not(worker: B
     output = (await committed(worker)).result.output
     await worker.settled()
     assert isinstance(output, MapOutput)
-    assert Path(output.path).read_bytes() == b"onetwo"  # noqa: ASYNC240 - one small file
+    path = Path(output.path)
+    assert path.read_bytes() == b"onetwo"  # noqa: ASYNC240 - one small file
+    index = path.with_suffix(".index").read_bytes()
+    assert unpack(index, MapOutput) == output
     assert worker.files() == [
         "job-1/code/job.py",
         "job-1/outputs/map-00000-1.index",

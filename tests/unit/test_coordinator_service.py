@@ -1,0 +1,114 @@
+"""The coordinator over memory ports: it leads alone, refills an emptied store, and takes over."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from coordinator.service import run_coordinator
+from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
+from mr.bundle import build_bundle
+from mr.ports import Delivery, OutgoingMessage, StateStore
+from mr.protocol.codec import JSON, decode
+from mr.protocol.ids import CodeId, JobId
+from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
+from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE
+from mr.protocol.records import JobState
+from mr.settings import Settings
+from tests.support.waiting import eventually
+
+SETTINGS = Settings(lease_seconds=0.3, heartbeat_seconds=0.1, tick_seconds=0.02)
+JOB = JobId("one")
+
+
+class Site:
+    """One broker, one store, and as many coordinators as a test wants."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path = tmp_path
+        self.brokers = MemoryBrokerServer()
+        self.stores = MemoryStoreServer()
+        self.broker = MemoryBroker(self.brokers)
+        self.store: StateStore = self.new_store()
+
+    def new_store(self) -> MemoryStore:
+        return MemoryStore(asyncio.get_running_loop().time, self.stores)
+
+    @asynccontextmanager
+    async def coordinator(self) -> AsyncIterator[None]:
+        broker, store, stop = MemoryBroker(self.brokers), self.new_store(), asyncio.Event()
+        await broker.connect()
+        await store.connect()
+        task = asyncio.create_task(run_coordinator(SETTINGS, broker, store, stop=stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+            await broker.close()
+
+    async def submit(self) -> None:
+        job_file = self.tmp_path / "count.py"
+        job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
+        (self.tmp_path / "in.txt").write_text("a\n")
+        bundle = build_bundle(job_file, ())
+        await self.store.put_code(CodeId(bundle.code_id), bundle.data)
+        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
+        await self.store.register("count", manifest)
+        request = JobRequest(
+            version=1,
+            job="count",
+            inputs=[str(self.tmp_path / "in.txt")],
+            output=str(self.tmp_path / "out"),
+            job_id=JOB,
+        )
+        message = OutgoingMessage(
+            routing_key=JOBS_QUEUE, body=msgspec.json.encode(request), content_type=JSON
+        )
+        reply = decode(await self.broker.request(message, timeout_seconds=30), RequestReply, JSON)
+        assert reply.accepted, reply.reason
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> Site:
+    site = Site(tmp_path)
+    await site.broker.connect()
+    await site.store.connect()
+    return site
+
+
+async def test_an_emptied_store_is_refilled_even_where_a_record_came_first(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+        record = await site.store.get_job(JOB)
+        assert record is not None
+        codes = list(site.stores.code)
+        site.stores.flush()
+        await site.store.save_job(record, (), epoch=1)
+        await eventually(lambda: site.store.get_spec(JOB))
+        assert list(site.stores.code) == codes
+
+
+async def test_a_standby_goes_on_where_the_job_stood(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+    async with site.coordinator():
+        message = OutgoingMessage(
+            routing_key=JOBS_QUEUE, body=b'{"version":1,"job_id":"one"}', content_type=JSON, type="cancel"
+        )
+        await site.broker.request(message, timeout_seconds=30)
+    record = await site.store.get_job(JOB)
+    assert record is not None and record.state is JobState.CANCELLED
+    assert site.stores.epoch == 2
+
+
+async def test_a_report_that_cannot_be_read_is_kept(site: Site) -> None:
+    kept: asyncio.Queue[Delivery] = asyncio.Queue()
+    await site.broker.consume(DEAD_QUEUE, kept.put, prefetch=1)
+    async with site.coordinator():
+        await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=b"\xc1"))
+        assert (await kept.get()).body == b"\xc1"
+        await site.submit()

@@ -1,0 +1,116 @@
+"""What only the memory adapters have: a clock that tests turn, a server that can be emptied."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mr.adapters.memory import MemoryStore, MemoryStoreServer
+from mr.adapters.memory.exchange import topic_matches
+from mr.protocol.claims import Verdict
+from mr.protocol.records import JobState
+from tests.contract import samples
+from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(clock: Clock) -> MemoryStore:
+    store = MemoryStore(clock)
+    await store.connect()
+    await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    return store
+
+
+async def test_a_lease_ends_at_its_millisecond(store: MemoryStore, clock: Clock) -> None:
+    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 10.0)
+    clock.now += 9.999
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.HELD
+    clock.now += 0.001
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.GRANTED
+
+
+async def test_a_worker_is_live_for_its_lease_and_shown_for_an_hour(store: MemoryStore, clock: Clock) -> None:
+    await store.heartbeat(samples.beat(), 10.0)
+    for later, live in ((9.0, [True]), (10.0, [False]), (3599.0, [False]), (3601.0, [])):
+        clock.now = 1000.0 + later
+        assert [view.live for view in await store.workers()] == live
+
+
+async def test_the_lead_ends_with_its_lease(store: MemoryStore, clock: Clock) -> None:
+    assert await store.acquire_lead("one", 10.0, 0) == 1
+    clock.now += 10.0
+    assert not await store.renew_lead("one", 10.0)
+    assert await store.acquire_lead("two", 10.0, 0) == 2
+
+
+async def test_a_job_is_forgotten_after_its_history(store: MemoryStore, clock: Clock) -> None:
+    await store.end_job(samples.record(state=JobState.COMPLETED), [], 1, 60.0)
+    clock.now += 59.0
+    assert len(await store.list_jobs()) == 1
+    clock.now += 1.0
+    assert await store.list_jobs() == []
+
+
+async def test_an_emptied_store_knows_nothing(clock: Clock) -> None:
+    server = MemoryStoreServer()
+    store = MemoryStore(clock, server)
+    await store.connect()
+    await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    await store.acquire_lead("one", 10.0, 0)
+    server.flush()
+    assert not await store.renew_lead("one", 10.0)
+    assert (await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 10.0)).verdict is Verdict.GONE
+    assert await store.list_jobs() == []
+
+
+words = st.lists(st.sampled_from(["a", "b", "job"]), min_size=1, max_size=5)
+
+
+@given(key=words)
+def test_a_key_matches_itself_any_word_and_anything(key: list[str]) -> None:
+    text = ".".join(key)
+    assert topic_matches(text, text)
+    assert topic_matches("#", text)
+    assert topic_matches(".".join("*" for _ in key), text)
+    assert topic_matches(f"#.{text}.#", text)
+    assert not topic_matches(f"{text}.*", text)
+    assert not topic_matches(f"*.{text}", text)
+
+
+@given(before=words, after=words)
+def test_a_hash_stands_for_any_number_of_words(before: list[str], after: list[str]) -> None:
+    assert topic_matches(f"{before[0]}.#", ".".join([before[0], *after]))
+    assert topic_matches(f"#.{after[-1]}", ".".join([*before, after[-1]]))
+    assert topic_matches(f"{before[0]}.#.{after[-1]}", ".".join([*before, *after]))
+
+
+def test_opening_adapters_is_light_until_it_is_done() -> None:
+    code = (
+        "import sys, mr.adapters.open, mr.adapters.memory; "
+        "sys.exit(bool({'pika', 'redis', 'pyarrow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_pika_keeps_quiet() -> None:
+    import mr.adapters.rabbitmq  # noqa: F401 (the import sets the logger up)
+
+    logger = logging.getLogger("pika")
+    assert not logger.propagate
+    assert not logger.isEnabledFor(logging.ERROR)

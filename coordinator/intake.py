@@ -145,6 +145,7 @@ def plan_job(
         input_format=options.input_format,
         split_bytes=options.split_bytes,
         maps=options.maps,
+        encoding=options.encoding,
     )
     spec = resolve_spec(
         request,

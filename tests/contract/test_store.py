@@ -334,3 +334,13 @@ async def test_a_closed_store_is_unavailable(store: StateStore) -> None:
 
 async def test_warnings_are_text(store: StateStore) -> None:
     assert all(isinstance(warning, str) for warning in await store.warnings())
+
+
+async def test_the_clock_of_the_store_goes(store: StateStore) -> None:
+    before = await store.server_time()
+    assert before > 1.7e9
+    await eventually(lambda: _is_later(store, before))
+
+
+async def _is_later(store: StateStore, before: float) -> bool:
+    return await store.server_time() > before

@@ -111,7 +111,12 @@ def settle_claims(
     claims: Mapping[TaskId, Claim],
     results: Mapping[TaskId, TaskResult],
 ) -> None:
-    """Bring each open task in line with its claim."""
+    """Bring each open task in line with its claim; and the committed maps, where there is doubt."""
+    if job.doubtful:
+        job.doubtful = False
+        for known in job.tasks.values():
+            if known.state is TaskState.COMMITTED and not claims.get(known.task_id, Claim()).winner:
+                reopen_output(turn, job, known)
     for task_id, claim in claims.items():
         task = job.tasks.get(task_id)
         if task is None or task.state not in OPEN_STATES or job.job_id not in core.jobs:

@@ -145,6 +145,9 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
         give_up(core, turn, job, task, failure)
         return
     reopened = reopen_lost_inputs(turn, job, failure)
+    if failure.kind is FailureKind.INPUT_LOST and not failure.lost and job.maps_done:
+        job.doubtful = True
+        turn.inspect(job)
     if task.running:
         job.move(task, TaskCause.BACKUP_FAILED)
         return

@@ -148,6 +148,8 @@ class ActiveJob:
         self.finish_tries = 0
         self.finish_due_at = 0.0
         self.inspected_at = 0.0
+        #: A reduce found fewer map outputs in the store than are committed here.
+        self.doubtful = False
         self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
 
     # --- tasks

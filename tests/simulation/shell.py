@@ -117,7 +117,8 @@ class SimulatedCoordinator:
         server.jobs.clear()
         server.workers.clear()
         life = self.life
-        self.world.after(self.world.chance.uniform(0.1, 5.0), lambda: self._refill(life))
+        noticed_after = self.world.chance.choice((0.01, self.world.chance.uniform(0.1, 5.0)))
+        self.world.after(noticed_after, lambda: self._refill(life))
         #: A coordinator that dies now takes the jobs with it: that is no promise of ours.
         self.crash_probability = 0.0
 

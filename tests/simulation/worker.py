@@ -300,14 +300,13 @@ class SimulatedWorker:
         """Read a partition of every map output from the workers that hold them."""
         spec, index = attempt.job.spec, task_index(attempt.task)
         outputs = {o.task_id: o for o in now_or_never(self.around.store.map_outputs(spec.job_id))}
+        if len(outputs) < spec.maps:
+            return Failure(FailureKind.INPUT_LOST, "some map outputs are not in the store")
         total: Counter[str] = Counter()
         lost: list[LostInput] = []
         for number in range(spec.maps):
             name = task_id(TaskKind.MAP, number)
-            output = outputs.get(name)
-            if output is None:
-                lost.append(LostInput(name, 0, WorkerId("")))
-                continue
+            output = outputs[name]
             holder = self.around.workers[output.worker]
             here = holder.alive and holder.incarnation == output.incarnation
             segments = holder.spool.get((spec.job_id, name, output.attempt)) if here else None

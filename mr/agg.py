@@ -42,10 +42,17 @@ class Aggregation:
         return hash(self.name)
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
 def add(total: Any, value: Any, name: str = "sum") -> Any:
     """`total + value` for numbers. Raises BadAggregate for anything else."""
     if type(value) not in (int, float, bool):
-        raise BadAggregate(f"mr.agg.{name} adds numbers; it met {value!r} of type {type(value).__name__}")
+        raise BadAggregate(
+            f"mr.agg.{name} adds numbers; it met {_shown(value)} of type {type(value).__name__}"
+        )
     try:
         return total + value
     except OverflowError as error:
@@ -69,7 +76,9 @@ def pick(best: Any, value: Any, name: str) -> Any:
             return value
         better = value < best if name == "min" else value > best
     except TypeError as error:
-        raise BadAggregate(f"mr.agg.{name} cannot compare {best!r} with {value!r}: {error}") from error
+        raise BadAggregate(
+            f"mr.agg.{name} cannot compare {_shown(best)} with {_shown(value)}: {error}"
+        ) from error
     return value if better else best
 
 

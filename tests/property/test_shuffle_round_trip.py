@@ -180,6 +180,34 @@ def test_aggregates_of_numbers(run: Any, kinds: Any, name: str, combine: bool, d
     check_aggregate(numbers, sizes, mr.agg.by_name(name), combine)
 
 
+@SETTINGS
+@given(runs(), st.sampled_from(["sum", "mean", "min", "max"]), st.booleans(), st.data())
+def test_aggregates_of_floats(run: Any, name: str, combine: bool, data: st.DataObject) -> None:
+    """In memory and uncombined: exactly the plain function. Else sums are taken in parts, always the same."""
+    maps, sizes = run
+    kinds = st.sampled_from([st.floats(-1e6, 1e6), st.floats(-1e6, 1e6) | st.integers(-99, 99)])
+    numbers = [
+        [(key, data.draw(kind)) for key, _ in pairs]
+        for pairs, kind in ((pairs, data.draw(kinds)) for pairs in maps)
+    ]
+    aggregation = mr.agg.by_name(name)
+    whole = not combine and sizes["group_bytes"] == 1 << 20
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        shuffles = [
+            Shuffle(path, numbers, sizes, aggregation if combine else None) for path in (first, second)
+        ]
+        for partition, groups in enumerate(reference(numbers, sizes["partitions"])):
+            found, again = (shuffle.results(partition, aggregation) for shuffle in shuffles)
+            assert repr(found) == repr(again)
+            wanted = [(key, aggregation.reduce_values(values)) for key, values in groups]
+            if whole or name in ("min", "max"):
+                assert same(found, wanted)
+            assert same([key for key, _ in found], [key for key, _ in wanted])
+            for (_, left), (_, right) in zip(found, wanted, strict=True):
+                assert type(left) is type(right)
+                assert math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-6)
+
+
 def check_aggregate(
     maps: list[Pairs], sizes: dict[str, int], aggregation: Aggregation, combine: bool
 ) -> None:

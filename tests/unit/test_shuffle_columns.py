@@ -100,6 +100,12 @@ def test_time_zones_that_would_not_come_back_are_refused() -> None:
         encode_value(time(1, tzinfo=UTC))
 
 
+def test_a_refused_value_leaves_no_trace() -> None:
+    with pytest.raises(UnencodableValue):
+        encode_value([1, 2, object()])
+    assert decode_value(encode_value([3])) == [3]
+
+
 def test_a_value_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)

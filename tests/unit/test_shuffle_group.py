@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -12,7 +12,7 @@ from mr.errors import SegmentCorrupt
 from workers.shuffle import merge, segment
 from workers.shuffle.buffer import Combiner, MapBuffer
 from workers.shuffle.group import Grouped
-from workers.shuffle.segment import FileSegment
+from workers.shuffle.segment import FileSegment, SegmentSource
 from workers.shuffle.tables import is_native, to_pairs
 
 Pairs = list[tuple[Any, Any]]
@@ -24,6 +24,19 @@ def write(directory: Path, name: str, pairs: Pairs, combiner: Combiner | None = 
     )
     buffer.add([key for key, _ in pairs], [value for _, value in pairs])
     return buffer.finish(directory / name).segment(0)
+
+
+class Watched:
+    """A segment that remembers the streams it gave out."""
+
+    def __init__(self, source: SegmentSource) -> None:
+        self._source = source
+        self.bytes = source.bytes
+        self.streams: list[BinaryIO] = []
+
+    def open(self) -> BinaryIO:
+        self.streams.append(self._source.open())
+        return self.streams[-1]
 
 
 def grouped(directory: Path, maps: list[Pairs], group_bytes: int = 1 << 20, **options: Any) -> Grouped:
@@ -118,6 +131,19 @@ def test_a_giant_key_aggregates(tmp_path: Path, name: str, combine: bool) -> Non
     keys, values = to_pairs(table)
     assert keys == ["big"]
     assert values == [aggregation.reduce_values([value for pairs in maps for _, value in pairs])]
+
+
+@pytest.mark.usefixtures("tiny_batches")
+def test_a_reducer_that_stops_leaves_nothing_open(tmp_path: Path) -> None:
+    groups = grouped(tmp_path, MANY, 300)
+    opened = [Watched(source) for source in groups._sources]
+    groups._sources = opened
+    batches = groups.batches()
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert any(source.streams for source in opened)
+    assert all(stream.closed for source in opened for stream in source.streams)
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_results_are_native_where_they_can_be(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from workers.shuffle.columns import Column, Kind, key_list, normalise, value_col
 from workers.shuffle.order import number_keys
 from workers.shuffle.rows import Positions, Rows
 from workers.shuffle.values import encode_value
+from workers.tracebacks import safe_repr
 
 States = dict[str, Column]
 
@@ -202,7 +203,7 @@ def partial_states(rows: Rows, aggregation: Aggregation) -> Rows:
         states = states_by_code(rows, codes, len(keys), kernel)
     except _BadAt as error:
         key = key_list(keys.slice(error.code, error.code + 1))[0]
-        raise BadAggregate(f"{error} (key {key!r})") from error.__cause__
+        raise BadAggregate(f"{error} (key {safe_repr(key)})") from error.__cause__
     return Rows(keys, states, None, aggregation.name)
 
 

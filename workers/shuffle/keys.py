@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mr.errors import UnencodableKey
+from workers.tracebacks import safe_repr
 
 #: First byte of every encoded key. 0 is free: it ends a tuple.
 NONE: Final = 0x01
@@ -59,10 +60,8 @@ def decode_key(data: bytes) -> Any:
 
 
 def _refusal(key: Any) -> str:
-    shown = repr(key)
-    shown = shown if len(shown) <= 100 else shown[:97] + "..."
     return (
-        f"the key {shown} is of type {type(key).__qualname__}, which has no order here; "
+        f"the key {safe_repr(key)} is of type {type(key).__qualname__}, which has no order here; "
         "use None, bool, int, float, str, bytes or tuples of them"
     )
 

@@ -61,7 +61,8 @@ def merge_segments(
     """The rows of all segments in ranges of ascending keys. Raises SegmentCorrupt, OSError.
 
     The order of `sources` is the order of a key's values. When all rows fit `budget_bytes` uncompressed they
-    are one range, held twice while it is put together; else ranges of a quarter of it at most. Intermediate files in `work_dir` are removed again.
+    are one range, held twice while it is put together; else ranges of a quarter of it at most.
+    Intermediate files in `work_dir` are removed again.
     """
     budget = min(budget_bytes, MAX_BUDGET_BYTES)
     sources = [source for source in sources if source.bytes]

@@ -21,6 +21,7 @@ from mr.errors import BadPartition
 from workers.shuffle import keys as key_codec
 from workers.shuffle.columns import Column, Kind, key_list
 from workers.shuffle.keys import decode_key, encode_key
+from workers.tracebacks import safe_repr
 
 Partitioner = Callable[[Any, int], int]
 _Hashes = np.ndarray[Any, np.dtype[np.uint64]]
@@ -108,7 +109,7 @@ def _by_user(keys: Column, partitions: int, partitioner: Partitioner) -> np.ndar
             partition = partition.item() if isinstance(partition, np.integer) else partition
         if type(partition) is not int or not 0 <= partition < partitions:
             raise BadPartition(
-                f"partition_fn({key!r}, {partitions}) returned {partition!r}; "
+                f"partition_fn({safe_repr(key)}, {partitions}) returned {safe_repr(partition)}; "
                 f"return an int from 0 to {partitions - 1}"
             )
         chosen[row] = partition

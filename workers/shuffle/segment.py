@@ -30,7 +30,9 @@ _HEADER: Final = struct.Struct("<4sIQ")
 _COUNT: Final = struct.Struct("<Q")
 _ROWS: Final = b"ROWS"
 _END: Final = b"END."
+#: A task has one slot, hence one core.
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_READ_OPTIONS: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 class SegmentSource(Protocol):
@@ -149,7 +151,7 @@ def read_segment(source: SegmentSource) -> Iterator[Rows]:
             if tag == _END:
                 _check_count(payload, values)
                 continue
-            with pa.ipc.open_stream(payload) as batches:
+            with pa.ipc.open_stream(payload, options=_READ_OPTIONS) as batches:
                 rows = from_batch(batches.read_next_batch())
             values += rows.values
             yield rows

@@ -6,6 +6,7 @@ as they like; a bytearray comes back as bytes. Other types, and subclasses of th
 The bytes of equal sets are equal; those of equal dicts are when their items stand in the same order.
 """
 
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgpack  # type: ignore[import-untyped]
 
 from mr.errors import UnencodableValue
+from workers.tracebacks import safe_repr
 
 #: Bytes of one encoded value at most: an Arrow column holds no more than 2 GiB.
 MAX_VALUE_BYTES: Final = 1 << 30
@@ -23,10 +25,17 @@ MAX_VALUE_BYTES: Final = 1 << 30
 _TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _COMPLEX, _UUID = range(1, 12)
 
 
+#: First byte of a value that is a tuple, before its elements as a list. No msgpack begins with it.
+_TOP_TUPLE: Final = b"\xc1"
+
+
 def encode_value(value: Any) -> bytes:
     """Encode one value. Raises UnencodableValue for a type that would not come back as it was."""
     try:
-        data = _pack(value)
+        if type(value) is tuple:
+            data: bytes = _TOP_TUPLE + _PACKER.pack(list(value))
+        else:
+            data = _PACKER.pack(value)
     except (ValueError, RecursionError, OverflowError) as error:
         raise UnencodableValue(
             f"a value of type {type(value).__qualname__} cannot be stored: {error}"
@@ -38,23 +47,29 @@ def encode_value(value: Any) -> bytes:
 
 def decode_value(data: bytes) -> Any:
     """Give back the value that `encode_value` encoded."""
+    if data[:1] == _TOP_TUPLE:
+        return tuple(_unpack(data[1:]))
+    return _unpack(data)
+
+
+def _unpack(data: bytes) -> Any:
     return msgpack.unpackb(
-        data, ext_hook=_from_extension, strict_map_key=False, unicode_errors="surrogatepass", use_list=True
+        data, ext_hook=_from_extension, strict_map_key=False, unicode_errors="surrogatepass"
     )
 
 
 def _pack(value: Any) -> bytes:
-    return msgpack.packb(value, default=_to_extension, strict_types=True, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
+    """Encode what stands inside another value."""
+    return msgpack.packb(value, **_OPTIONS)  # type: ignore[no-any-return]
 
 
 def _to_extension(value: Any) -> msgpack.ExtType:
     encoder = _ENCODERS.get(type(value))
     if encoder is None:
-        shown = repr(value)
-        shown = shown if len(shown) <= 100 else shown[:97] + "..."
         raise UnencodableValue(
-            f"the value {shown} is of type {type(value).__qualname__}, which cannot be stored; use None, "
-            "bool, int, float, str, bytes, list, tuple, dict, set, Decimal, UUID or the types of datetime"
+            f"the value {safe_repr(value)} is of type {type(value).__qualname__}, which cannot be stored; "
+            "use None, bool, int, float, str, bytes, list, tuple, dict, set, Decimal, UUID "
+            "or the types of datetime"
         )
     code, encode = encoder
     return msgpack.ExtType(code, encode(value))
@@ -84,7 +99,7 @@ def _pack_datetime(value: datetime) -> bytes:
 
 
 def _unpack_datetime(data: bytes) -> datetime:
-    text, fold, named = decode_value(data)
+    text, fold, named = _unpack(data)
     zone: Any = None
     if type(named) is str:
         zone = ZoneInfo(named)
@@ -100,7 +115,7 @@ def _pack_time(value: time) -> bytes:
 
 
 def _unpack_time(data: bytes) -> time:
-    text, fold = decode_value(data)
+    text, fold = _unpack(data)
     return time.fromisoformat(text).replace(fold=fold)
 
 
@@ -123,15 +138,31 @@ _ENCODERS: Final[dict[type, tuple[int, Callable[[Any], bytes]]]] = {
 }
 
 _DECODERS: Final[dict[int, Callable[[bytes], Any]]] = {
-    _TUPLE: lambda data: tuple(decode_value(data)),
-    _SET: lambda data: set(decode_value(data)),
-    _FROZENSET: lambda data: frozenset(decode_value(data)),
+    _TUPLE: lambda data: tuple(_unpack(data)),
+    _SET: lambda data: set(_unpack(data)),
+    _FROZENSET: lambda data: frozenset(_unpack(data)),
     _INT: lambda data: int.from_bytes(data, "big", signed=True),
     _DATETIME: _unpack_datetime,
     _DATE: lambda data: date.fromisoformat(data.decode()),
     _TIME: _unpack_time,
-    _TIMEDELTA: lambda data: timedelta(*decode_value(data)),
+    _TIMEDELTA: lambda data: timedelta(*_unpack(data)),
     _DECIMAL: lambda data: Decimal(data.decode()),
-    _COMPLEX: lambda data: complex(*decode_value(data)),
+    _COMPLEX: lambda data: complex(*_unpack(data)),
     _UUID: lambda data: uuid.UUID(bytes=data),
 }
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "default": _to_extension,
+    "strict_types": True,
+    "unicode_errors": "surrogatepass",
+}
+
+
+class _ThreadPacker(threading.local):
+    """One packer a thread: making one for every value costs more than packing it."""
+
+    def __init__(self) -> None:
+        self.pack: Callable[[Any], bytes] = msgpack.Packer(**_OPTIONS).pack
+
+
+_PACKER: Final = _ThreadPacker()

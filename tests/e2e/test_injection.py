@@ -26,13 +26,13 @@ def tools(cluster: Cluster) -> AmqpTools:
     return AmqpTools(cluster.rabbitmq_url)
 
 
-def request(output: Path, **changes: Any) -> dict[str, Any]:
+def request(place: Path, **changes: Any) -> dict[str, Any]:
     """A job message."""
     wanted = {
         "version": 1,
         "job": "words",
         "inputs": [str(TEXT)],
-        "output": str(output),
+        "output": str(place),
         "maps": 4,
         "reduces": 2,
     }

@@ -12,6 +12,9 @@ import pika
 
 from tests.support.commands import until
 
+#: What `amqp-consume` runs for each message: prints it and a newline. It would take any option for its own.
+EACH_ON_A_LINE = ("awk", "1")
+
 
 class AmqpTools:
     """Publishes and consumes with `amqp-publish`, `amqp-declare-queue` and `amqp-consume`."""
@@ -21,10 +24,10 @@ class AmqpTools:
         # the tools read an empty path as the virtual host "", ours as "/"
         self.tool_url = url.rstrip("/")
 
-    def declare(self) -> str:
-        """Declare a durable queue; returns its name."""
+    def declare(self, *flags: str) -> str:
+        """Declare a queue (flags: `-d` = durable); returns its name."""
         name = f"test.{uuid.uuid4().hex}"
-        self._run("amqp-declare-queue", "-d", "-q", name)
+        self._run("amqp-declare-queue", *flags, "-q", name)
         return name
 
     def delete(self, queue: str) -> None:
@@ -40,16 +43,16 @@ class AmqpTools:
 
     def take(self, queue: str, count: int = 1) -> list[Any]:
         """Wait for so many messages of a queue; returns their JSON."""
-        lines = self._run("amqp-consume", "-q", queue, "-c", str(count), "sh", "-c", "cat; echo")
+        lines = self._run("amqp-consume", "-q", queue, "-c", str(count), *EACH_ON_A_LINE)
         return [json.loads(line) for line in lines.splitlines()]
 
     @contextlib.contextmanager
     def listening(self, exchange: str, key: str, file: Path) -> Iterator[None]:
         """While inside: every message of `exchange` with this routing key ends up as a line of `file`."""
-        queue = self.declare()
+        queue = self.declare()  # not durable: amqp-consume declares it once more, so
         command = ("amqp-consume", "-u", self.tool_url, "-q", queue, "-e", exchange, "-r", key)
         with file.open("wb") as lines:
-            consumer = subprocess.Popen((*command, "sh", "-c", "cat; echo"), stdout=lines)
+            consumer = subprocess.Popen((*command, *EACH_ON_A_LINE), stdout=lines)
         try:
             until(lambda: self._consumers(queue), "amqp-consume to be bound and consuming")
             yield
@@ -60,7 +63,7 @@ class AmqpTools:
 
     def ask(self, queue: str, body: str, content_type: str = "application/json") -> dict[str, Any]:
         """Publish a request and wait for its answer."""
-        answers = self.declare()
+        answers = self.declare("-d")
         try:
             self.publish(queue, body, reply_to=answers, content_type=content_type)
             answer: dict[str, Any] = self.take(answers)[0]

@@ -29,6 +29,7 @@ TOKEN = "secret"
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "RETRY_BASE_SECONDS", 0.001)
+    monkeypatch.setattr(fetch, "BUSY_RETRY_SECONDS", 0.001)
 
 
 def make_output(directory: Path, index: int, words: list[str], address: str, worker: str = "w1") -> MapOutput:
@@ -189,7 +190,7 @@ def test_a_local_file_that_is_gone_and_that_nobody_serves_is_lost(tmp_path: Path
     assert len(open_sources(make_reduce(tmp_path, [output]), 0)) == 1
     Path(output.path).unlink()
     order = msgspec.structs.replace(make_reduce_again(tmp_path), map_outputs=(output,))
-    with pytest.raises(InputLost, match="serves no map outputs"):
+    with pytest.raises(InputLost, match="serves none and their files are gone"):
         open_sources(order, 0)
 
 
@@ -303,13 +304,38 @@ def test_a_busy_server_is_asked_again(flaky: tuple[Flaky, TaskOrder], status: st
     assert len(server.requests) == 3
 
 
-def test_a_server_that_stays_busy_has_lost_its_outputs(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_being_busy_is_no_failed_try(flaky: tuple[Flaky, TaskOrder]) -> None:
     server, order = flaky
     server.script = ["503"] * 9
-    with pytest.raises(InputLost, match=r"HTTP status 503 \(4 tries\)") as caught:
+    assert len(open_sources(order, 0)) == 2
+    assert len(server.requests) == 10
+
+
+def test_a_server_that_stays_busy_has_lost_its_outputs(
+    flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, order = flaky
+    monkeypatch.setattr(fetch, "BUSY_SECONDS", 0.0)
+    server.script = ["503"] * 9
+    with pytest.raises(InputLost, match="busy for 0 s") as caught:
+        open_sources(order, 0)
+    assert len(caught.value.lost) == 2
+
+
+def test_a_server_that_keeps_failing_has_lost_its_outputs(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["500"] * 9
+    with pytest.raises(InputLost, match=r"HTTP status 500 \(4 tries\)") as caught:
         open_sources(order, 0)
     assert len(caught.value.lost) == 2
     assert len(server.requests) == 4
+
+
+def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["half"] * 6
+    assert len(open_sources(order, 0)) == 2
+    assert len(server.requests) == 7
 
 
 @pytest.mark.parametrize("how", ["403", "404", "longer"])

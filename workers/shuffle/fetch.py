@@ -19,7 +19,6 @@ import msgspec
 
 from mr.errors import SegmentCorrupt, ShuffleError
 from mr.protocol.failures import LostInput
-from mr.protocol.ids import WorkerId
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
 from workers.orders import TaskOrder
@@ -32,6 +31,9 @@ MAX_HOSTS = 8
 SILENCE_SECONDS = 30.0
 #: Delay before the second try; doubles with each further one, jittered by half.
 RETRY_BASE_SECONDS = 0.25
+#: Delay before a busy worker is asked again, jittered by half, and how long it may stay busy.
+BUSY_RETRY_SECONDS = 1.0
+BUSY_SECONDS = 300.0
 #: Largest error body that is read.
 _ERROR_BYTES = 1024 * 1024
 #: Most bytes that are asked for once more when a transfer breaks off.
@@ -75,6 +77,10 @@ class _Refused(Exception):
 
 class _Broken(Exception):
     """A transfer failed in a way that another try may mend."""
+
+
+class _Busy(Exception):
+    """A worker lives, and has as many transfers under way as it allows."""
 
 
 def open_sources(order: TaskOrder, partition: int) -> list[ShuffleSource]:
@@ -173,27 +179,34 @@ class _HostFetch:
         self._rng = random.Random(f"{order.task_id}/{order.attempt}/{address}")
 
     def run(self) -> _Fetched:
-        """Fetch with retries. Raises OSError when the file cannot be written."""
-        worker = self._outputs[0].worker if self._outputs else WorkerId("")
+        """Fetch, with `fetch_tries` tries in a row that bring nothing. Raises OSError for our own disk."""
+        who = f"worker {self._outputs[0].worker} at {self._address}"
         if not self._address:
-            return [], self._outputs, f"worker {worker} serves no map outputs and their files are gone"
-        had = 0
-        for attempt in range(self._settings.fetch_tries):
-            if attempt:
-                time.sleep(RETRY_BASE_SECONDS * 2**attempt * self._rng.uniform(0.5, 1.5))
+            return [], self._outputs, f"worker {self._outputs[0].worker} serves none and their files are gone"
+        patience = time.monotonic() + BUSY_SECONDS
+        had = failures = 0
+        while True:
             try:
                 self._transfer(had)
-                damaged = find_corrupt(self._sources())
-                if not damaged:
+                missing: Sequence[MapOutput] = find_corrupt(self._sources())
+                if not missing:
                     return self._sources(), (), ""
-                reason = f"worker {worker} at {self._address} sent segments that fail their checksum"
-                had, missing = 0, damaged
+                reason, had = "it sent segments that fail their checksum", 0
             except _Refused as error:
-                return [], error.outputs, f"worker {worker} at {self._address}: {error}"
+                return [], error.outputs, f"{who}: {error}"
+            except _Busy:
+                if time.monotonic() > patience:
+                    return [], self._outputs, f"{who}: busy for {BUSY_SECONDS:g} s"
+                time.sleep(BUSY_RETRY_SECONDS * self._rng.uniform(0.5, 1.5))
+                continue
             except _Broken as error:
-                reason = f"worker {worker} at {self._address}: {error}"
-                had, missing = self._path.stat().st_size if self._path.exists() else 0, list(self._outputs)
-        return [], missing, f"{reason} ({self._settings.fetch_tries} tries)"
+                reason, missing = str(error), self._outputs
+                before, had = had, self._path.stat().st_size
+                failures = 0 if had > before else failures
+            failures += 1
+            if failures >= self._settings.fetch_tries:
+                return [], missing, f"{who}: {reason} ({failures} tries)"
+            time.sleep(RETRY_BASE_SECONDS * 2**failures * self._rng.uniform(0.5, 1.5))
 
     def _sources(self) -> list[ShuffleSource]:
         sources = []
@@ -234,7 +247,9 @@ class _HostFetch:
         body = response.read(_ERROR_BYTES)
         if response.status == 404:
             raise _Refused(self._named(body), "it does not have the map output")
-        if response.status in (429, 500, 502, 503, 504):
+        if response.status == 503:
+            raise _Busy
+        if response.status in (429, 500, 502, 504):
             raise _Broken(f"HTTP status {response.status}")
         raise _Refused(self._outputs, f"HTTP status {response.status} {body[:200]!r}")
 

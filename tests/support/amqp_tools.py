@@ -24,10 +24,10 @@ class AmqpTools:
         # the tools read an empty path as the virtual host "", ours as "/"
         self.tool_url = url.rstrip("/")
 
-    def declare(self, *flags: str) -> str:
-        """Declare a queue (flags: `-d` = durable); returns its name."""
+    def declare(self) -> str:
+        """Declare a durable queue; returns its name."""
         name = f"test.{uuid.uuid4().hex}"
-        self._run("amqp-declare-queue", *flags, "-q", name)
+        self._run("amqp-declare-queue", "-d", "-q", name)
         return name
 
     def delete(self, queue: str) -> None:
@@ -49,7 +49,7 @@ class AmqpTools:
     @contextlib.contextmanager
     def listening(self, exchange: str, key: str, file: Path) -> Iterator[None]:
         """While inside: every message of `exchange` with this routing key ends up as a line of `file`."""
-        queue = self.declare()  # not durable: amqp-consume declares it once more, so
+        queue = f"test.{uuid.uuid4().hex}"  # declared, bound and at its end deleted by amqp-consume
         command = ("amqp-consume", "-u", self.tool_url, "-q", queue, "-e", exchange, "-r", key)
         with file.open("wb") as lines:
             consumer = subprocess.Popen((*command, *EACH_ON_A_LINE), stdout=lines)
@@ -59,11 +59,10 @@ class AmqpTools:
         finally:
             consumer.terminate()
             consumer.wait(timeout=10)
-            self.delete(queue)
 
     def ask(self, queue: str, body: str, content_type: str = "application/json") -> dict[str, Any]:
         """Publish a request and wait for its answer."""
-        answers = self.declare("-d")
+        answers = self.declare()
         try:
             self.publish(queue, body, reply_to=answers, content_type=content_type)
             answer: dict[str, Any] = self.take(answers)[0]
@@ -83,6 +82,8 @@ class AmqpTools:
         try:
             declared = connection.channel().queue_declare(queue, passive=True)
             count: int = declared.method.consumer_count
+        except pika.exceptions.ChannelClosedByBroker:  # there is no such queue yet
+            return 0
         finally:
             connection.close()
         return count

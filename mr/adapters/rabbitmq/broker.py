@@ -1,6 +1,7 @@
 """The Broker port on RabbitMQ: one connection a daemon, kept up until it is closed."""
 
 import asyncio
+import logging
 import random
 import uuid
 from collections.abc import Coroutine
@@ -17,6 +18,8 @@ from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable
 from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
 from mr.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: Delay before the second try to connect; doubles, jittered, up to the longest.
 FIRST_DELAY_SECONDS = 0.1
@@ -101,9 +104,11 @@ class RabbitBroker:
     async def _keep(self, link: Link) -> None:
         """Connect again whenever the connection is lost. Raises BrokerUnavailable when that is refused."""
         while True:
-            await asyncio.shield(link.closed)
+            reason = await asyncio.shield(link.closed)
             self._link = self._control = None
+            log.warning("%s; connecting again", explain(self._server, reason))
             link = await self._establish(float("inf"))
+            log.info("connected to RabbitMQ at %s again", self._server)
 
     async def _establish(self, patience_seconds: float) -> Link:
         """Connect, with growing delays, until it works, is refused for good, or patience ends."""

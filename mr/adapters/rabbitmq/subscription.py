@@ -1,14 +1,18 @@
 """Subscriptions that outlive channels and connections, and the deliveries they hand out."""
 
 import itertools
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pika
+from pika.exceptions import ChannelClosed
 
 from mr.adapters.rabbitmq.link import Channel, Link
 from mr.adapters.rabbitmq.reasons import ChannelEnded
 from mr.ports import OnDelivery
+
+log = logging.getLogger(__name__)
 
 
 class ConsumerTag:
@@ -135,8 +139,14 @@ class Subscription:
             return
         self._channel = None
         self._bury_tags()
-        if not self.ended:
-            self._on_lost(self)
+        if self.ended:
+            return
+        reason = channel.closed.result()
+        if isinstance(reason, ChannelClosed):
+            log.warning(
+                "the broker ended the subscription to %s (%s); subscribing again", self._queue, reason
+            )
+        self._on_lost(self)
 
     def _bury_tags(self) -> None:
         for tag in self._tags.values():

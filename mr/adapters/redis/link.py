@@ -1,6 +1,7 @@
 """Commands and scripts to one Redis server, tried again while it is away."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
@@ -17,6 +18,8 @@ from mr.adapters.redis.reasons import explain, server_name
 from mr.errors import BadSetting, Deposed, StoreUnavailable
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 #: Connections one daemon opens at most; further operations wait for one.
 MAX_CONNECTIONS = 16
@@ -67,6 +70,9 @@ class RedisLink:
         self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
         self._scripts: dict[str, Any] = {}
         self._is_open = False
+        self._has_answered = False
+        #: Whether an outage was logged, and its end was not.
+        self._is_away = False
 
     async def open(self) -> None:
         """Connect. Raises StoreUnavailable with the reason after `connect_seconds`."""
@@ -76,6 +82,7 @@ class RedisLink:
         except StoreUnavailable:
             await self.close()
             raise
+        self._has_answered = True
 
     async def close(self) -> None:
         """Disconnect."""
@@ -122,16 +129,27 @@ class RedisLink:
         delay = FIRST_DELAY_SECONDS
         while True:
             try:
-                return await operation()
+                answer = await operation()
+                if self._is_away:
+                    self._is_away = False
+                    log.info("Redis at %s answers again", self._server)
+                return answer
             except _REFUSED as error:
                 raise StoreUnavailable(explain(self._server, error)) from error
             except _PASSING as error:
                 if loop.time() + delay > deadline:
                     raise StoreUnavailable(explain(self._server, error)) from error
+                self._note_away(error)
             except exceptions.RedisError as error:
                 raise StoreUnavailable(explain(self._server, error)) from error
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _note_away(self, error: BaseException) -> None:
+        """Log an outage once, and not at all when it is the first connection that fails."""
+        if self._has_answered and not self._is_away:
+            self._is_away = True
+            log.warning("%s; trying again", explain(self._server, error))
 
 
 def flatten(pairs: Mapping[Any, Any]) -> list[Any]:

@@ -128,6 +128,12 @@ def _print_much(order: TaskOrder, on_progress: Report) -> None:
     print("the last line", file=sys.stderr)
 
 
+def _burn(order: TaskOrder, on_progress: Report) -> None:
+    """Use a quarter of a second of CPU."""
+    while time.process_time() < 0.25:
+        continue
+
+
 def _read_stdin(order: TaskOrder, on_progress: Report) -> None:
     print(repr(sys.stdin.read()))
 
@@ -157,6 +163,7 @@ _ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
     "raise_half_character": _raise_half_character,
     "fill_disk": _fill_disk,
     "print_much": _print_much,
+    "burn": _burn,
     "read_stdin": _read_stdin,
     "allocate": _allocate,
     "hang_up": _hang_up,

@@ -218,6 +218,25 @@ async def test_running_attempts_are_described(executor: Executor, order: Order, 
     await run
 
 
+async def test_the_cpu_time_of_children_is_known_also_when_they_have_ended(
+    executor: Executor, order: Order
+) -> None:
+    await executor.run(order("burn"))
+    assert executor.own_cpu_seconds() >= 0.2
+    executor.forget_job(JobId("job-1"))
+    await executor.wait_retired()
+    assert executor.own_cpu_seconds() >= 0.2
+
+
+async def test_a_closed_executor_starts_nothing(order: Order) -> None:
+    pool = Executor(slots=1, settings=SETTINGS, entry=ENTRY, preload=())
+    await pool.start()
+    await pool.close()
+    failure = (await pool.run(order("nothing"))).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+
+
 async def test_a_killed_template_fails_its_attempts_and_is_replaced(
     executor: Executor, order: Order, tmp_path: Path
 ) -> None:

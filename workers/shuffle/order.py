@@ -14,8 +14,10 @@ from workers.shuffle.partition import Partitioner, partitions_of
 from workers.shuffle.prefix import sort_distinctly
 from workers.shuffle.rows import Positions, Rows
 
-#: Rows looked at to choose between hashing the keys and sorting them.
-SAMPLE_ROWS = 4096
+#: Rows looked at to choose between hashing the keys and sorting them ...
+SAMPLE_ROWS = 65_536
+#: ... and how many of them must differ to sort. Words of a text repeat less in a sample than in the whole.
+SORT_DISTINCT = 0.9
 
 
 def number_keys(keys: Column) -> tuple[Column, Positions]:
@@ -43,7 +45,7 @@ def rank_keys(keys: Column) -> tuple[Column, Positions]:
 def _mostly_distinct(keys: Column) -> bool:
     """Guess from the first rows; either way of ranking gives the same ranks."""
     sample = keys.slice(0, SAMPLE_ROWS)
-    return len(sample) == SAMPLE_ROWS and len(number_keys(sample)[0]) > SAMPLE_ROWS // 2
+    return len(sample) == SAMPLE_ROWS and len(number_keys(sample)[0]) > SORT_DISTINCT * SAMPLE_ROWS
 
 
 def _rank_by_sorting(keys: Column) -> tuple[Column, Positions] | None:

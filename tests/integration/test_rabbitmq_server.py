@@ -10,15 +10,15 @@ from mr.errors import BrokerUnavailable
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.names import TASKS_QUEUE
 from mr.settings import Settings
-from tests.support.servers import PrivateRabbitMQ
+from tests.conftest import need
+from tests.support.servers import NoServer, PrivateRabbitMQ
 from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbitMQ]:
     """A node that gives a consumer one second to settle, and looks every second."""
-    if not PrivateRabbitMQ.available():
-        pytest.skip("rabbitmq-server is not installed")
+    need(PrivateRabbitMQ.available(), NoServer("rabbitmq-server is not installed"))
     server = PrivateRabbitMQ(
         tmp_path_factory.mktemp("rabbitmq"),
         config="consumer_timeout = 1000",

@@ -15,11 +15,12 @@ from mr.ports import ClaimReply
 from mr.protocol.claims import Verdict
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
+from tests.conftest import need
 from tests.contract import samples
 from tests.contract.samples import ANN, FIRST_LIFE, JOB, MAP_0, REDUCE_0
 from tests.support.own_process import free_port
 from tests.support.proxy import Proxy
-from tests.support.servers import PrivateRedis
+from tests.support.servers import NoServer, PrivateRedis
 from tests.support.waiting import eventually
 
 PASSWORD = "open-sesame"
@@ -29,8 +30,7 @@ LONG = 60.0
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[PrivateRedis]:
     """A server of the test's own, with a password and a disk."""
-    if not PrivateRedis.available():
-        pytest.skip("redis-server is not installed")
+    need(PrivateRedis.available(), NoServer("redis-server is not installed"))
     server = PrivateRedis(tmp_path, persistent=True, password=PASSWORD)
     server.start()
     yield server

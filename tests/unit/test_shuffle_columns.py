@@ -129,6 +129,7 @@ def test_refusals_name_the_row() -> None:
         (pa.array([1, 1 << 63], pa.uint64()), Kind.ENCODED, [1, 1 << 63]),
         (pa.array([0.5], pa.float32()), Kind.FLOAT, [0.5]),
         (pa.array(["a", "b", "a"]).dictionary_encode(), Kind.STR, ["a", "b", "a"]),
+        (pa.DictionaryArray.from_arrays([0, 1], ["a", None]), Kind.ENCODED, ["a", None]),
         (pa.array(["a"], pa.large_string()), Kind.STR, ["a"]),
         (pa.array([b"ab"], pa.binary(2)), Kind.BYTES, [b"ab"]),
         (pa.array(["a", None]), Kind.ENCODED, ["a", None]),

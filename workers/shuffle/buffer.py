@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+import mr.agg
 from mr.errors import MrError
 from workers.shuffle.columns import Column, arrow_column, join, key_column, value_column
 from workers.shuffle.combine import Combiner, PythonCombiner, combine, combine_in_place
@@ -66,7 +67,8 @@ class MapBuffer:
         self._work_dir = work_dir
         self._spill_rows = spill_rows
         self._spill_bytes = min(spill_bytes, MAX_BUFFER_BYTES)
-        self._combiner = combiner
+        #: None for `collect`, whose partial states are the values themselves.
+        self._combiner = None if combiner == mr.agg.collect else combiner
         self._partitioner = partitioner
         self._keys: list[Column] = []
         self._values: list[Column] = []
@@ -193,7 +195,7 @@ class MapBuffer:
                 writer = SegmentWriter(file)
                 segments = [spill.segment(partition) for spill in self._spills]
                 for key_range in merge_segments(
-                    segments, budget_bytes=self._spill_bytes // 2, work_dir=self._work_dir
+                    segments, budget_bytes=self._spill_bytes, work_dir=self._work_dir
                 ):
                     for part in self._combined_range(key_range):
                         write_range(writer, part)

@@ -208,6 +208,8 @@ def arrow_column(data: pa.Array | pa.ChunkedArray, *, keys: bool) -> Column:
     except pa.ArrowInvalid:  # an unsigned integer beyond int64, text that is no UTF-8
         items = data.to_pylist()
         return key_column(items) if keys else value_column(items)
+    if cast.null_count:  # a null among the values of a dictionary
+        return arrow_column(cast, keys=keys)
     column = Column(wanted, cast)
     if keys and wanted is Kind.FLOAT:
         return Column(wanted, pa.array(normalise(column.numpy())))

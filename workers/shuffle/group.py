@@ -46,9 +46,10 @@ class GroupBatch:
 class Grouped:
     """The map outputs of one partition, grouped by key.
 
-    `sources`: one segment a map task, in map order. In memory when the rows fit `group_bytes`
-    (uncompressed), else a merge of sorted runs with temporary files in `work_dir`. A key whose values
-    weigh more than `lazy_weight` comes with a lazy iterator.
+    `sources`: one segment a map task, in map order. `group_bytes`: about what grouping may take; in memory
+    when the uncompressed rows fit half of it, else a merge of sorted runs by ranges of keys, with temporary
+    files in `work_dir` when there are very many runs. A key whose values weigh more than `lazy_weight`
+    comes with a lazy iterator.
     """
 
     def __init__(

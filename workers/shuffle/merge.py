@@ -60,13 +60,14 @@ def merge_segments(
 ) -> Iterator[KeyRange]:
     """The rows of all segments in ranges of ascending keys. Raises SegmentCorrupt, OSError.
 
-    The order of `sources` is the order of a key's values. When all rows fit `budget_bytes` uncompressed they
-    are one range, held twice while it is put together; else ranges of a quarter of it at most.
+    The order of `sources` is the order of a key's values. When all rows fit half of `budget_bytes`
+    uncompressed they are one range, held twice while it is put together; else each range is a quarter of
+    it at most. What sorts a range needs about as much again.
     Intermediate files in `work_dir` are removed again.
     """
     budget = min(budget_bytes, MAX_BUDGET_BYTES)
     sources = [source for source in sources if source.bytes]
-    everything = _load_all(sources, budget)
+    everything = _load_all(sources, budget // 2)
     if everything is not None:
         if everything:
             yield _whole(everything)

@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format services test test-core test-services bench clean
+.PHONY: help install demo lint format docs services test test-core test-services bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -36,6 +36,9 @@ lint: install ## ruff, mypy --strict, the import contract
 format: install ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install ## write the generated tables of ARCHITECTURE.md anew
+	$(BIN)/python -m tests.support.architecture
 
 services: ## install RabbitMQ, Redis and the AMQP tools from Debian's packages, if absent
 	@.ci/services

@@ -131,7 +131,7 @@ class Effects:
             case FinishOutput():
                 self._spawn(self._finish_output(command))
             case AbandonOutput():
-                self._spawn(self._abandon_output(command))
+                self._spawn(self.abandon(command.job_id, command.output))
 
     async def _inspect_claims(self, command: InspectClaims) -> None:
         job_id = command.job_id
@@ -157,12 +157,13 @@ class Effects:
                 event = OutputFailed(self._clock.now(), job_id, failure)
         await self._on_event(event)
 
-    async def _abandon_output(self, command: AbandonOutput) -> None:
-        async with self._output_lock(command.job_id):
+    async def abandon(self, job_id: JobId, output: str) -> None:
+        """Remove what a failed or cancelled job wrote; does nothing where that is done already."""
+        async with self._output_lock(job_id):
             try:
-                await asyncio.to_thread(abandon_output, command.output, command.job_id)
+                await asyncio.to_thread(abandon_output, output, job_id)
             except (OSError, MrError) as error:
-                log.warning("job %s: %s cannot be cleared: %s", command.job_id, command.output, error)
+                log.warning("job %s: %s cannot be cleared: %s", job_id, output, error)
 
     def _output_lock(self, job_id: JobId) -> asyncio.Lock:
         return self._output_locks.setdefault(job_id, asyncio.Lock())

@@ -27,6 +27,7 @@ from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.records import JobState
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Runner:
                         ("broker", self._watch_broker()),
                     )
                 ]
+                self._spawn(self._sweep_outputs())
                 await stop.wait()
                 for consumer in consumers:
                     await consumer.cancel()
@@ -203,6 +205,12 @@ class Runner:
             self._bundles[job.spec.job_id] = bundle or b""
             log.info("job %s taken over in state %s", job.spec.job_id, job.record.state)
             self._arrivals.put_nowait(_Arrival(JobRestored(self._clock.now(), job)))
+
+    async def _sweep_outputs(self) -> None:
+        """Clear what a predecessor that died between ending a job and clearing its output left behind."""
+        for record in await self._store.list_jobs():
+            if record.state in (JobState.FAILED, JobState.CANCELLED):
+                await self._effects.abandon(record.job_id, record.output)
 
     async def _refill(self) -> None:
         """Write every unfinished job back where the store has lost it; nothing else is decided meanwhile.

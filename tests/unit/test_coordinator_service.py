@@ -105,6 +105,18 @@ async def test_a_standby_goes_on_where_the_job_stood(site: Site) -> None:
     assert site.stores.epoch == 2
 
 
+async def test_output_of_a_cancelled_job_is_cleared_at_the_next_start(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+    owned = site.tmp_path / "out" / "_temporary" / JOB
+    record = await site.store.get_job(JOB)
+    assert record is not None and owned.is_dir()
+    cancelled = msgspec.structs.replace(record, state=JobState.CANCELLED)
+    await site.store.end_job(cancelled, (), epoch=1, history_seconds=60)
+    async with site.coordinator():
+        await eventually(lambda: not (site.tmp_path / "out").exists())
+
+
 async def test_a_report_that_cannot_be_read_is_kept(site: Site) -> None:
     kept: asyncio.Queue[Delivery] = asyncio.Queue()
     await site.broker.consume(DEAD_QUEUE, kept.put, prefetch=1)

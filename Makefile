@@ -49,7 +49,7 @@ test-core: install ## the tiers that need no service
 	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/simulation
 
 test-services: install ## the tiers on real RabbitMQ and Redis
-	$(PYTEST) -q tests/contract tests/integration tests/e2e
+	$(PYTEST) -q -n 2 --dist loadfile tests/contract tests/integration tests/e2e
 
 bench: install services ## benchmarks: make bench [BENCH_MIB=200] [BENCH_TASKS=2000]
 	$(BIN)/python tests/benchmarks/wordcount.py --size $(or $(BENCH_MIB),200)

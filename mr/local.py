@@ -160,7 +160,7 @@ async def _submit_and_watch(
     client: Client, job: LocalJob, on_snapshot: Callable[[Snapshot], None]
 ) -> JobRecord:
     await client.upload(job.bundle, job.manifest)
-    while not any(view.live for view in await client.workers()):  # noqa: ASYNC110 - the store has no event to wait for
+    while not any(view.live for view in await client.workers()):  # noqa: ASYNC110 - the store tells no events
         await asyncio.sleep(_READY_SECONDS)  # else the first thing told is that no worker lives
     reply = await client.submit(job.request, timeout_seconds=_PLANNING_SECONDS)
     async with aclosing(client.watch(JobId(reply.job_id or ""), _WATCH_SECONDS)) as snapshots:

@@ -92,7 +92,7 @@ class BadPartition(MrError):
 
 
 class BadAggregate(MrError):
-    """A built-in of `mr.agg` met a value it cannot take. Change what `map_fn` gives, or write a `reduce_fn`."""
+    """A built-in of `mr.agg` met a value it cannot take. Change what `map_fn` gives, or write `reduce_fn`."""
 
 
 class ShuffleError(MrError):

@@ -27,6 +27,9 @@ T = TypeVar("T")
 #: Shortest time between two progress reports.
 PROGRESS_SECONDS = 0.3
 
+#: A buffer takes this share of a task's memory limit at most: sorting and writing it takes as much again.
+MEMORY_SHARES = 4
+
 #: Thresholds of the garbage collector while records flow. Pairs come and go by the million, so it
 #: looks only when this many containers were made and *kept*: cycles that user code makes are still
 #: freed, at no measurable cost to code that makes none.
@@ -98,6 +101,14 @@ class Attempt:
     def index(self) -> int:
         """Number of the split (map) or of the partition (reduce)."""
         return task_index(self.order.task_id)
+
+    def buffer_bytes(self, most: int) -> int:
+        """The size of a buffer that may be as large as the setting `most`, within the job's memory limit.
+
+        Counted from the job's own figures, never measured: so spills fall alike wherever the job runs.
+        """
+        limit = self.spec.task_memory_bytes
+        return min(most, limit // MEMORY_SHARES) if limit else most
 
     def progress(self, phase: str, share: float, records: int) -> None:
         """Say how far the attempt is; a report goes out at once in a new phase, else rarely."""

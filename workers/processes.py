@@ -84,6 +84,8 @@ class Template:
         environ = {name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES}
         for name in _THREAD_VARIABLES:
             environ.setdefault(name, "1")
+        # User code that walks a set of strings then does so alike in every process: same bytes.
+        environ["PYTHONHASHSEED"] = "0"
         arguments = (str(control_fd), json.dumps(sys.path), self._entry, json.dumps(self._preload))
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _START, *arguments],

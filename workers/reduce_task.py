@@ -27,7 +27,8 @@ def run_reduce(attempt: Attempt) -> TaskResult:
     """Run a reduce attempt to the end. Raises TaskError, InputLost, OSError."""
     attempt.progress("fetch", 0.0, 0)
     sources = open_sources(attempt.order, attempt.index)
-    grouped = Grouped(sources, group_bytes=attempt.settings.group_bytes, work_dir=attempt.work_dir)
+    group_bytes = attempt.buffer_bytes(attempt.settings.group_bytes)
+    grouped = Grouped(sources, group_bytes=group_bytes, work_dir=attempt.work_dir)
     sink = PartSink(attempt)
     try:
         with _blaming_inputs(sources):

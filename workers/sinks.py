@@ -99,7 +99,7 @@ class ShuffleSink:
             partitions=attempt.spec.reduces,
             work_dir=attempt.work_dir,
             spill_rows=settings.spill_rows,
-            spill_bytes=settings.spill_bytes,
+            spill_bytes=attempt.buffer_bytes(settings.spill_bytes),
             combiner=combiner_of(attempt),
             partitioner=partitioner_of(attempt),
         )

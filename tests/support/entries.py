@@ -149,6 +149,10 @@ def _hang_up(order: TaskOrder, on_progress: Report) -> None:
     threading.Event().wait()
 
 
+def _print_a_set(order: TaskOrder, on_progress: Report) -> None:
+    print(*{f"word{n}" for n in range(50)})
+
+
 _ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
     "nothing": _nothing,
     "hang": _hang,
@@ -167,4 +171,5 @@ _ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
     "read_stdin": _read_stdin,
     "allocate": _allocate,
     "hang_up": _hang_up,
+    "print_a_set": _print_a_set,
 }

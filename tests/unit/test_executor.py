@@ -63,6 +63,17 @@ async def test_an_order_is_answered_with_the_result(executor: Executor, order: O
     assert executor.running() == ()
 
 
+async def test_a_set_of_strings_is_walked_alike_in_every_pool(executor: Executor, order: Order) -> None:
+    first = await executor.run(order("print_a_set"))
+    other = Executor(slots=1, settings=SETTINGS, entry=ENTRY, preload=())
+    await other.start()
+    try:
+        second = await other.run(order("print_a_set"))
+    finally:
+        await other.close()
+    assert first.printed == second.printed != ""
+
+
 async def test_one_job_reuses_its_child_and_another_job_gets_a_fresh_one(
     executor: Executor, order: Order
 ) -> None:

@@ -173,3 +173,11 @@ def test_batches_shrink_with_large_values_and_grow_with_small_ones() -> None:
 
 def test_counter_outside_a_task_does_nothing() -> None:
     mr.counter("nowhere").add()
+
+
+def test_buffers_stay_within_the_jobs_memory_limit(tmp_path: Path) -> None:
+    source = "def map_fn(k, v):\n    yield v, 1\n\ndef reduce_fn(k, vs):\n    yield k, sum(vs)\n"
+    bench = Workbench(tmp_path, source, task_memory_bytes=64 << 10)
+    path = bench.write_input("in.txt", "".join(f"word{n}\n" for n in range(10_000)))
+    (split,) = bench.plan([path])
+    assert bench.map(split).stats.spills > 1

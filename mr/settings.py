@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     spool_reserve_bytes: int = 256 * MIB
 
     # --- defaults of jobs
-    split_bytes: int = 64 * MIB
+    split_bytes: int = 32 * MIB
     #: Most reduce tasks a job gets unless it says `reduces`; never more than it has maps.
     default_reduces: int = 8
     max_attempts: int = 4

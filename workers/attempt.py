@@ -136,12 +136,13 @@ class Attempt:
     ) -> Iterator[None]:
         """Turn what the user's `function` raises inside the block into a TaskError.
 
-        `position` is asked for the record and the input file when it does. Interrupts, and failures
-        of the engine that pass through user code, go on as they are.
+        `position` is asked for the record and the input file when it does. Failures of the engine that
+        pass through user code go on as they are. A KeyboardInterrupt is the user's like any other: no
+        interrupt from outside reaches the process of a task.
         """
         try:
             yield
-        except (KeyboardInterrupt, GeneratorExit, TaskError, EngineError):
+        except (TaskError, EngineError):
             raise
         except BaseException as error:
             record, path = position() if position is not None else ("", None)

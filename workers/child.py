@@ -38,10 +38,12 @@ def serve(channel_fd: int, output_fd: int, entry: str, template_pid: int) -> Non
     decoder = msgspec.msgpack.Decoder(TaskOrder)
     with socket.socket(fileno=channel_fd) as channel:
         channel.set_inheritable(False)  # a descriptor that came over a socket would outlive an exec
+        own_pid = os.getpid()
         while (body := frames.read_blocking(channel)) is not None:
             answer = _run(run, decoder.decode(body), channel)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
+            if os.getpid() != own_pid:
+                os._exit(0)  # a fork that user code made and let run on: two answers would be one too many
             channel.sendall(_framed(answer))
 
 
@@ -77,12 +79,22 @@ def _redirect(output_fd: int) -> None:
     faulthandler.enable()  # a crash in native code prints where Python stood
 
 
+def _flush() -> None:
+    """Pass on what was printed. User code may have closed or replaced the streams: its loss alone."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # whatever object the user put there
+            stream.flush()  # type: ignore[union-attr]
+
+
 def _run(run: Entry, order: TaskOrder, channel: socket.socket) -> Done | Failed:
     """Run one order; whatever user code does short of ending the process becomes an answer."""
     try:
         return Done(run(order, _Reporter(channel)))
     except SystemExit as error:
         message = f"the job called sys.exit({error.code!r}); return from the function instead"
+        return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
+    except (KeyboardInterrupt, GeneratorExit) as error:  # nobody but the job raises them in this process
+        message = f"the job raised {type(error).__name__}; raise an exception of another kind"
         return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
     except BaseException as error:  # noqa: BLE001 - the outermost frame around user code: all of it is reported
         carried = getattr(error, "failure", None)

@@ -84,8 +84,6 @@ def partitioner_of(attempt: Attempt) -> Callable[[Any, int], int] | None:
     def choose(key: Any, partitions: int) -> Any:
         try:
             return function(key, partitions)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
             raise user_failure(attempt.order, "partition_fn", error, record=place_of_key(key)) from error
 

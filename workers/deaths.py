@@ -33,7 +33,7 @@ def explain(status: int | None, memory_bytes: int) -> Failure:
         return Failure(
             FailureKind.KILLED,
             f"the process of the task exited by itself with status {status}: the job, or a library of its, "
-            "called os._exit; return from the function instead",
+            "called os._exit, or closed files that are not its own; return from the function instead",
         )
     number = -status
     name = _signal_name(number)

@@ -36,7 +36,7 @@ def run_order(order: TaskOrder, on_progress: Callable[[Progress], None]) -> Task
             attempt = Attempt(order, code_of(order), context, on_progress)
             run = run_map if task_kind(order.task_id) is TaskKind.MAP else run_reduce
             return run(attempt)
-        except (TaskError, KeyboardInterrupt):
+        except TaskError:
             raise
         except InputLost as error:
             failure = Failure(FailureKind.INPUT_LOST, str(error), lost=error.lost)

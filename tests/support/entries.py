@@ -103,6 +103,23 @@ def _sys_exit(order: TaskOrder, on_progress: Report) -> None:
     sys.exit("enough")
 
 
+def _interrupt(order: TaskOrder, on_progress: Report) -> None:
+    raise KeyboardInterrupt
+
+
+def _ruin_streams(order: TaskOrder, on_progress: Report) -> None:
+    sys.stderr.close()
+    sys.stdout = None  # type: ignore[assignment]
+    os.close(1)
+
+
+def _fork(order: TaskOrder, on_progress: Report) -> None:
+    """Go on twice; the fork answers first."""
+    forked = os.fork()
+    if forked:
+        os.waitpid(forked, 0)
+
+
 def _raise(order: TaskOrder, on_progress: Report) -> None:
     print("something was wrong")
     raise Refused(Failure(FailureKind.USER_ERROR, "ValueError: no", function="map_fn", record="file:7"))
@@ -162,6 +179,9 @@ _ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
     "die_by_signal": _die_by_signal,
     "exit_at_once": _exit_at_once,
     "sys_exit": _sys_exit,
+    "interrupt": _interrupt,
+    "ruin_streams": _ruin_streams,
+    "fork": _fork,
     "raise": _raise,
     "defect": _defect,
     "raise_half_character": _raise_half_character,

@@ -140,6 +140,7 @@ async def test_a_kill_from_outside_points_at_the_memory_of_the_host(executor: Ex
     [
         ("exit_at_once", FailureKind.KILLED, "status 3"),
         ("sys_exit", FailureKind.USER_ERROR, "sys.exit('enough')"),
+        ("interrupt", FailureKind.USER_ERROR, "the job raised KeyboardInterrupt"),
         ("hang_up", FailureKind.KILLED, "closed its connection"),
         ("defect", FailureKind.INFRASTRUCTURE, "RuntimeError: a defect of ours"),
         ("fill_disk", FailureKind.INFRASTRUCTURE, "No space left on device"),
@@ -152,6 +153,19 @@ async def test_other_ends_are_failures_that_say_what_happened(
     assert failure is not None
     assert failure.kind is kind
     assert words in failure.message
+
+
+async def test_streams_that_user_code_closed_cost_no_result(executor: Executor, order: Order) -> None:
+    outcome = await executor.run(order("ruin_streams"))
+    assert outcome.failure is None
+    assert outcome.result is not None
+
+
+async def test_a_fork_that_user_code_lets_run_on_gives_no_answer(executor: Executor, order: Order) -> None:
+    first = await executor.run(order("fork"))
+    second = await executor.run(order("nothing", params={"huge": "1"}))
+    assert first.result is not None
+    assert second.failure is not None  # its own answer, not the one left over from the fork
 
 
 async def test_a_failure_with_half_characters_is_told_with_them_spelt_out(

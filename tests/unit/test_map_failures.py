@@ -76,6 +76,8 @@ def test_position_is_exact_whatever_the_chunks(tmp_path: Path, chunk_rows: int, 
         ("raise MemoryError", ("ran out of memory", "--task-memory")),
         ("raise Odd", ("map_fn raised Odd: <its __str__ raised ZeroDivisionError>",)),
         ("raise asyncio.CancelledError", ("CancelledError",)),
+        ("raise KeyboardInterrupt", ("map_fn raised KeyboardInterrupt (job.py, line 5)",)),
+        ("raise GeneratorExit", ("map_fn raised GeneratorExit (job.py, line 5)",)),
         ("return len(line) / 0", ("ZeroDivisionError",)),
         ("mr.param('absent')", ("mr.param('absent')", "--param absent=VALUE")),
         ("mr.counter('x').add('y')", ("mr.counter('x')", "int")),
@@ -125,13 +127,6 @@ def test_second_failure_while_explaining_the_first_changes_nothing(tmp_path: Pat
     failure = fail_map(tmp_path, source)
     assert "gave 'no pair'" in failure.message
     assert "in.txt:" in failure.record
-
-
-def test_interrupt_goes_through(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path, "def map_fn(k, v):\n    raise KeyboardInterrupt\n", reduces=0)
-    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
-    with pytest.raises(KeyboardInterrupt):
-        bench.map(split)
 
 
 @pytest.mark.parametrize(

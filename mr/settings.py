@@ -4,6 +4,7 @@ The field `lease_seconds` is the variable `MR_LEASE_SECONDS` and the key `lease_
 Sizes take `64MiB`, times take `10s`, where a field's name ends in `_bytes` or `_seconds`.
 """
 
+import math
 import os
 import re
 import tomllib
@@ -20,6 +21,28 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
+#: Numbers that may be 0: no limit, no wait, or as little as can be. With 0 for another, nothing would move.
+_MAY_BE_ZERO = frozenset(
+    (
+        "republish_seconds",
+        "retry_base_seconds",
+        "retry_max_seconds",
+        "reconnect_seconds",
+        "history_seconds",
+        "drain_seconds",
+        "max_uncounted_attempts",
+        "straggler_share",
+        "straggler_min_seconds",
+        "exclude_seconds",
+        "spool_reserve_bytes",
+        "task_timeout_seconds",
+        "task_memory_bytes",
+        "spill_rows",
+        "spill_bytes",
+        "group_bytes",
+        "log_bytes",
+    )
+)
 _TIME_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -122,8 +145,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-                raise BadSetting(f"{name} is {value}; it must not be negative")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if not math.isfinite(value) or value < 0:
+                raise BadSetting(f"{name} is {value}; it must be a number from 0 on")
+            if value == 0 and name not in _MAY_BE_ZERO:
+                raise BadSetting(f"{name} is 0; it must be greater than 0")
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise BadSetting(
                 f"heartbeat_seconds is {self.heartbeat_seconds}; it must fit at least twice into "

@@ -26,6 +26,10 @@ LOCAL_WORKER = WorkerId("local")
 _TICK_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 0.5
 _RETRY_BASE_SECONDS = 0.1
+#: There is no other machine to try, and somebody waits in front of this one: what is wrong with it (a full
+#: disk, an output that may not be written) is told after some ten seconds.
+_RETRY_MAX_SECONDS = 5.0
+_MAX_UNCOUNTED_ATTEMPTS = 7
 _WATCH_SECONDS = 0.2
 _READY_SECONDS = 0.01
 #: Planning may list and split a great many files; a coordinator that died is noticed otherwise.
@@ -35,12 +39,16 @@ _CANCEL_SECONDS = 10.0
 
 
 def embedded_settings(settings: Settings) -> Settings:
-    """The same settings with the intervals of one process, where they are longer."""
+    """The same settings with the intervals and the patience of one process."""
     return msgspec.structs.replace(
         settings,
         tick_seconds=min(settings.tick_seconds, _TICK_SECONDS),
         heartbeat_seconds=min(settings.heartbeat_seconds, _HEARTBEAT_SECONDS),
         retry_base_seconds=min(settings.retry_base_seconds, _RETRY_BASE_SECONDS),
+        retry_max_seconds=min(settings.retry_max_seconds, _RETRY_MAX_SECONDS),
+        max_uncounted_attempts=min(settings.max_uncounted_attempts, _MAX_UNCOUNTED_ATTEMPTS),
+        # A worker short of disk leaves tasks to others; without others the job would wait for ever.
+        spool_reserve_bytes=0,
         shuffle_local_reads=True,
     )
 

@@ -161,3 +161,17 @@ async def test_coordinator_that_cannot_start_ends_the_run(parts: Parts, tmp_path
 def test_intervals_are_those_of_one_process_and_never_longer_than_asked() -> None:
     assert embedded_settings(Settings()).tick_seconds < Settings().tick_seconds
     assert embedded_settings(Settings(tick_seconds=0.01)).tick_seconds == 0.01
+
+
+def test_what_is_wrong_with_the_only_machine_is_told_soon() -> None:
+    settings = embedded_settings(Settings())
+    delays = [
+        min(settings.retry_base_seconds * 2**n, settings.retry_max_seconds)
+        for n in range(settings.max_uncounted_attempts)
+    ]
+    assert sum(delays) < 15
+    assert embedded_settings(Settings(max_uncounted_attempts=2)).max_uncounted_attempts == 2
+
+
+def test_a_small_disk_does_not_keep_the_only_worker_from_its_tasks() -> None:
+    assert embedded_settings(Settings()).spool_reserve_bytes == 0

@@ -82,6 +82,7 @@ def prepare_job(
     }
     if params:
         raw["params"] = params
+    _check_utf8(raw)
     try:
         request = msgspec.convert(raw, JobRequest)
     except msgspec.ValidationError as error:
@@ -89,6 +90,16 @@ def prepare_job(
     options = resolve_options(request, manifest, settings)
     request = msgspec.structs.replace(request, job_id=job_id or new_job_id(options.name))
     return Prepared(bundle, manifest, request)
+
+
+def _check_utf8(raw: Mapping[str, Any]) -> None:
+    """Refuse a name that no message can hold: names of files are bytes, messages are text."""
+    params = raw.get("params", {})
+    for text in (*raw["inputs"], *params, *params.values(), *raw.values()):
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:
+            raise BadJob(f"{text!r} is not UTF-8; rename the file, or write the value in UTF-8") from None
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, str]:

@@ -50,6 +50,22 @@ def test_job_without_an_id_is_named_after_its_file(job_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("inputs", "flags"),
+    [
+        (("caf\udce9",), {}),
+        (("in",), {"output": "caf\udce9"}),
+        (("in",), {"name": "caf\udce9"}),
+        (("in",), {"params": ("place=caf\udce9",)}),
+    ],
+)
+def test_text_that_no_message_can_hold_is_refused(
+    job_file: Path, inputs: tuple[str, ...], flags: dict[str, Any]
+) -> None:
+    with pytest.raises(BadJob, match=r"caf\\udce9' is not UTF-8"):
+        prepare_job(job_file, inputs, FLAGS | flags, Settings())
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         ({"job_id": "../up"}, "--job-id"),

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
 from workers.orders import TaskOrder
 from workers.tracebacks import bounded, describe, has_user_frames, last_user_line, user_traceback
@@ -53,7 +54,7 @@ def user_failure(
         function=function,
         traceback=user_traceback(error, code_dir) if has_user_frames(error) else "",
         record=record,
-        reproduce=reproduce_command(order, input_path),
+        reproduce=reproduce_command(order, function, input_path),
     )
     return TaskError(failure)
 
@@ -74,7 +75,7 @@ def refused(
         message=bounded(" ".join(message.split()), 1000),
         function=function,
         record=record,
-        reproduce=reproduce_command(order, input_path),
+        reproduce=reproduce_command(order, function, input_path),
     )
     return TaskError(failure)
 
@@ -96,11 +97,13 @@ def out_of_memory(order: TaskOrder, function: str, traceback: str, record: str) 
 
 def infrastructure_failure(order: TaskOrder, error: BaseException) -> Failure:
     """Describe a failure of the machine below a task: its disk, its output file system, a bug of ours."""
-    worker, work_dir = order.origin.worker, order.work_dir
+    worker = order.origin.worker
+    spool = Path(order.work_dir).parent  # the same for all attempts, so that one cause is told once
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = (
-            f"worker {worker}: no space left while writing ({describe(error)}); free some below {work_dir}"
-        )
+        places = f"in the spool ({spool})"
+        if task_kind(order.task_id) is order.spec.output_kind:
+            places += f" or where the output lies ({order.spec.output})"
+        message = f"worker {worker}: no space left while writing ({describe(error)}); free some {places}"
     elif isinstance(error, OSError):
         message = f"worker {worker}: {describe(error)}; check its disks and that it may write the output"
     else:
@@ -108,8 +111,8 @@ def infrastructure_failure(order: TaskOrder, error: BaseException) -> Failure:
     return Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
 
 
-def reproduce_command(order: TaskOrder, input_path: str | None) -> str:
-    """Give the command that runs the failing file (None: the job's inputs) again in this place alone.
+def reproduce_command(order: TaskOrder, function: str, input_path: str | None) -> str:
+    """Give the command that runs `function` on the failing file (None: the job's inputs) again, here alone.
 
     It is run where the job file is. Empty when the job's inputs are too many to spell out.
     """
@@ -121,7 +124,8 @@ def reproduce_command(order: TaskOrder, input_path: str | None) -> str:
     for path in sorted(Path(order.code_dir).iterdir()):
         if path.name not in (spec.code.entry, "__pycache__"):
             words += ["--include", path.name]
-    return shlex.join([*words, *_flags(spec, order.task_id.startswith("reduce"))])
+    reducing = task_kind(order.task_id) is TaskKind.REDUCE or function == "partition_fn"
+    return shlex.join([*words, *_flags(spec, reducing)])
 
 
 def _flags(spec: JobSpec, reducing: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """A user's traceback as the user should see it: their frames, their file names, bounded in length."""
 
+import re
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ MAX_MESSAGE = 500
 _DIRECTORIES = [Path(str(package.__file__)).parent for package in (mr, workers)]
 _OURS = tuple(f"{form}/" for directory in _DIRECTORIES for form in (directory, directory.resolve()))
 _INTERNAL = "<frozen importlib"
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
 def user_traceback(error: BaseException, code_dir: Path) -> str:
@@ -83,11 +85,14 @@ def safe_text(error: BaseException) -> str:
 
 
 def safe_repr(value: object, limit: int = 200) -> str:
-    """Give `repr(value)` in at most `limit` characters, whatever the user's `__repr__` does."""
+    """Give `repr(value)` in at most `limit` characters, whatever the user's `__repr__` does.
+
+    Without addresses of memory, so that the same value is shown alike by every attempt.
+    """
     if isinstance(value, str | bytes) and len(value) > limit:
         value = value[:limit]  # a huge key is not worth a huge repr
     try:
-        return bounded(repr(value), limit)
+        return bounded(_ADDRESS.sub(" at 0x...", repr(value)), limit)
     except Exception as error:  # noqa: BLE001 - user code
         return f"<{type(value).__name__} whose __repr__ raised {type(error).__name__}>"
 

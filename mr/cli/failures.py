@@ -31,7 +31,7 @@ def describe_group(group: FailureGroup) -> str:
     if failure.output_tail.strip():
         lines += ["  it had printed:", _indented(failure.output_tail)]
     if failure.reproduce:
-        lines += ["  to see it again:", f"    {failure.reproduce}"]
+        lines += ["  to see it again, where the job file is:", f"    {failure.reproduce}"]
     return "\n".join(lines)
 
 

@@ -20,13 +20,14 @@ from coordinator.events import (
 from coordinator.intake import Intake
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
+from mr.dead import bury
 from mr.errors import BadMessage, Deposed, MrError
-from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
+from mr.ports import Broker, Clock, Delivery, StateStore
 from mr.protocol.codec import decode
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
-from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.names import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.protocol.records import JobState
 from mr.settings import Settings
 
@@ -136,17 +137,21 @@ class Runner:
             await self._clock.sleep(self._settings.tick_seconds)
 
     async def _keep_lead(self) -> None:
+        """Renew the lead at regular times. Raises Deposed."""
+        while True:
+            await self._clock.sleep(self._settings.lease_seconds / 3)
+            await self._hold_lead()
+
+    async def _hold_lead(self) -> None:
         """Renew the lead; win it back with a higher epoch when the store forgot it. Raises Deposed."""
         lease_seconds = self._settings.lease_seconds
-        while True:
-            await self._clock.sleep(lease_seconds / 3)
-            if await self._store.renew_lead(self._holder, lease_seconds):
-                continue
-            epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
-            if epoch is None:
-                raise Deposed
-            self._effects.epoch = epoch
-            await self._arrivals.put(_Arrival(None, settle=self._refill))
+        if await self._store.renew_lead(self._holder, lease_seconds):
+            return
+        epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
+        if epoch is None:
+            raise Deposed
+        self._effects.epoch = epoch
+        await self._arrivals.put(_Arrival(None, settle=self._refill))
 
     async def _watch_broker(self) -> None:
         raise await self._broker.failed()
@@ -170,19 +175,15 @@ class Runner:
         try:
             report: Report = decode(delivery.body, Report, delivery.content_type)  # type: ignore[arg-type]
         except BadMessage as error:
-            await self._broker.publish(
-                OutgoingMessage(
-                    routing_key=DEAD_QUEUE,
-                    body=delivery.body,
-                    headers={"reason": str(error)[:1000], "queue": REPORTS_QUEUE},
-                )
-            )
+            await bury(self._broker, delivery, str(error))
             await delivery.ack()
             return
         await self._arrivals.put(_Arrival(ReportReceived(self._clock.now(), report), settle=delivery.ack))
 
     async def _take_job(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:
+        """Create a job and let it begin; False when its id is taken. Raises Deposed."""
         record = submitted_record(spec)
+        await self._hold_lead()  # no successor would hear of a job that a deposed coordinator creates
         if not await self._store.create_job(spec, splits, record, self._effects.epoch):
             return False
         self._bundles[spec.job_id] = bundle

@@ -32,8 +32,9 @@ async def run_coordinator(
 ) -> None:
     """Coordinate until `stop` is set, standing by while another one leads.
 
-    Both ports are connected already and stay the caller's to close. Raises StoreUnavailable or
-    BrokerUnavailable when one stays away for `reconnect_seconds`; the jobs go on at the next start.
+    Both ports are connected already and stay the caller's to close; `broker` is this coordinator's alone:
+    it connects again when it loses the lead. Raises StoreUnavailable or BrokerUnavailable when one stays
+    away for `reconnect_seconds`; the jobs go on at the next start.
     """
     clock = clock or SystemClock()
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -51,6 +52,9 @@ async def run_coordinator(
             await runner.run(stop)
         except Deposed:
             log.warning("another coordinator took over; standing by")
+            # What was delivered here, and the place of the one active consumer, are the other's from now on.
+            await broker.close()
+            await broker.connect()
         else:
             await store.release_lead(holder)
         epoch = runner.epoch

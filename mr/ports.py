@@ -73,7 +73,10 @@ class Broker(Protocol):
     """RabbitMQ, or its like inside one process."""
 
     async def connect(self) -> None:
-        """Connect and declare the topology (idempotent). Raises BrokerUnavailable with the reason."""
+        """Connect and declare the topology (idempotent). Raises BrokerUnavailable with the reason.
+
+        May be called again after `close`: subscriptions and failures of before are forgotten.
+        """
 
     async def close(self) -> None:
         """Disconnect. Unsettled deliveries go back to their queues."""

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mr.errors import BadMessage
-from mr.ports import Broker, OutgoingMessage, QueueDepth
+from mr.ports import Broker, Delivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.names import (
     CONTROL_EXCHANGE,
@@ -204,6 +204,29 @@ async def test_what_a_closed_client_held_goes_to_another_in_its_old_place(new_br
     await two.consume(TASKS_QUEUE, inbox, prefetch=5)
     await inbox.holds(b"0", b"1", b"2")
     assert [delivery.redelivered for delivery in inbox.deliveries] == [True, True, False]
+
+
+async def test_a_closed_client_connects_again_as_if_new(new_broker: OpenBroker) -> None:
+    one, two, held, came = await new_broker(), await new_broker(), Inbox(), Inbox()
+
+    async def fail(delivery: Delivery) -> None:
+        raise RuntimeError("told by the first life")
+
+    await one.consume(REPORTS_QUEUE, held, prefetch=5, single_active=True)
+    await two.consume(REPORTS_QUEUE, came, prefetch=5, single_active=True)
+    await one.publish(to(REPORTS_QUEUE, b"a"))
+    await held.holds(b"a")
+    await one.consume(DEAD_QUEUE, fail, prefetch=1)
+    await one.publish(to(DEAD_QUEUE, b"b"))
+    assert str(await one.failed()) == "told by the first life"
+    await one.close()
+    await one.connect()
+    await came.holds(b"a")
+    failing = asyncio.create_task(one.failed())
+    await one.publish(to(REPORTS_QUEUE, b"c"))
+    await came.holds(b"a", b"c")
+    assert not failing.done()
+    failing.cancel()
 
 
 async def test_a_cancelled_consumer_may_still_settle(new_broker: OpenBroker) -> None:

@@ -50,7 +50,22 @@ class Site:
             await task
             await broker.close()
 
+    async def usurp(self, lease_seconds: float) -> None:
+        """Take the lead away from whoever has it."""
+        await eventually(lambda: not self.nobody_listens())
+        self.stores.leader = None
+        assert await self.store.acquire_lead("usurper", lease_seconds, 0) is not None
+
+    def nobody_listens(self) -> bool:
+        return not any(self.brokers.queues[name].consumers for name in (REPORTS_QUEUE, JOBS_QUEUE))
+
     async def submit(self) -> None:
+        message = await self.request()
+        reply = decode(await self.broker.request(message, timeout_seconds=30), RequestReply, JSON)
+        assert reply.accepted, reply.reason
+
+    async def request(self) -> OutgoingMessage:
+        """Register a job; the message that asks for it."""
         job_file = self.tmp_path / "count.py"
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.tmp_path / "in.txt").write_text("a\n")
@@ -65,11 +80,7 @@ class Site:
             output=str(self.tmp_path / "out"),
             job_id=JOB,
         )
-        message = OutgoingMessage(
-            routing_key=JOBS_QUEUE, body=msgspec.json.encode(request), content_type=JSON
-        )
-        reply = decode(await self.broker.request(message, timeout_seconds=30), RequestReply, JSON)
-        assert reply.accepted, reply.reason
+        return OutgoingMessage(routing_key=JOBS_QUEUE, body=msgspec.json.encode(request), content_type=JSON)
 
 
 @pytest.fixture
@@ -124,3 +135,21 @@ async def test_a_report_that_cannot_be_read_is_kept(site: Site) -> None:
         await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=b"\xc1"))
         assert (await kept.get()).body == b"\xc1"
         await site.submit()
+
+
+async def test_a_deposed_coordinator_leaves_reports_and_requests_to_its_successor(site: Site) -> None:
+    async with site.coordinator():
+        await site.usurp(lease_seconds=1.0)
+        await eventually(site.nobody_listens)
+        async with site.coordinator():
+            await site.submit()
+
+
+async def test_a_deposed_coordinator_creates_no_job(site: Site) -> None:
+    async with site.coordinator():
+        request = await site.request()
+        await site.usurp(lease_seconds=60.0)
+        await site.broker.publish(request)
+        await eventually(site.nobody_listens)
+        assert (await site.broker.depth(JOBS_QUEUE)).ready == 1
+        assert not site.stores.jobs

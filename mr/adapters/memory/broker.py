@@ -125,6 +125,8 @@ class MemoryBroker:
 
     async def connect(self) -> None:
         """Connect; cannot fail."""
+        self._failure = None
+        self._has_failed.clear()
         self._connected = True
 
     async def close(self) -> None:

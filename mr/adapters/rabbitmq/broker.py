@@ -57,6 +57,8 @@ class RabbitBroker:
 
     async def connect(self) -> None:
         """Connect and declare the topology. Raises BrokerUnavailable with the reason."""
+        self._failure = None
+        self._has_failed.clear()
         link = await self._establish(self._settings.connect_seconds)
         self._open = True
         self._spawn(self._keep(link))

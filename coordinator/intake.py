@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
+from mr.dead import bury
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.inputs import list_inputs
 from mr.formats.outputs import prepare_output
@@ -14,7 +15,6 @@ from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
-from mr.protocol.names import DEAD_QUEUE
 from mr.resolve import resolve_options, resolve_spec
 from mr.settings import Settings
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 CANCEL_TYPE = "cancel"
 #: Prefix of the job ids that the coordinator makes up, followed by 12 hex digits.
 _MADE_ID = "job-"
+#: Longest reason of a refusal; it may quote what the request holds.
+_REASON_CHARACTERS = 10_000
 
 OnJob = Callable[[JobSpec, tuple[Split, ...], bytes], Awaitable[bool]]
 OnCancel = Callable[[JobId], Awaitable[bool]]
@@ -62,8 +64,8 @@ class Intake:
             else:
                 reply = await self._accept(decode(delivery.body, JobRequest, delivery.content_type))
         except BadMessage as error:
-            reply = RequestReply(accepted=False, reason=f"the request is malformed: {error}")
-            await self._bury(delivery, str(error))
+            reply = _refusal(None, f"the request is malformed: {error}")
+            await bury(self._broker, delivery, str(error))
         await self._answer(delivery, reply)
         await delivery.ack()
 
@@ -74,7 +76,7 @@ class Intake:
             try:
                 reply = await self._plan(job_id, request)
             except (BadJob, BadInput, NotFound) as error:
-                reply = RequestReply(accepted=False, job_id=job_id, reason=str(error))
+                reply = _refusal(job_id, str(error))
         if not reply.accepted:
             log.info("job %s refused: %s", job_id, reply.reason)
         return reply
@@ -104,17 +106,6 @@ class Intake:
         reason = "there is no such job" if record is None else f"the job has ended: {record.state}"
         return RequestReply(accepted=False, job_id=job_id, reason=reason)
 
-    async def _bury(self, delivery: Delivery, reason: str) -> None:
-        """Keep what could not be understood on `mr.dead`, with the reason."""
-        await self._broker.publish(
-            OutgoingMessage(
-                routing_key=DEAD_QUEUE,
-                body=delivery.body,
-                content_type=delivery.content_type or "application/octet-stream",
-                headers={"reason": reason[:1000], "queue": delivery.routing_key},
-            )
-        )
-
     async def _answer(self, delivery: Delivery, reply: RequestReply) -> None:
         if delivery.reply_to is None:
             return
@@ -127,6 +118,10 @@ class Intake:
                 correlation_id=delivery.correlation_id,
             )
         )
+
+
+def _refusal(job_id: JobId | None, reason: str) -> RequestReply:
+    return RequestReply(accepted=False, job_id=job_id, reason=reason[:_REASON_CHARACTERS])
 
 
 def plan_job(

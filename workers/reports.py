@@ -7,14 +7,12 @@ from mr.ports import Broker, OutgoingMessage
 from mr.protocol.codec import encode
 from mr.protocol.failures import Failure
 from mr.protocol.messages import Report, TaskFailed
-from mr.protocol.names import DEAD_QUEUE, REPORTS_QUEUE
+from mr.protocol.names import REPORTS_QUEUE
 
 #: Text of one field of a failure in a report that would be too large.
 _TEXT_CHARACTERS = 16 * 1024
 #: Lost inputs named in one report; the next attempt names the rest.
 _LOST_INPUTS = 5000
-#: Longest reason in a header of a message that could not be processed.
-_REASON_CHARACTERS = 1000
 
 
 def encode_report(report: Report) -> bytes:
@@ -39,15 +37,3 @@ def _shortened(failure: Failure) -> Failure:
 async def publish_report(broker: Broker, body: bytes) -> None:
     """Return once the broker has confirmed the report."""
     await broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=body))
-
-
-async def bury(broker: Broker, queue: str, body: bytes, content_type: str | None, reason: str) -> None:
-    """Put a message that cannot be processed where an operator finds it, with the reason."""
-    await broker.publish(
-        OutgoingMessage(
-            routing_key=DEAD_QUEUE,
-            body=body,
-            content_type=content_type or "application/octet-stream",
-            headers={"reason": reason[:_REASON_CHARACTERS], "queue": queue},
-        )
-    )

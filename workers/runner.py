@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from mr.dead import bury
 from mr.errors import BadMessage, MrError
 from mr.formats.outputs import publish_part
 from mr.ports import Broker, ClaimReply, Consumer, Delivery, StateStore
@@ -30,7 +31,7 @@ from workers.holding import Attempt, StopReason
 from workers.lifecycle import AttemptEvent, AttemptState
 from workers.orders import Origin, TaskOrder
 from workers.preparation import Preparation, Unprepared
-from workers.reports import bury, encode_report, publish_report
+from workers.reports import encode_report, publish_report
 from workers.shuffle.outputs import Outputs
 from workers.spool import Spool
 
@@ -148,7 +149,7 @@ class TaskRunner:
             message = _read(delivery)
         except BadMessage as error:
             log.warning("a message on %s cannot be read: %s", TASKS_QUEUE, error)
-            await bury(self._broker, TASKS_QUEUE, delivery.body, delivery.content_type, str(error))
+            await bury(self._broker, delivery, str(error))
             await delivery.ack()
             return
         async with self._slots:

@@ -1,0 +1,59 @@
+"""What cannot be processed is kept on `mr.dead`, and nobody dies of it, however large it is."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from mr.adapters.memory import MemoryBroker
+from mr.dead import bury
+from mr.ports import Delivery, OutgoingMessage
+from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
+from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from tests.unit.test_coordinator_intake import Desk
+
+TOO_LARGE = b"x" * (MAX_MESSAGE_BYTES + 1)
+
+
+async def kept(broker: MemoryBroker) -> asyncio.Queue[Delivery]:
+    queue: asyncio.Queue[Delivery] = asyncio.Queue()
+    await broker.consume(DEAD_QUEUE, queue.put, prefetch=1)
+    return queue
+
+
+@pytest.mark.parametrize("queue", [JOBS_QUEUE, TASKS_QUEUE, REPORTS_QUEUE])
+async def test_of_a_message_over_the_limit_the_beginning_is_kept(queue: str) -> None:
+    broker = MemoryBroker()
+    await broker.connect()
+    dead = await kept(broker)
+
+    async def on_delivery(delivery: Delivery) -> None:
+        await bury(broker, delivery, "r" * 5000)
+        await delivery.ack()
+
+    await broker.consume(queue, on_delivery, prefetch=1)
+    # As others send it: not through our client, which refuses it.
+    broker.server.route(OutgoingMessage(routing_key=queue, body=TOO_LARGE))
+    letter = await dead.get()
+    assert letter.body == TOO_LARGE[:MAX_MESSAGE_BYTES]
+
+
+async def test_a_request_over_the_limit_is_answered(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    await desk.open()
+    dead, answers = await kept(desk.broker), asyncio.Queue[OutgoingMessage]()
+    desk.broker.server.add_reply("answers", answers.put_nowait)
+    desk.broker.server.route(
+        OutgoingMessage(routing_key=JOBS_QUEUE, body=TOO_LARGE, content_type=JSON, reply_to="answers")
+    )
+    assert "over the limit" in json.loads((await answers.get()).body)["reason"]
+    assert len((await dead.get()).body) == MAX_MESSAGE_BYTES
+
+
+async def test_a_reason_that_quotes_a_huge_request_fits_into_the_answer(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    await desk.open()
+    path = "\\" * 400_000  # two characters each in the request, four in the answer
+    answer = await asyncio.wait_for(desk.ask(desk.request(inputs=[path])), 5)
+    assert not answer["accepted"] and answer["reason"].startswith("'" + path[:1000])

@@ -193,6 +193,18 @@ async def test_code_that_is_damaged_fails_the_job(worker: Bench) -> None:
     assert (await failed(worker)).failure.kind is FailureKind.BAD_JOB
 
 
+async def test_code_that_is_not_what_its_id_says_is_not_run(worker: Bench) -> None:
+    await submit(worker)
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("job.py", "def map_fn(key, line): print('another')")
+    await worker.store.put_code(CodeId(CODE_ID), other.getvalue())
+    await worker.publish("job-1", "map-00000")
+    failure = (await failed(worker)).failure
+    assert failure.kind is FailureKind.BAD_JOB
+    assert "other bytes" in failure.message
+
+
 async def test_a_result_too_large_for_a_message_fails_before_it_is_recorded(worker: Bench) -> None:
     await submit(worker, params={"counters": "100000"})
     await worker.publish("job-1", "map-00000")
@@ -230,8 +242,7 @@ async def test_a_superseded_attempt_is_killed_and_the_winner_is_not(worker: Benc
     await worker.tell(StopAttempt(JOB, MAP, winner=2))
     await gone(pids[0])
     await until(lambda: len(worker.broker.server.queues["mr.tasks"]._ready) == 0)
-    (running,) = (await worker.beat_when(lambda beat: len(beat.running) == 1)).running
-    assert running.task_id == "map-00001"
+    await worker.beat_when(lambda beat: [running.task_id for running in beat.running] == ["map-00001"])
     assert worker.effects == []
 
 

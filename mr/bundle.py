@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,9 @@ MAX_UNPACKED_BYTES = 1 * GIB
 #: What never belongs to a job: caches and version control.
 _SKIPPED = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".mypy_cache", ".ruff_cache"})
 _SKIPPED_SUFFIXES = (".pyc", ".pyo")
+
+#: What `zipfile` raises for bytes that are no archive of ours: damaged, encrypted, of an unknown method.
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 #: The oldest time a zip can hold: the same files give the same bytes at any time of day.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -134,7 +138,7 @@ def _extract(data: bytes, directory: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(member))
                 target.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
-    except zipfile.BadZipFile as error:
+    except _BAD_ARCHIVE as error:
         raise BadJob(f"the stored bundle is damaged: {error}; submit the job again") from error
 
 

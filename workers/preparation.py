@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from mr.bundle import unpack_bundle
+from mr.bundle import content_id, unpack_bundle
 from mr.errors import BadJob, MrError
 from mr.ports import StateStore
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import JobId, TaskKind, task_kind
+from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
@@ -105,7 +105,7 @@ class Preparation:
             )
         directory = self._spool.code_dir(spec.job_id)
         try:
-            await asyncio.to_thread(unpack_bundle, bundle, directory)
+            await asyncio.to_thread(_unpack_checked, bundle, spec.code_id, directory)
         except BadJob as error:
             raise Unprepared(Failure(FailureKind.BAD_JOB, str(error))) from error
         except OSError as error:
@@ -119,6 +119,13 @@ class Preparation:
                 Failure(FailureKind.INPUT_LOST, f"{missing} of {spec.maps} map outputs are being made again")
             )
         return outputs
+
+
+def _unpack_checked(bundle: bytes, code: CodeId, directory: Path) -> None:
+    """Unpack what is really the code of this id, whoever wrote it into the store. Raises BadJob, OSError."""
+    if content_id(bundle) != code:
+        raise BadJob(f"the store holds other bytes than those of {code[:19]}...; submit the job again")
+    unpack_bundle(bundle, directory)
 
 
 def _no_disk(path: Path, error: OSError) -> Unprepared:

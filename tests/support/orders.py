@@ -1,14 +1,26 @@
 """Specs and orders for tests of the worker, with every field that a test does not care for filled in."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
+from mr.bundle import content_id
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
 from mr.settings import Settings
 from workers.orders import Origin, TaskOrder
 
-CODE_ID = "sha256:" + "0" * 64
+
+def _zipped(text: str) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("job.py"), text)
+    return target.getvalue()
+
+
+CODE = _zipped("def map_fn(key, line): ...")
+CODE_ID = content_id(CODE)
 
 
 def make_spec(job: str = "job-1", **changes: Any) -> JobSpec:

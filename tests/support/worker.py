@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import io
 import os
-import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskMessage
 from mr.protocol.names import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat
 from mr.settings import Settings
-from tests.support.orders import CODE_ID, make_split
+from tests.support.orders import CODE, CODE_ID, make_split
 from tests.support.processes import until
 from workers.service import run_worker
 
@@ -132,10 +130,7 @@ class Bench:
 
     async def submit(self, spec: JobSpec) -> None:
         """Do what a coordinator does when it accepts a job."""
-        code = io.BytesIO()
-        with zipfile.ZipFile(code, "w") as archive:
-            archive.writestr("job.py", "def map_fn(key, line): ...")
-        await self.store.put_code(CodeId(CODE_ID), code.getvalue())
+        await self.store.put_code(CodeId(CODE_ID), CODE)
         record = make_record(spec.job_id)
         assert await self.store.create_job(spec, [make_split(n) for n in range(spec.maps)], record, 1)
 

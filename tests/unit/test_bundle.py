@@ -128,6 +128,15 @@ def test_damaged_bundle_leaves_nothing(job_file: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+@pytest.mark.parametrize("flag_bits", [b"\x01\x00", b"\x20\x00"])
+def test_archive_that_cannot_be_read_is_refused(job_file: Path, tmp_path: Path, flag_bits: bytes) -> None:
+    data = bytearray(build_bundle(job_file).data)
+    entry = data.index(b"PK\x01\x02")
+    data[6:8] = data[entry + 8 : entry + 10] = flag_bits  # encrypted; a patch
+    with pytest.raises(BadJob, match="damaged"):
+        unpack_bundle(bytes(data), tmp_path / "code")
+
+
 def test_bundle_that_swells_is_refused(
     job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 """A worker's tasks over the memory adapters: verdicts, the order of effects, stops, failures."""
 
+import io
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any

@@ -38,7 +38,7 @@ def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
             return msgspec.json.decode(body, type=kind)
         if media_type in (MSGPACK, "application/x-msgpack", "application/vnd.msgpack"):
             return msgspec.msgpack.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(str(error)) from error
     raise BadMessage(f"content type {content_type!r} is neither {JSON} nor {MSGPACK}")
 

@@ -9,7 +9,7 @@ from mr.errors import BadMessage
 from mr.protocol.codec import MAX_MESSAGE_BYTES, decode
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import JobId, TaskId, WorkerId
-from mr.protocol.messages import Report, TaskCommitted, TaskFailed
+from mr.protocol.messages import Report, TaskCommitted, TaskFailed, TaskMessage
 from mr.protocol.records import PartOutput, TaskResult, TaskStats
 from workers import channel
 from workers.reports import encode_report
@@ -25,6 +25,12 @@ def failed(failure: Failure) -> TaskFailed:
 def test_a_report_of_usual_size_is_told_whole() -> None:
     report = failed(Failure(FailureKind.USER_ERROR, "no", traceback="x" * 100_000))
     assert decode(encode_report(report), Report) == report  # type: ignore[arg-type]
+
+
+def test_nesting_without_end_is_malformed_like_anything_else() -> None:
+    endless = b"\x94\x01\xa5job-1\xa9map-00000" + b"\x91" * 100_000
+    with pytest.raises(BadMessage):
+        decode(endless, TaskMessage)
 
 
 def test_the_texts_of_a_failure_give_way_to_the_limit() -> None:

@@ -15,8 +15,9 @@ Incarnation = NewType("Incarnation", str)
 #: A code bundle by content: `sha256:<64 hex digits>`.
 CodeId = NewType("CodeId", str)
 
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-CODE_ID_PATTERN = r"^sha256:[0-9a-f]{64}$"
+# `$` alone would let a line end follow.
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
+CODE_ID_PATTERN = r"^sha256:[0-9a-f]{64}$(?!\n)"
 
 
 class TaskKind(StrEnum):
@@ -44,8 +45,3 @@ def task_index(task: TaskId) -> int:
 def is_id(text: str) -> bool:
     """Say whether `text` may serve as a job id, a worker id or a registered name."""
     return re.match(ID_PATTERN, text) is not None
-
-
-def is_code_id(text: str) -> bool:
-    """Say whether `text` names a code bundle by its content."""
-    return re.match(CODE_ID_PATTERN, text) is not None

@@ -182,4 +182,5 @@ async def test_impossible_name_is_not_registered(client: Client) -> None:
 @pytest.mark.parametrize("name", ["wordcount", "zählen, bitte!", "", "-" * 100, "x" * 200])
 def test_made_ids_are_valid_and_differ(name: str) -> None:
     assert is_id(new_job_id(name))
+    assert not is_id(new_job_id(name) + "\n")
     assert new_job_id(name) != new_job_id(name)

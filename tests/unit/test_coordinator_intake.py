@@ -107,6 +107,7 @@ async def test_the_same_id_twice_at_once_is_one_job(desk: Desk) -> None:
         ({"version": 2}, "version"),
         ({"surprise": 1}, "surprise"),
         ({"job_id": "../../etc"}, "job_id"),
+        ({"job_id": "one\n"}, "job_id"),
         ({"inputs": []}, "inputs"),
     ],
 )

@@ -59,5 +59,6 @@ def setting_rows(configured: Configured) -> list[dict[str, Any]]:
 
 
 def hide_password(url: str) -> str:
-    """The URL with its password, if it has one, replaced by `***`."""
-    return re.sub(r"^(\w+://[^:/@]*):[^@]*@", r"\1:***@", url)
+    """The URL with its password, before the host or among the options, replaced by `***`."""
+    url = re.sub(r"^(\w+://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)

@@ -166,6 +166,8 @@ def test_inputs_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("amqp://user:secret@host:5672/%2F", "amqp://user:***@host:5672/%2F"),
         ("redis://:secret@host/0", "redis://:***@host/0"),
         ("amqp://user:a:b@host", "amqp://user:***@host"),
+        ("amqp://user:a@b/c@host/v", "amqp://user:***@host/v"),
+        ("redis://host/0?username=u&password=secret&db=1", "redis://host/0?username=u&password=***&db=1"),
         ("redis://host:6379/0", "redis://host:6379/0"),
     ],
 )

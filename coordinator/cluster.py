@@ -30,6 +30,10 @@ class Blame:
     jobs: dict[JobId, float] = field(default_factory=dict)
     paused_until: float = 0.0
 
+    def is_fresh(self, since: float) -> bool:
+        """Whether any of it is of after `since`."""
+        return any(at > since for at in self.jobs.values())
+
 
 class Cluster:
     """The workers, as the last look at the store showed them."""
@@ -113,8 +117,10 @@ class Cluster:
         self._lives = {
             n: life for n, life in self._lives.items() if not (life.dead and life.alive_at < oldest)
         }
-        for worker in [w for w, b in self._blames.items() if not b.jobs and b.paused_until < now]:
-            del self._blames[worker]
+        since = now - self._settings.exclude_seconds
+        self._blames = {
+            w: blame for w, blame in self._blames.items() if blame.paused_until > now or blame.is_fresh(since)
+        }
 
     def hear_of(self, worker: WorkerId, incarnation: Incarnation, now: float) -> Life:
         """Note that a life was mentioned; a new one counts as alive until silence proves otherwise."""

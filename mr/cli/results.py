@@ -75,9 +75,10 @@ def _print_content(manifest: Manifest, rows: int | None) -> None:
 def _part_lines(path: str, size: int) -> Iterator[bytes]:
     """The lines of a text part as they are; the rows of a parquet part as `key<TAB>value`."""
     if not path.endswith(".parquet"):
+        from mr.formats.compression import readable
         from mr.formats.storage import open_read
 
-        with io.BufferedReader(open_read(path), _READ_BYTES) as file:  # type: ignore[type-var]
+        with readable(path), io.BufferedReader(open_read(path), _READ_BYTES) as file:  # type: ignore[type-var]
             yield from file
         return
     from mr.formats.records import read_records

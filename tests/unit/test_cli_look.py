@@ -192,6 +192,8 @@ def test_results_are_listed_and_printed(server: MemoryStoreServer, ask: Ask, tmp
     assert ask("results", "words-1", "--head", "2") == "a\t1\nb\t2\n"
     assert json.loads(ask("results", "words-1", "--json"))["rows"] == 3
     assert "exclude each other" in ask("results", "words-1", "--cat", "--head", "1", code=2)
+    Path(json.loads(ask("results", "words-1", "--json"))["parts"][0]["path"]).unlink()
+    assert "cannot be read: No such file" in ask("results", "words-1", "--cat", code=2)
 
 
 @pytest.mark.parametrize("command", ["status", "tasks", "logs", "results"])

@@ -47,6 +47,13 @@ def test_a_number_that_is_no_amount_is_refused(value: str) -> None:
         load_settings(environ={"MR_WINDOW_FACTOR": value})
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mr.toml"
+    file.write_bytes(b"\xff")
+    with pytest.raises(BadSetting, match="cannot be read"):
+        load_settings(environ={}, file=file)
+
+
 def test_a_lease_must_outlast_two_heartbeats() -> None:
     with pytest.raises(BadSetting, match="at least twice"):
         load_settings(environ={"MR_LEASE_SECONDS": "3"})

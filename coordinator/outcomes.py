@@ -34,8 +34,6 @@ class Core:
     seed: int
     cluster: Cluster
     jobs: dict[JobId, ActiveJob] = field(default_factory=dict)
-    #: Ended jobs, oldest first; bounded.
-    ended: dict[JobId, None] = field(default_factory=dict)
     #: Messages nobody has been handed, as last seen.
     ready: int = 0
     #: Most tasks of one priority level and above that were ever allowed to be out.
@@ -259,4 +257,3 @@ def end_job(core: Core, turn: Turn, job: ActiveJob, cause: JobCause, detail: str
     turn.end(job)
     turn.tell_job(job)
     del core.jobs[job.job_id]
-    core.ended[job.job_id] = None

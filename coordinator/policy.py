@@ -11,8 +11,6 @@ MINIMUM_WINDOW = 4
 MAX_FAILURE_GROUPS = 10
 #: Task ids kept with each cause.
 MAX_GROUP_TASKS = 10
-#: Ended jobs whose ids are remembered.
-MAX_ENDED_JOBS = 1000
 #: Jobs remembered against one worker.
 MAX_BLAMES = 64
 #: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.

@@ -20,7 +20,7 @@ from coordinator.events import (
     WorkersObserved,
 )
 from coordinator.outcomes import Core, advance, commit_task, end_job, fail_attempt
-from coordinator.policy import MAX_ENDED_JOBS, retry_delay_seconds
+from coordinator.policy import retry_delay_seconds
 from coordinator.state import ActiveJob, Task
 from coordinator.takeover import new_job, restored_job, snapshot
 from coordinator.transitions import JobCause
@@ -58,16 +58,11 @@ class Scheduler:
         fill_window(self.core, turn)
         for job in self.core.jobs.values():
             self._note_waiting(turn, job)
-        self._forget_ended()
         return turn.commands(self.core.jobs)
 
     def active_jobs(self) -> tuple[JobId, ...]:
         """Jobs that have not ended, in order of acceptance."""
         return tuple(self.core.jobs)
-
-    def knows(self, job_id: JobId) -> bool:
-        """Whether a job is active, or ended not long ago."""
-        return job_id in self.core.jobs or job_id in self.core.ended
 
     def snapshot(self, job_id: JobId) -> RestoredJob | None:
         """Everything known of an active job, to be written into a store that has lost it."""
@@ -199,7 +194,3 @@ class Scheduler:
         name = TaskId("output")
         seconds = retry_delay_seconds(self.core.settings, self.core.seed, job.job_id, name, job.finish_tries)
         job.finish_due_at = turn.now + seconds
-
-    def _forget_ended(self) -> None:
-        while len(self.core.ended) > MAX_ENDED_JOBS:
-            del self.core.ended[next(iter(self.core.ended))]

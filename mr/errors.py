@@ -45,10 +45,6 @@ class NotFound(MrError):
     exit_code = 2
 
 
-class JobFailed(MrError):
-    """The job failed. `mr status ID` shows the cause."""
-
-
 class ClusterUnreachable(MrError):
     """The cluster cannot be reached. `mr doctor` says what is missing."""
 

@@ -148,19 +148,16 @@ def _remove_ours(output: str, job_id: JobId) -> None:
     storage.remove_empty_directory(temporary)
 
 
-def abandon_output(output: str, job_id: JobId, created: bool | None = None) -> None:
+def abandon_output(output: str, job_id: JobId) -> None:
     """Remove all that a failed or cancelled job wrote, and the directories it made if they are empty now.
 
-    `created` overrides whether OUT was made for this job (None: as recorded). Does nothing in a
-    directory that is not this job's, or whose job completed. Raises OSError.
+    Does nothing in a directory that is not this job's, or whose job completed. Raises OSError.
     """
     owner = storage.read_file(join(output, TEMPORARY, job_id, _OWNER))
     names = storage.list_names(output) or []
     if owner is None or SUCCESS in names:
         return
     topmost = owner.decode("utf-8", "surrogateescape")
-    if created is not None:
-        topmost = (topmost or storage.local_path(output) or "") if created else ""
     for name in names:
         if name.startswith(PART_PREFIX):
             storage.remove_file(join(output, name))

@@ -11,13 +11,13 @@ import pytest
 from mr.cli import invoke
 from mr.cli.prepare import absolute_input, parse_params
 from mr.cli.table_of_settings import hide_password
-from mr.errors import BadInput, ClusterUnreachable, Interrupted, JobFailed, MrError
+from mr.errors import BadInput, ClusterUnreachable, Interrupted, MrError
 
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (JobFailed("the job failed"), 1, "mr: the job failed\n"),
+        (MrError("it went wrong"), 1, "mr: it went wrong\n"),
         (BadInput("no such file"), 2, "mr: no such file\n"),
         (ClusterUnreachable("gone"), 3, "mr: gone\n"),
         (Interrupted(), 130, "mr: interrupted\n"),

@@ -186,15 +186,6 @@ class TestAbandon:
         outputs.abandon_output(output, JOB)
         assert listing(output) == ["_SUCCESS", "part-00000.csv"]
 
-    @pytest.mark.parametrize(("created", "left"), [(True, False), (False, True)])
-    def test_the_caller_may_know_better_who_made_the_directory(
-        self, tmp_path: Path, created: bool, left: bool
-    ) -> None:
-        output = tmp_path / "out"
-        outputs.prepare_output(str(output), JOB)
-        outputs.abandon_output(str(output), JOB, created)
-        assert output.exists() == left
-
 
 class TestPublish:
     def test_a_part_that_is_gone_is_named(self, output: str) -> None:

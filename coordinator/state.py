@@ -184,9 +184,10 @@ class ActiveJob:
 
     def _file(self, task: Task) -> None:
         """Keep `outstanding`, `outputs` and the waiting heaps in step with the task's state."""
-        self.outstanding.pop(task.task_id, None) if task.state not in OUTSTANDING_STATES else (
+        if task.state in OUTSTANDING_STATES:
             self.outstanding.setdefault(task.task_id)
-        )
+        else:
+            self.outstanding.pop(task.task_id, None)
         if task.state is TaskState.WAITING:
             heapq.heappush(self._waiting[task.kind], (task.due_at, task.index))
         if task.state is TaskState.COMMITTED and task.result is not None:

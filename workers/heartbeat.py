@@ -8,11 +8,11 @@ this worker was not told of.
 import asyncio
 import logging
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
+from mr import __version__
 from mr.errors import StoreUnavailable
 from mr.ports import StateStore
 from mr.protocol.ids import JobId
@@ -94,7 +94,6 @@ class Heart:
         self._executor = executor
         self._runner = runner
         self._meter = HostMeter(spool.directory, executor)
-        self._version = _own_version()
         self._started_at = time.time()
         self._load = self._meter.measure()
         #: What the host's pressure allows; pauses and draining come on top.
@@ -137,7 +136,7 @@ class Heart:
             incarnation=self._origin.incarnation,
             host=self._origin.host,
             address=self._origin.address,
-            version=self._version,
+            version=__version__,
             started_at=self._started_at,
             slots=self._slots,
             open_slots=open_slots.open,
@@ -230,10 +229,3 @@ class Heart:
             log.info("the store is back")
         self._away = False
         self._reached = time.monotonic()
-
-
-def _own_version() -> str:
-    try:
-        return version("mrmq")
-    except PackageNotFoundError:  # run from a source tree that was not installed
-        return "unknown"

@@ -71,7 +71,7 @@ class Spool:
             directory.rmdir()
 
     def close(self) -> None:
-        """Delete everything of this life; the last worker to leave takes SPOOL with it if it is empty."""
+        """Delete everything of this life; SPOOL itself and its lock stay."""
         if self._life is None:
             return
         with self._starting():

@@ -39,7 +39,7 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
 
 def _batches(piece: FileRange, rows: int) -> Iterator[tuple[int, Any, int]]:
     """Yield (index of the first row, batch of columns, consumed bytes) of the row groups of a range."""
-    end = piece.file_bytes if piece.length < 0 else piece.start + piece.length
+    end = piece.start + piece.covered_bytes
     with ExitStack() as stack:
         with _valid(piece.path):
             source: Any = storage.local_path(piece.path)

@@ -45,7 +45,7 @@ def read_records(
     for piece in split.ranges:
         for keys, values, consumed in read(piece, options):
             yield RecordChunk(piece.path, keys, values, done + consumed)
-        done += piece.file_bytes if piece.length < 0 else piece.length
+        done += piece.covered_bytes
 
 
 def read_batches(
@@ -69,4 +69,4 @@ def read_batches(
     for piece in split.ranges:
         for batch, consumed in read(piece, options):
             yield piece.path, batch, done + consumed
-        done += piece.file_bytes if piece.length < 0 else piece.length
+        done += piece.covered_bytes

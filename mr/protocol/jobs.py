@@ -102,6 +102,11 @@ class FileRange(msgspec.Struct, frozen=True, array_like=True):
     #: Size of the file in bytes when the splits were planned.
     file_bytes: int
 
+    @property
+    def covered_bytes(self) -> int:
+        """Bytes of the stored file that it covers."""
+        return self.file_bytes if self.length < 0 else self.length
+
 
 class Split(msgspec.Struct, frozen=True, array_like=True):
     """The input of one map task: one range of one file, or several small files."""
@@ -112,7 +117,7 @@ class Split(msgspec.Struct, frozen=True, array_like=True):
     @property
     def input_bytes(self) -> int:
         """Bytes this split covers (of the stored file, so compressed where the file is)."""
-        return sum(r.file_bytes if r.length < 0 else r.length for r in self.ranges)
+        return sum(r.covered_bytes for r in self.ranges)
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mr.agg import Aggregation, by_name
+from mr.agg import Aggregation
 from workers.shuffle.aggregate import KERNELS, distinct_values, finished, partial_states
 from workers.shuffle.columns import Column, Kind, key_list, value_list
 from workers.shuffle.merge import Giant, merge_segments
@@ -154,7 +154,7 @@ def _result(rows: Rows, aggregation: Aggregation) -> Iterator[pa.Table]:
         yield result_table(view.keys, view.values_of(0, len(view.keys))["value"])
         return
     rows = finished(rows)
-    if by_name(aggregation.name).name == "count_distinct":
+    if aggregation.name == "count_distinct":
         view = sort_rows(distinct_values(rows))
         counts = Column(Kind.INT, pa.array(np.diff(view.offsets)))
         yield result_table(view.keys, counts)

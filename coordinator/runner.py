@@ -77,18 +77,9 @@ class Runner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Lead until `stop`. Raises Deposed, StoreUnavailable or BrokerUnavailable."""
-        await self._restore()
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                consumers = [
-                    await self._broker.consume(
-                        REPORTS_QUEUE, self._on_report, prefetch=REPORTS_PREFETCH, single_active=True
-                    ),
-                    await self._broker.consume(
-                        JOBS_QUEUE, self._intake.on_delivery, prefetch=JOBS_PREFETCH, single_active=True
-                    ),
-                ]
                 loops = [
                     tasks.create_task(loop, name=name)
                     for name, loop in (
@@ -97,6 +88,16 @@ class Runner:
                         ("lead", self._keep_lead()),
                         ("broker", self._watch_broker()),
                     )
+                ]
+                # Every job is known before the first report and the first request come.
+                await self._restore()
+                consumers = [
+                    await self._broker.consume(
+                        REPORTS_QUEUE, self._on_report, prefetch=REPORTS_PREFETCH, single_active=True
+                    ),
+                    await self._broker.consume(
+                        JOBS_QUEUE, self._intake.on_delivery, prefetch=JOBS_PREFETCH, single_active=True
+                    ),
                 ]
                 self._spawn(self._sweep_outputs())
                 await stop.wait()
@@ -143,14 +144,19 @@ class Runner:
             await self._hold_lead()
 
     async def _hold_lead(self) -> None:
-        """Renew the lead; win it back with a higher epoch when the store forgot it. Raises Deposed."""
+        """Renew the lead; win it back with the next epoch when the store forgot it.
+
+        Raises Deposed, also when another led meanwhile: what is known here is out of date then.
+        """
         lease_seconds = self._settings.lease_seconds
         if await self._store.renew_lead(self._holder, lease_seconds):
             return
         epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
         if epoch is None:
             raise Deposed
-        self._effects.epoch = epoch
+        led_before, self._effects.epoch = self._effects.epoch, epoch
+        if epoch > led_before + 1:
+            raise Deposed
         await self._arrivals.put(_Arrival(None, settle=self._refill))
 
     async def _watch_broker(self) -> None:
@@ -205,7 +211,7 @@ class Runner:
             bundle = await self._store.get_code(job.spec.code_id)
             self._bundles[job.spec.job_id] = bundle or b""
             log.info("job %s taken over in state %s", job.spec.job_id, job.record.state)
-            self._arrivals.put_nowait(_Arrival(JobRestored(self._clock.now(), job)))
+            await self._arrive(JobRestored(self._clock.now(), job))
 
     async def _sweep_outputs(self) -> None:
         """Clear what a predecessor that died between ending a job and clearing its output left behind."""

@@ -38,10 +38,17 @@ async def run_coordinator(
     """
     clock = clock or SystemClock()
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    #: The highest epoch known, whoever led.
     epoch = 0
     for warning in await store.warnings():
         log.warning("redis: %s", warning)
     while not stop.is_set():
+        known = await store.last_epoch()
+        if known < epoch:
+            # The one who led has all that was lost, and writes it back once it leads again.
+            log.warning("redis was emptied; whoever led until now goes first")
+            await _wait(stop, settings.lease_seconds)
+        epoch = max(epoch, known)
         won = await store.acquire_lead(holder, settings.lease_seconds, epoch)
         if won is None:
             await _wait(stop, settings.lease_seconds / 5)

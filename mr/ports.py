@@ -158,6 +158,9 @@ class StateStore(Protocol):
     async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
         """Stay the coordinator. False: the lease was lost (also when the store was emptied)."""
 
+    async def last_epoch(self) -> int:
+        """The highest epoch given so far; 0 before the first, also when the store was emptied."""
+
     async def release_lead(self, holder: str) -> None:
         """Step down, so that a standby takes over at once."""
 

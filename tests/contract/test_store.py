@@ -45,6 +45,14 @@ async def test_an_epoch_is_above_the_floor(store: StateStore) -> None:
     assert await store.acquire_lead("one", LONG, 0) == 43
 
 
+async def test_anybody_may_ask_for_the_last_epoch(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    assert await two.last_epoch() == 0
+    assert await one.acquire_lead("one", LONG, 41) == 42
+    await one.release_lead("one")
+    assert await two.last_epoch() == 42
+
+
 async def test_a_lead_that_ran_out_is_taken_over(store: StateStore) -> None:
     await store.acquire_lead("one", SHORT, 0)
     assert await eventually(lambda: store.acquire_lead("two", LONG, 0)) == 2

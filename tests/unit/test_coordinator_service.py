@@ -22,6 +22,20 @@ from tests.support.waiting import eventually
 
 SETTINGS = Settings(lease_seconds=0.3, heartbeat_seconds=0.1, tick_seconds=0.02)
 JOB = JobId("one")
+CANCEL = OutgoingMessage(
+    routing_key=JOBS_QUEUE, body=b'{"version":1,"job_id":"one"}', content_type=JSON, type="cancel"
+)
+
+
+class WatchedStore(MemoryStore):
+    """Counts how often a coordinator without the lead has looked."""
+
+    looks = 0
+
+    async def last_epoch(self) -> int:
+        epoch = await super().last_epoch()
+        self.looks += epoch > 0
+        return epoch
 
 
 class Site:
@@ -34,25 +48,25 @@ class Site:
         self.broker = MemoryBroker(self.brokers)
         self.store: StateStore = self.new_store()
 
-    def new_store(self) -> MemoryStore:
-        return MemoryStore(asyncio.get_running_loop().time, self.stores)
+    def new_store(self) -> WatchedStore:
+        return WatchedStore(asyncio.get_running_loop().time, self.stores)
 
     @asynccontextmanager
-    async def coordinator(self) -> AsyncIterator[None]:
+    async def coordinator(self) -> AsyncIterator[WatchedStore]:
         broker, store, stop = MemoryBroker(self.brokers), self.new_store(), asyncio.Event()
         await broker.connect()
         await store.connect()
         task = asyncio.create_task(run_coordinator(SETTINGS, broker, store, stop=stop))
         try:
-            yield
+            yield store
         finally:
             stop.set()
             await task
             await broker.close()
 
-    async def usurp(self, lease_seconds: float) -> None:
+    async def usurp(self, lease_seconds: float, *, listened: bool = True) -> None:
         """Take the lead away from whoever has it."""
-        await eventually(lambda: not self.nobody_listens())
+        await eventually(lambda: self.nobody_listens() is not listened)
         self.stores.leader = None
         assert await self.store.acquire_lead("usurper", lease_seconds, 0) is not None
 
@@ -107,10 +121,7 @@ async def test_a_standby_goes_on_where_the_job_stood(site: Site) -> None:
     async with site.coordinator():
         await site.submit()
     async with site.coordinator():
-        message = OutgoingMessage(
-            routing_key=JOBS_QUEUE, body=b'{"version":1,"job_id":"one"}', content_type=JSON, type="cancel"
-        )
-        await site.broker.request(message, timeout_seconds=30)
+        await site.broker.request(CANCEL, timeout_seconds=30)
     record = await site.store.get_job(JOB)
     assert record is not None and record.state is JobState.CANCELLED
     assert site.stores.epoch == 2
@@ -153,3 +164,50 @@ async def test_a_deposed_coordinator_creates_no_job(site: Site) -> None:
         await eventually(site.nobody_listens)
         assert (await site.broker.depth(JOBS_QUEUE)).ready == 1
         assert not site.stores.jobs
+
+
+async def test_an_emptied_store_is_left_to_the_one_who_led(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+        async with site.coordinator() as standby:
+            await eventually(lambda: standby.looks > 1)
+            site.stores.flush()
+            await eventually(lambda: site.store.get_spec(JOB))
+            assert site.stores.epoch == 2
+
+
+async def test_an_emptied_store_is_led_by_a_standby_when_nobody_else_does(site: Site) -> None:
+    await site.usurp(lease_seconds=60.0, listened=False)
+    async with site.coordinator() as standby:
+        await eventually(lambda: standby.looks > 1)
+        site.stores.flush()
+        await site.submit()
+        assert site.stores.epoch == 2
+
+
+async def test_a_lead_that_another_had_meanwhile_is_begun_anew(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+        record = await site.store.get_job(JOB)
+        assert record is not None
+        await site.usurp(lease_seconds=0.0)
+        cancelled = msgspec.structs.replace(record, state=JobState.CANCELLED)
+        await site.store.end_job(cancelled, (), epoch=2, history_seconds=60)
+        await eventually(lambda: site.stores.epoch == 4)
+        answer = await site.broker.request(CANCEL, timeout_seconds=30)
+        assert b"has ended" in answer
+
+
+async def test_more_jobs_than_events_may_wait_are_taken_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site.coordinator():
+        await site.submit()
+    (one,) = await site.store.restore(1)
+    for number in range(5):
+        name = JobId(f"more-{number}")
+        spec, record = (msgspec.structs.replace(item, job_id=name) for item in (one.spec, one.record))
+        await site.store.create_job(spec, one.splits, record, 1)
+    monkeypatch.setattr("coordinator.runner.BATCH_EVENTS", 1)
+    async with site.coordinator():
+        await site.broker.request(CANCEL, timeout_seconds=30)

@@ -90,6 +90,10 @@ class MemoryStore:
         state.leader_until = now + lease_seconds
         return True
 
+    async def last_epoch(self) -> int:
+        """The highest epoch given so far."""
+        return self._state().epoch
+
     async def release_lead(self, holder: str) -> None:
         """Step down."""
         state = self._state()

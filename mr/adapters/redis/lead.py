@@ -29,6 +29,10 @@ class LeadMethods:
         lease_ms = milliseconds(lease_seconds)
         return bool(await self._link.script("renew_lead", [names.LEADER_KEY], [holder, lease_ms]))
 
+    async def last_epoch(self) -> int:
+        """The highest epoch given so far."""
+        return int(await self._link.command("GET", names.EPOCH_KEY) or 0)
+
     async def release_lead(self, holder: str) -> None:
         """Step down."""
         await self._link.script("release_lead", [names.LEADER_KEY], [holder])

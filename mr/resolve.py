@@ -9,6 +9,7 @@ import msgspec
 from mr.errors import BadJob, BadSetting
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import (
+    Buffers,
     CodeManifest,
     EncodingErrors,
     InputFormat,
@@ -111,10 +112,16 @@ def resolve_spec(
         max_attempts=options.max_attempts,
         task_timeout_seconds=options.task_timeout_seconds,
         task_memory_bytes=options.task_memory_bytes,
+        buffers=buffers_of(settings),
         params=options.params,
         token=token,
         submitted_at=now,
     )
+
+
+def buffers_of(settings: Settings) -> Buffers:
+    """What a job takes from the settings of whoever coordinates it, the same for all of its workers."""
+    return Buffers(*(getattr(settings, name) for name in Buffers.__struct_fields__))
 
 
 def job_json_schema() -> dict[str, Any]:

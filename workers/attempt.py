@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 from mr.errors import BadInput
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import task_index
-from mr.protocol.jobs import JobSpec
+from mr.protocol.jobs import Buffers, JobSpec
 from mr.protocol.records import TaskStats
 from mr.runtime import TaskContext
-from mr.settings import Settings
 from workers.failing import TaskError, user_failure
 from workers.orders import Progress, TaskOrder
 from workers.tracebacks import describe
@@ -88,9 +87,9 @@ class Attempt:
         return self.order.spec
 
     @property
-    def settings(self) -> Settings:
-        """The worker's settings."""
-        return self.order.settings
+    def buffers(self) -> Buffers:
+        """Where the job cuts its data, the same on every worker."""
+        return self.order.spec.buffers
 
     @property
     def work_dir(self) -> Path:

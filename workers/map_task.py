@@ -66,14 +66,14 @@ def safe_key(key: Any) -> str:
 
 
 def _read(attempt: Attempt, read: Callable[..., Iterator[Any]]) -> Iterator[Any]:
-    spec, settings = attempt.spec, attempt.settings
+    spec, buffers = attempt.spec, attempt.buffers
     return read(
         attempt.order.split,
         input_format=spec.input_format,
         encoding=spec.encoding,
         encoding_errors=spec.encoding_errors,
-        read_bytes=settings.read_bytes,
-        chunk_rows=settings.chunk_rows,
+        read_bytes=buffers.read_bytes,
+        chunk_rows=buffers.chunk_rows,
     )
 
 

@@ -110,7 +110,7 @@ class Emitter:
     def __init__(self, attempt: Attempt, sink: Sink) -> None:
         self._attempt = attempt
         self._sink = sink
-        self._rows = min(FIRST_ROWS, attempt.settings.chunk_rows)
+        self._rows = min(FIRST_ROWS, attempt.buffers.chunk_rows)
 
     def drain(self, source: Source) -> int:
         """Take all pairs of `source`; returns their number.
@@ -130,7 +130,7 @@ class Emitter:
                 row = getattr(error, "row", None)
                 raise self._unencodable(source, error, taken, row) from error
             taken += len(batch)
-            self._rows = next_rows(self._rows, keys, values, self._attempt.settings.chunk_rows)
+            self._rows = next_rows(self._rows, keys, values, self._attempt.buffers.chunk_rows)
         return taken
 
     def drain_hook(self, name: str) -> None:

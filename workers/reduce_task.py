@@ -27,7 +27,7 @@ def run_reduce(attempt: Attempt) -> TaskResult:
     """Run a reduce attempt to the end. Raises TaskError, InputLost, OSError."""
     attempt.progress("fetch", 0.0, 0)
     sources = open_sources(attempt.order, attempt.index)
-    group_bytes = attempt.buffer_bytes(attempt.settings.group_bytes)
+    group_bytes = attempt.buffer_bytes(attempt.buffers.group_bytes)
     grouped = Grouped(sources, group_bytes=group_bytes, work_dir=attempt.work_dir)
     sink = PartSink(attempt)
     try:

@@ -94,12 +94,12 @@ class ShuffleSink:
             message = f"{entry} has no reduce_fn, but {reduces} reduce tasks are asked for; ask for 0"
             raise TaskError(Failure(FailureKind.BAD_JOB, message))
         self._attempt = attempt
-        settings = attempt.settings
+        buffers = attempt.buffers
         self._buffer = MapBuffer(
             partitions=attempt.spec.reduces,
             work_dir=attempt.work_dir,
-            spill_rows=settings.spill_rows,
-            spill_bytes=attempt.buffer_bytes(settings.spill_bytes),
+            spill_rows=buffers.spill_rows,
+            spill_bytes=attempt.buffer_bytes(buffers.spill_bytes),
             combiner=combiner_of(attempt),
             partitioner=partitioner_of(attempt),
         )

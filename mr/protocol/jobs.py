@@ -120,6 +120,20 @@ class Split(msgspec.Struct, frozen=True, array_like=True):
         return sum(r.covered_bytes for r in self.ranges)
 
 
+class Buffers(msgspec.Struct, frozen=True, array_like=True):
+    """Where tasks cut their data: the settings of these names.
+
+    Part of the job, because a worker with others of its own would add up floats in another order than the
+    next worker, and give `map_batch` other batches.
+    """
+
+    chunk_rows: int
+    read_bytes: int
+    spill_rows: int
+    spill_bytes: int
+    group_bytes: int
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it is run: every option resolved, nothing left to defaults. Never changes."""
 
@@ -140,6 +154,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int
     task_timeout_seconds: float
     task_memory_bytes: int
+    buffers: Buffers
     params: dict[str, str]
     #: Secret of this job's shuffle: a reducer shows it to the mapper's host.
     token: str

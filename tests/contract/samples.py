@@ -16,6 +16,8 @@ from mr.protocol.records import (
     Transition,
     WorkerBeat,
 )
+from mr.resolve import buffers_of
+from mr.settings import Settings
 
 JOB = JobId("job-1")
 MAP_0, MAP_1 = TaskId("map-00000"), TaskId("map-00001")
@@ -53,6 +55,7 @@ def spec(job: str = JOB, **changes: Any) -> JobSpec:
         "max_attempts": 4,
         "task_timeout_seconds": 0.0,
         "task_memory_bytes": 1 << 30,
+        "buffers": buffers_of(Settings()),
         "params": {"k": "v"},
         "token": "secret",
         "submitted_at": 1000.0,

@@ -2,6 +2,8 @@
 
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec
+from mr.resolve import buffers_of
+from mr.settings import Settings
 
 CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
 
@@ -28,6 +30,7 @@ def make_spec(
         max_attempts=max_attempts,
         task_timeout_seconds=0.0,
         task_memory_bytes=1,
+        buffers=buffers_of(Settings()),
         params={},
         token="token",
         submitted_at=0.0,

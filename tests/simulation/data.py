@@ -8,6 +8,8 @@ from zlib import crc32
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_index, task_kind
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
 from mr.protocol.records import Manifest
+from mr.resolve import buffers_of
+from mr.settings import Settings
 
 WORDS = ("ash", "birch", "cedar", "elm", "fir", "larch", "oak", "pine", "rowan", "yew")
 CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
@@ -82,6 +84,7 @@ def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
         max_attempts=chance.randint(2, 5),
         task_timeout_seconds=0.0,
         task_memory_bytes=1,
+        buffers=buffers_of(Settings()),
         params={},
         token="token",
         submitted_at=submitted_at,

@@ -13,6 +13,7 @@ from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
+from mr.resolve import buffers_of
 from mr.settings import Settings
 from tests.support.orders import CODE_ID, make_spec
 from workers.execute import run_order
@@ -22,7 +23,7 @@ from workers.orders import Origin, Progress, TaskOrder
 
 
 class Workbench:
-    """One job's tasks, run by hand. `changes` go into the spec, `settings` into the worker's settings."""
+    """One job's tasks, run by hand. `changes` go into the spec, `settings` into the settings of all."""
 
     def __init__(
         self, directory: Path, source: str, settings: dict[str, Any] | None = None, **changes: Any
@@ -34,9 +35,14 @@ class Workbench:
         manifest = inspect_job(self.code_dir, "job.py", CODE_ID, changes.get("params"))
         self.output = directory / "out"
         (self.output / "_temporary" / "job-1").mkdir(parents=True)
-        changes = {"reduces": 1, "task_memory_bytes": 1 << 30, **changes}
-        self.spec: JobSpec = make_spec(code=manifest, output=str(self.output), **changes)
         self.settings = Settings(**(settings or {}))
+        changes = {
+            "reduces": 1,
+            "task_memory_bytes": 1 << 30,
+            "buffers": buffers_of(self.settings),
+            **changes,
+        }
+        self.spec: JobSpec = make_spec(code=manifest, output=str(self.output), **changes)
         self.progress: list[Progress] = []
         self._attempts = 0
 

@@ -8,6 +8,7 @@ from typing import Any
 from mr.bundle import content_id
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
+from mr.resolve import buffers_of
 from mr.settings import Settings
 from workers.orders import Origin, TaskOrder
 
@@ -43,6 +44,7 @@ def make_spec(job: str = "job-1", **changes: Any) -> JobSpec:
         "max_attempts": 4,
         "task_timeout_seconds": 0.0,
         "task_memory_bytes": 0,
+        "buffers": buffers_of(Settings()),
         "params": {},
         "token": "secret",
         "submitted_at": 0.0,

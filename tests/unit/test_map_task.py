@@ -9,6 +9,7 @@ import pytest
 
 import mr
 from mr.protocol.records import MapOutput, PartOutput
+from mr.settings import Settings
 from tests.support.attempts import Workbench
 from workers import pairs
 from workers.pairs import all_pairs, next_rows
@@ -173,6 +174,21 @@ def test_batches_shrink_with_large_values_and_grow_with_small_ones() -> None:
 
 def test_counter_outside_a_task_does_nothing() -> None:
     mr.counter("nowhere").add()
+
+
+def test_the_settings_of_a_worker_do_not_change_how_floats_are_added(tmp_path: Path) -> None:
+    source = "import mr\n\ndef map_fn(k, v):\n    yield 'all', float(v)\n\nreduce_fn = mr.agg.sum\n"
+    text = "".join(f"{(-1) ** n * 1.1**n}\n" for n in range(300))
+    sums = []
+    for name, settings in {
+        "common": {},
+        "own": {"chunk_rows": 7, "spill_rows": 10, "group_bytes": 1, "read_bytes": 100},
+    }.items():
+        bench = Workbench(tmp_path / name, source)
+        bench.settings = Settings(**settings)
+        bench.run([bench.write_input("in.txt", text)])
+        sums += bench.lines()
+    assert sums[0] == sums[1]
 
 
 def test_buffers_stay_within_the_jobs_memory_limit(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The test's half of `gated.py`: says when tasks wait at the gate, and opens it."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,18 @@ class GatedJob:
         (self.gate / "open").touch()
 
     def wait_state(self, *states: str, timeout: float = 60) -> str:
-        """Wait until the job is in one of these states."""
-        until(lambda: self.cluster.state(self.job_id) in states, f"{self.job_id} {states}", timeout)
-        return self.cluster.state(self.job_id)
+        """Wait until the job is in one of these states.
+
+        A store that was emptied knows no job until the coordinator has written it again.
+        """
+        found: str = until(
+            lambda: (state := self._state()) in states and state, f"{self.job_id} {states}", timeout
+        )
+        return found
+
+    def _state(self) -> str:
+        asked = self.cluster.run("status", self.job_id, "--json")
+        return "" if asked.returncode else str(json.loads(asked.stdout)["state"])
 
     def wait_clean(self) -> None:
         """Wait until no worker holds a file of the job any more."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 #: What a shell reports for a command whose reader went away: 128 + SIGPIPE.
 EXIT_BROKEN_PIPE = 141
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +23,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     import click
 
     from mr.cli.app import application
-    from mr.errors import MrError
+    from mr.errors import Interrupted, MrError
 
     try:
         # Not application.main(), which has exit codes of its own for an interrupt and a broken pipe.
@@ -44,7 +43,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("mr: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return Interrupted.exit_code
     except BrokenPipeError:
         # What is still buffered has nowhere to go; without this the interpreter complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

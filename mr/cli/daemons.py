@@ -61,7 +61,9 @@ def coordinator(log_level: str, configured: Configured) -> None:
     metavar="HOST:PORT",
     help="Where other workers fetch map outputs from; port 0 = any free one.",
 )
-@click.option("--advertise", metavar="HOST", help="The name under which other workers reach this host.")
+@click.option(
+    "--advertise", metavar="HOST", help="The name, or NAME:PORT, under which others reach this worker."
+)
 @click.option(
     "--id", "--name", "worker_id", metavar="NAME", help="Name of this worker, the same over its restarts."
 )

@@ -17,12 +17,11 @@ import msgspec
 from mr.cli import tables
 from mr.cli.daemons import default_spool
 from mr.cli.options import Configured, as_json, with_settings
-from mr.errors import MrError
+from mr.errors import ClusterUnreachable, MrError
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import names
 from mr.settings import Settings
 
-_EXIT_UNREACHABLE = 3
 #: Clocks that differ by more than this make the times in records misleading; leases do not depend on them.
 _SKEW_SECONDS = 2.0
 _PACKAGES = ("mrmq", "pyarrow", "pika", "redis", "aiohttp", "msgspec")
@@ -50,7 +49,7 @@ class Finding(msgspec.Struct, frozen=True):
 def doctor(spool: Path | None, json: bool, configured: Configured) -> int:
     """Check the cluster and say what to do.
 
-    Versions, disk, broker, permissions, coordinator, store, clocks, workers.
+    Versions, disk, broker, permissions, coordinator, dead letters, store, clocks, workers.
 
     Exit code 0 when the cluster can work, 3 when something FAILs.
     """
@@ -66,7 +65,7 @@ def doctor(spool: Path | None, json: bool, configured: Configured) -> int:
     findings = asyncio.run(examine())
     if json:
         click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
-    return _EXIT_UNREACHABLE if any(finding.level == "FAIL" for finding in findings) else 0
+    return ClusterUnreachable.exit_code if any(finding.level == "FAIL" for finding in findings) else 0
 
 
 async def all_findings(settings: Settings, spool: Path) -> AsyncIterator[Finding]:

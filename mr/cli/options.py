@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from mr.errors import BadSetting
+from mr.protocol.jobs import EncodingErrors, InputFormat, OutputFormat
+from mr.protocol.names import MAX_JOB_PRIORITY
 from mr.settings import Settings, load_settings, parse_bytes, parse_seconds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,6 +32,15 @@ def _checked(parse: Callable[[str], float]) -> Callable[..., str | None]:
 _SIZE = _checked(parse_bytes)
 _TIME = _checked(parse_seconds)
 
+include_option = click.option(
+    "--include",
+    "includes",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Module, data file or directory to ship beside the job file. Repeatable.",
+)
+
 _CLUSTER_FLAGS = ("broker_url", "redis_url", "config")
 
 _CLUSTER_OPTIONS = (
@@ -47,16 +58,23 @@ _JOB_OPTIONS = (
     click.option("-o", "--output", required=True, metavar="OUT", help="Directory (or URL) for the result."),
     click.option("-m", "--maps", type=click.IntRange(1, 100_000), help="Wanted number of map tasks."),
     click.option(
-        "-r", "--reduces", type=click.IntRange(0, 100_000), help="Number of reduce tasks; 0 = map only."
+        "-r",
+        "--reduces",
+        type=click.IntRange(0, 100_000),
+        help="Number of reduce tasks; 0 = map only. As many as maps, up to default_reduces, unless said.",
     ),
     click.option(
         "--split-size", callback=_SIZE, metavar="SIZE", help="Input of one map task, such as 64MiB."
     ),
-    click.option("--input-format", type=click.Choice(["text", "jsonl", "csv", "parquet", "binary"])),
-    click.option("--output-format", type=click.Choice(["text", "jsonl", "csv", "parquet"])),
+    click.option("--input-format", type=click.Choice(get_args(InputFormat)), help="text unless said."),
+    click.option("--output-format", type=click.Choice(get_args(OutputFormat)), help="text unless said."),
     click.option("--encoding", help="Of text input; utf-8 unless said."),
-    click.option("--encoding-errors", type=click.Choice(["strict", "replace", "surrogateescape"])),
-    click.option("--priority", type=click.IntRange(0, 4), help="4 goes first; 2 unless said."),
+    click.option(
+        "--encoding-errors",
+        type=click.Choice(get_args(EncodingErrors)),
+        help="What becomes of bytes that are no text; strict unless said.",
+    ),
+    click.option("--priority", type=click.IntRange(0, MAX_JOB_PRIORITY), help="4 goes first; 2 unless said."),
     click.option(
         "--weight",
         type=click.FloatRange(0, 1000, min_open=True),
@@ -75,14 +93,7 @@ _JOB_OPTIONS = (
         metavar="K=V",
         help='Read by the job as mr.param("K"). Repeatable.',
     ),
-    click.option(
-        "--include",
-        "includes",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        metavar="PATH",
-        help="Module, data file or directory to ship beside the job file. Repeatable.",
-    ),
+    include_option,
     click.option("--job-id", metavar="ID", help="Id of the job; the same id twice is one job."),
 )
 

@@ -13,26 +13,12 @@ from mr.bundle import Bundle, build_bundle, unpack_bundle
 from mr.client import new_job_id
 from mr.errors import BadInput, BadJob
 from mr.protocol.ids import is_id
-from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobRequest
+from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobOptions, JobRequest
 from mr.resolve import resolve_options
 from mr.settings import Settings
 
 #: Options of a job that a request carries under the names of the flags.
-_REQUEST_OPTIONS = (
-    "name",
-    "maps",
-    "reduces",
-    "split_size",
-    "input_format",
-    "output_format",
-    "encoding",
-    "encoding_errors",
-    "priority",
-    "weight",
-    "max_attempts",
-    "task_timeout",
-    "task_memory",
-)
+_REQUEST_OPTIONS = tuple(name for name in JobOptions.__struct_fields__ if name != "params")
 
 
 class Prepared(msgspec.Struct, frozen=True):

@@ -19,13 +19,11 @@ from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, job_options, quiet, with_settings
 from mr.cli.progress import ProgressLine
 from mr.cli.tables import duration, number, size
-from mr.errors import BadSetting, MrError
+from mr.errors import BadSetting, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobRequest
 from mr.protocol.records import JobRecord, JobState, Manifest
 
-_EXIT_FAILED = 1
-_EXIT_INTERRUPTED = 130
 _STANDARD_INPUT = "-"
 
 
@@ -101,7 +99,7 @@ def _run_in(
         line.clear()
     if record.state is not JobState.COMPLETED:
         print(describe_end(record), file=sys.stderr)
-        return _EXIT_FAILED
+        return MrError.exit_code
     if not quiet:
         manifest = read_manifest(prepared.request.output)
         print(summary(record, manifest, time.monotonic() - started), file=sys.stderr)
@@ -160,4 +158,4 @@ def _leave_at_once(directory: Path, request: JobRequest) -> None:
     with suppress(OSError, MrError):
         abandon_output(request.output, JobId(request.job_id or ""))
     print("mr: interrupted", file=sys.stderr, flush=True)
-    os._exit(_EXIT_INTERRUPTED)
+    os._exit(Interrupted.exit_code)

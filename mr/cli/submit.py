@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from mr.cli.failures import describe_end
-from mr.cli.options import Configured, as_json, job_options, quiet, with_settings
+from mr.cli.options import Configured, include_option, job_options, quiet, with_settings
 from mr.cli.progress import ProgressLine
 from mr.client import Client, Unanswered
 from mr.errors import BadInput, Interrupted, MrError
@@ -75,7 +75,7 @@ def submit(
 
 @click.command()
 @click.argument("job", metavar="ID")
-@as_json
+@click.option("--json", "json", is_flag=True, help="Print a line of JSON at each change, no progress.")
 @quiet
 @with_settings
 def watch(job: str, json: bool, quiet: bool, configured: Configured) -> int:
@@ -115,14 +115,7 @@ def cancel(job: str, configured: Configured) -> None:
 @click.command()
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.py")
 @click.option("--name", required=True, help="What requests will call it.")
-@click.option(
-    "--include",
-    "includes",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Module, data file or directory to ship beside the job file. Repeatable.",
-)
+@include_option
 @with_settings
 def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: Configured) -> None:
     """Store a job's code under a name.
@@ -180,9 +173,10 @@ async def _follow_json(client: Client, job: JobId) -> int:
     import msgspec
 
     state = JobState.SUBMITTED
-    async for snapshot in client.watch(job):
-        state = snapshot.record.state
-        click.echo(msgspec.json.encode(snapshot.record))
+    async with aclosing(client.watch(job)) as snapshots:
+        async for snapshot in snapshots:
+            state = snapshot.record.state
+            click.echo(msgspec.json.encode(snapshot.record))
     return 0 if state is JobState.COMPLETED else 1
 
 

@@ -230,11 +230,15 @@ def write_file(path: str, data: bytes) -> None:
             file.write(data)
         return
     scratch = f"{local}.{os.getpid()}.tmp"
-    with open(scratch, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, local)
+    try:
+        with open(scratch, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, local)
+    except OSError:
+        remove_file(scratch)
+        raise
     sync_directory(os.path.dirname(local))
 
 

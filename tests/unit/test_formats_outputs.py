@@ -1,5 +1,7 @@
 """The output directory: who owns it, when parts get their names, what stays after success and failure."""
 
+import errno
+import os
 from pathlib import Path
 
 import fsspec
@@ -97,6 +99,16 @@ def test_a_job_without_parts_succeeds(output: str) -> None:
     outputs.prepare_output(output, JOB)
     outputs.finish_output(output, JOB, manifest())
     assert listing(output) == ["_SUCCESS"]
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        outputs.storage.write_file(f"{tmp_path}/_SUCCESS", b"{}")
+    assert listing(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", ["part-00000", "_SUCCESS", ".hidden", "sub/x"])

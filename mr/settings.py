@@ -131,8 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     spill_bytes: int = 256 * MIB
     #: Bytes a reducer groups in memory; above it merges sorted runs.
     group_bytes: int = 256 * MIB
-    #: Bytes of one fetch in flight per host.
-    fetch_bytes: int = 4 * MIB
+    #: Bytes read at a time from a worker that sends map outputs; as much is asked for again after a break.
+    fetch_bytes: int = 1 * MIB
     #: Tries of one fetch before the map output counts as lost.
     fetch_tries: int = 4
     #: Whether a reducer opens segment files of its own host directly.

@@ -36,8 +36,6 @@ BUSY_RETRY_SECONDS = 1.0
 BUSY_SECONDS = 300.0
 #: Largest error body that is read.
 _ERROR_BYTES = 1024 * 1024
-#: Most bytes that are asked for once more when a transfer breaks off.
-_READ_BYTES = 1024 * 1024
 
 
 class InputLost(ShuffleError):
@@ -269,7 +267,7 @@ class _HostFetch:
             )
         left = expected
         while left:
-            data = response.read(min(left, self._settings.fetch_bytes, _READ_BYTES))
+            data = response.read(min(left, self._settings.fetch_bytes))
             if not data:
                 raise _Broken(f"the transfer broke off {left} bytes before its end")
             file.write(data)

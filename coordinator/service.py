@@ -11,6 +11,7 @@ from coordinator.runner import Runner
 from mr.errors import Deposed
 from mr.ports import Broker, Clock, StateStore
 from mr.settings import Settings
+from mr.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,11 @@ async def run_coordinator(
         if known < epoch:
             # The one who led has all that was lost, and writes it back once it leads again.
             log.warning("redis was emptied; whoever led until now goes first")
-            await _wait(stop, settings.lease_seconds)
+            await happens(stop, settings.lease_seconds)
         epoch = max(epoch, known)
         won = await store.acquire_lead(holder, settings.lease_seconds, epoch)
         if won is None:
-            await _wait(stop, settings.lease_seconds / 5)
+            await happens(stop, settings.lease_seconds / 5)
             continue
         runner = Runner(settings, broker, store, clock, holder, won)
         log.info("coordinating, epoch %d", won)
@@ -65,12 +66,3 @@ async def run_coordinator(
         else:
             await store.release_lead(holder)
         epoch = runner.epoch
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    """Wait for `stop`, at most this long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

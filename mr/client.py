@@ -24,6 +24,7 @@ from mr.protocol.records import (
     WorkerView,
 )
 from mr.settings import Settings
+from mr.waiting import happens
 
 #: How often a watched job is looked at when no event of it arrives.
 WATCH_SECONDS = 0.5
@@ -189,7 +190,7 @@ class Client(Viewer):
                     missing_since = missing_since or time.monotonic()
                     if time.monotonic() - missing_since > self.settings.reconnect_seconds:
                         raise NotFound(f"the record of job {job} has vanished from the store")
-                await _wait(changed, interval_seconds)
+                await happens(changed, interval_seconds)
         finally:
             await consumer.cancel()
 
@@ -208,15 +209,6 @@ class Client(Viewer):
             return codec.decode(answer, RequestReply, codec.JSON)
         except BadMessage as error:
             raise BadMessage(f"the coordinator's answer cannot be read: {error}") from error
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or for so long."""
-    waiter = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait((waiter,), timeout=seconds)
-    finally:
-        waiter.cancel()
 
 
 def _log_order(name: str) -> tuple[str, int]:

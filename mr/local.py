@@ -18,6 +18,7 @@ from mr.protocol.ids import JobId, WorkerId
 from mr.protocol.jobs import CodeManifest, JobRequest
 from mr.protocol.records import JobRecord
 from mr.settings import Settings
+from mr.waiting import dismiss
 from workers.service import run_worker
 
 LOCAL_WORKER = WorkerId("local")
@@ -93,8 +94,7 @@ async def run_embedded(
             raise Interrupted
         raise cluster.early_end()
     finally:
-        await _dismiss(watching)
-        await _dismiss(interrupted)
+        await dismiss((watching, interrupted))
         await cluster.stop(at_once=not orderly)
 
 
@@ -186,11 +186,3 @@ async def _cancel(client: Client, job: JobId, watching: "asyncio.Task[JobRecord]
                 await asyncio.wait({watching})
     except (TimeoutError, MrError) as error:
         raise Interrupted(f"interrupted, and the job could not be cancelled in time: {error}") from error
-
-
-async def _dismiss(task: "asyncio.Task[Any]") -> None:
-    """End a helper task whose outcome nobody needs any more."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()

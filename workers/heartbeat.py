@@ -19,6 +19,7 @@ from mr.protocol.ids import JobId
 from mr.protocol.messages import PauseWorker
 from mr.protocol.records import WorkerBeat
 from mr.settings import Settings
+from mr.waiting import happens
 from workers import pressure
 from workers.executor import Executor
 from workers.holding import StopReason
@@ -174,13 +175,9 @@ class Heart:
         """Wait for the next beat. False: it is an extra one, because something changed."""
         seconds = self._settings.heartbeat_seconds
         await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
-        try:
-            async with asyncio.timeout(seconds * (1 - EXTRA_BEAT_SHARE)):
-                await self._changed.wait()
-        except TimeoutError:
-            return True
+        extra = await happens(self._changed, seconds * (1 - EXTRA_BEAT_SHARE))
         self._changed.clear()
-        return False
+        return not extra
 
     def _measure(self) -> None:
         self._load = self._meter.measure()

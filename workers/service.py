@@ -14,6 +14,7 @@ from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import WorkerStopped
 from mr.protocol.names import CONTROL_EXCHANGE
 from mr.settings import Settings
+from mr.waiting import dismiss
 from workers.control import ControlDesk
 from workers.executor import DEFAULT_ENTRY, DEFAULT_PRELOAD, Executor
 from workers.heartbeat import Heart
@@ -142,7 +143,7 @@ class _Worker:
         try:
             await asyncio.wait([*waits, *watchers], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _cancel(waits)
+            await dismiss(waits)
         for watcher in watchers:
             if watcher.done():
                 result = watcher.result()
@@ -174,7 +175,7 @@ class _Worker:
         except (ClusterUnreachable, TimeoutError) as error:
             log.warning("left without a farewell, the lease will run out instead: %s", error or "time-out")
         finally:
-            await _cancel([heartbeat, failing])
+            await dismiss((heartbeat, failing))
 
     async def _farewell(self) -> None:
         await self._runner.close_intake()
@@ -185,13 +186,3 @@ class _Worker:
         await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
         await publish_report(self._broker, encode_report(stopped))
         log.info("worker %s has left", self._origin.worker)
-
-
-async def _cancel(tasks: "Sequence[asyncio.Task[Any]]") -> None:
-    """Cancel tasks and wait until they have ended; what they failed with was raised or does not matter."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()

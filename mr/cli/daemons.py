@@ -14,6 +14,7 @@ from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
+from mr.waiting import dismiss
 
 log = logging.getLogger("mr")
 
@@ -161,6 +162,4 @@ async def _until(service: "asyncio.Future[None]", kill: asyncio.Event) -> None:
         if service.done():
             service.result()
     finally:
-        for task in (service, killed):
-            task.cancel()
-        await asyncio.wait((service, killed))
+        await dismiss((service, killed))

@@ -14,6 +14,9 @@ from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, Worker
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
 
+#: `StateStore.workers` leaves out workers not heard of for this long.
+WORKER_MEMORY_SECONDS = 3600.0
+
 
 class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message to publish. `exchange` empty = the default one: `routing_key` names a queue."""
@@ -262,7 +265,7 @@ class StateStore(Protocol):
         """Remove a worker that leaves in good order, unless a newer life of it has registered."""
 
     async def workers(self) -> Sequence[WorkerView]:
-        """All workers heard of lately, live or not, by id."""
+        """All workers heard of within WORKER_MEMORY_SECONDS, live or not, by id."""
 
 
 class Clock(Protocol):

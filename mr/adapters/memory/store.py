@@ -5,16 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mr.adapters.memory.state import JobEntry, MemoryStoreServer, WorkerEntry
 from mr.errors import Deposed, StoreUnavailable
-from mr.ports import ClaimReply, RestoredJob
+from mr.ports import WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
-
-#: Workers not heard of for this long are left out of `workers()`.
-WORKER_MEMORY_SECONDS = 3600.0
 
 
 class MemoryStore:

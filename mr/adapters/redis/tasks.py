@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from mr.adapters.redis.jobs import READ_CHUNK
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
-from mr.ports import ClaimReply
+from mr.ports import WORKER_MEMORY_SECONDS, ClaimReply
 from mr.protocol import names
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import Split
 from mr.protocol.records import TaskResult, WorkerBeat, WorkerView
-
-#: Workers not heard of for this long are left out of `workers()`.
-WORKER_MEMORY_SECONDS = 3600.0
 
 
 class TaskMethods:
@@ -32,7 +29,7 @@ class TaskMethods:
         verdict, attempt, split, result = await self._link.script(
             "claim",
             [names.claims_key(job), names.splits_key(job), names.results_key(job, kind)],
-            [task, worker, incarnation, int(lease_seconds * 1000), uuid.uuid4().hex, needs_split],
+            [task, worker, incarnation, milliseconds(lease_seconds), uuid.uuid4().hex, needs_split],
         )
         return ClaimReply(
             Verdict(verdict.decode()),
@@ -45,7 +42,7 @@ class TaskMethods:
         self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
     ) -> Sequence[TaskId]:
         """Extend leases; returns the tasks that are to stop."""
-        arguments = [incarnation, int(lease_seconds * 1000), *flatten(attempts)]
+        arguments = [incarnation, milliseconds(lease_seconds), *flatten(attempts)]
         stopped = await self._link.script("renew", [names.claims_key(job)], arguments)
         return [TaskId(task.decode()) for task in stopped]
 

@@ -8,7 +8,7 @@ from mr.protocol.jobs import CodeManifest
 
 
 def milliseconds(seconds: float) -> int:
-    """Cut a duration to whole milliseconds, at least one."""
+    """Cut a duration to whole milliseconds, at least one: no key of Redis expires after none."""
     return max(1, int(seconds * 1000))
 
 

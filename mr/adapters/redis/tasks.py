@@ -29,7 +29,7 @@ class TaskMethods:
         verdict, attempt, split, result = await self._link.script(
             "claim",
             [names.claims_key(job), names.splits_key(job), names.results_key(job, kind)],
-            [task, worker, incarnation, milliseconds(lease_seconds), uuid.uuid4().hex, needs_split],
+            [task, worker, incarnation, int(lease_seconds * 1000), uuid.uuid4().hex, needs_split],
         )
         return ClaimReply(
             Verdict(verdict.decode()),
@@ -42,7 +42,7 @@ class TaskMethods:
         self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
     ) -> Sequence[TaskId]:
         """Extend leases; returns the tasks that are to stop."""
-        arguments = [incarnation, milliseconds(lease_seconds), *flatten(attempts)]
+        arguments = [incarnation, int(lease_seconds * 1000), *flatten(attempts)]
         stopped = await self._link.script("renew", [names.claims_key(job)], arguments)
         return [TaskId(task.decode()) for task in stopped]
 

@@ -128,14 +128,16 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
     counted_as_lost = attempt in task.lost
     task.lost.discard(attempt)
     rule = failure.rule
+    # Thousands of map outputs may be lost to each of many reduces: they are acted on below, and not kept.
+    kept = msgspec.structs.replace(failure, lost=())
     set_record(
         task,
         attempt=max(task.record.attempt, attempt),
         failures=task.record.failures + rule.counts,
         losses=task.record.losses + (not rule.counts and not counted_as_lost),
-        failure=failure,
+        failure=kept,
     )
-    job.add_failure(task, failure)
+    job.add_failure(task, kept)
     turn.touch(job, task)
     turn.tell_task(job, task, str(TaskState.FAILED), attempt, report.worker, failure.message)
     _blame(core, turn, job, report)
@@ -163,9 +165,11 @@ def _used_up(core: Core, job: ActiveJob, task: Task) -> bool:
 
 
 def _blame(core: Core, turn: Turn, job: ActiveJob, report: TaskFailed) -> None:
-    """Hold a failure against its worker, and pause one that fails tasks of many jobs."""
-    rule = report.failure.rule
-    if not rule.counts and rule.fault is not Fault.WORKER:
+    """Hold a failure against its worker, and pause one that fails tasks of many jobs.
+
+    An exception in user code says nothing about the worker; a killed process may.
+    """
+    if report.failure.rule.fault is not Fault.WORKER and report.failure.kind is not FailureKind.KILLED:
         return
     if core.cluster.blame(report.worker, job.job_id, turn.now):
         seconds = core.settings.exclude_seconds

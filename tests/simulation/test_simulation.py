@@ -46,6 +46,7 @@ def everything() -> str:
         "backup for",
         ": lost {",
         ": user_error",
+        ": killed",
         ": input_lost",
         ": infrastructure",
         "is paused",

@@ -271,6 +271,8 @@ class SimulatedWorker:
         if self.world.strikes(self.faults.infrastructure):
             return Failure(FailureKind.INFRASTRUCTURE, "the disk is full")
         if attempt.job.raises(attempt.task):
+            if task_index(attempt.task) % 2:
+                return Failure(FailureKind.KILLED, "killed by signal 9", signal=9)
             return Failure(FailureKind.USER_ERROR, "ValueError: bad word", traceback="map_fn, line 3")
         job, task, number = attempt.job, attempt.task, attempt.number
         if task_kind(task) is TaskKind.MAP:

@@ -104,6 +104,16 @@ def test_the_record_sums_committed_attempts_only() -> None:
     assert record.state is JobState.REDUCING
 
 
+def test_lost_inputs_are_acted_on_but_not_kept() -> None:
+    lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))
+    scheduler, _ = fed(accepted(1, 1), committed(MAP[0]))
+    commands = scheduler.handle(failed(REDUCE[0], 1, lost))
+    assert only(commands, c.Reopen).lost == {MAP[0]: 1}
+    saved = only(commands, c.SaveJob)
+    kept = [task.failure for task in saved.tasks if task.failure] + [g.failure for g in saved.record.failures]
+    assert [failure.lost for failure in kept] == [(), ()]
+
+
 def test_a_map_that_runs_again_counts_once() -> None:
     stats = TaskStats(records_in=3, counters={"bad": 1})
     lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))

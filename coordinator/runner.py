@@ -192,10 +192,14 @@ class Runner:
         await self._hold_lead()  # no successor would hear of a job that a deposed coordinator creates
         if not await self._store.create_job(spec, splits, record, self._effects.epoch):
             return False
-        self._bundles[spec.job_id] = bundle
+        self._keep_bundle(spec.job_id, bundle)
         log.info("job %s accepted: %d maps, %d reduces", spec.job_id, spec.maps, spec.reduces)
         await self._arrive_and_wait(JobAccepted(self._clock.now(), spec, splits))
         return True
+
+    def _keep_bundle(self, job_id: JobId, bundle: bytes) -> None:
+        """Keep the bundle of an unfinished job; jobs of one code share its bytes."""
+        self._bundles[job_id] = next((known for known in self._bundles.values() if known == bundle), bundle)
 
     async def _cancel_job(self, job_id: JobId) -> bool:
         if job_id not in self._bundles:
@@ -209,7 +213,7 @@ class Runner:
         """Go on where the jobs stood."""
         for job in await self._store.restore(self._effects.epoch):
             bundle = await self._store.get_code(job.spec.code_id)
-            self._bundles[job.spec.job_id] = bundle or b""
+            self._keep_bundle(job.spec.job_id, bundle or b"")
             log.info("job %s taken over in state %s", job.spec.job_id, job.record.state)
             await self._arrive(JobRestored(self._clock.now(), job))
 

@@ -129,7 +129,7 @@ class RedisLink:
         delay = FIRST_DELAY_SECONDS
         while True:
             try:
-                answer = await operation()
+                answer = await _heeding_cancel(operation)
                 if self._is_away:
                     self._is_away = False
                     log.info("Redis at %s answers again", self._server)
@@ -150,6 +150,21 @@ class RedisLink:
         if self._has_answered and not self._is_away:
             self._is_away = True
             log.warning("%s; trying again", explain(self._server, error))
+
+
+async def _heeding_cancel(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run an operation, and be cancelled in it for certain.
+
+    redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes at the very
+    moment when all is sent: a loop over the store would then go on for ever.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "operations run in tasks"
+    before = task.cancelling()
+    answer = await operation()
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
+    return answer
 
 
 def flatten(pairs: Mapping[Any, Any]) -> list[Any]:

@@ -83,9 +83,11 @@ def worker(
 
     A signal (TERM, INT) drains: running tasks are finished, none are taken. A second one stops at once.
     """
+    from workers.shuffle.server import parse_address
+
     configure_logging(log_level)
     settings = configured.settings
-    _check_listen(listen)
+    parse_address(listen)  # a slip is told before any server is asked
     identity = worker_id or default_worker_id()
     if not is_id(identity):
         raise BadSetting(f"--id {identity!r}: letters, digits, '.', '_' and '-', at most 64")
@@ -122,12 +124,6 @@ def default_spool() -> Path:
     """The spool of a worker that was given none."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     return Path(cache, "mrmq", "spool")
-
-
-def _check_listen(text: str) -> None:
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise BadSetting(f"--listen {text!r} is not HOST:PORT, such as 0.0.0.0:7070")
 
 
 def _writable(spool: Path) -> Path:

@@ -35,6 +35,8 @@ _NOBODY = ("192.0.2.1", 9)
 class ListenFailed(MrError):
     """The shuffle server cannot listen. Choose another --listen HOST:PORT."""
 
+    exit_code = 2
+
 
 class ShuffleServer:
     """Serves `outputs` on one address from `start` to `close`."""
@@ -195,7 +197,7 @@ def parse_address(listen: str) -> tuple[str, int]:
     """Read `HOST:PORT`, `:PORT` or `[IPV6]:PORT`. Raises ListenFailed."""
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ListenFailed(f"{listen!r} is not HOST:PORT")
+        raise ListenFailed(f"--listen {listen!r} is not HOST:PORT, such as 0.0.0.0:7070")
     return host.strip("[]") or "0.0.0.0", int(port)
 
 

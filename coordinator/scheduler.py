@@ -157,7 +157,9 @@ class Scheduler:
         if job.output_done or not cluster.observed:
             waiting_for = ""
         elif cluster.slots == 0:
-            waiting_for = "no live workers"
+            # Workers that are just starting have a lease's time to be heard of.
+            silent_seconds = turn.now - job.record.history[-1].at
+            waiting_for = "no live workers" if silent_seconds >= self.core.settings.lease_seconds else ""
         elif cluster.open_slots == 0 and not running:
             waiting_for = "workers take no tasks" + (f" ({cluster.limits()})" if cluster.limits() else "")
         elif job.record.state is JobState.REDUCING and not job.maps_done:

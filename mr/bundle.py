@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -49,7 +50,8 @@ def build_bundle(job_file: Path, includes: Sequence[Path] = (), max_bytes: int =
 
     An included path below the job file's directory keeps its place relative to it, any other goes
     to the top under its own name. Raises BadJob when one is missing, unreadable or in another's
-    place, and when the bundle is above `max_bytes`.
+    place, or no regular file, and when the bundle is above `max_bytes`. Links to files are packed as
+    those files; links to directories below an included one are left out.
     """
     _require_file(job_file)
     directory = job_file.parent.resolve()
@@ -91,6 +93,21 @@ def _require_file(job_file: Path) -> None:
         raise BadJob(f"job file {job_file} does not exist")
     if job_file.suffix != ".py":
         raise BadJob(f"job file {job_file} is not a Python file (its name must end in .py)")
+    _require_regular(job_file)
+
+
+def _require_regular(path: Path) -> None:
+    """Raise BadJob for what has no content of its own: reading a FIFO or a device may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        raise BadJob(f"{path} is no regular file but a FIFO, socket or device; leave it out")
+
+
+def _unreadable(path: Path, error: OSError) -> BadJob:
+    return BadJob(f"{path} cannot be read: {error.strerror or error}")
 
 
 def _included(include: Path, directory: Path) -> Iterator[tuple[str, Path]]:
@@ -99,15 +116,21 @@ def _included(include: Path, directory: Path) -> Iterator[tuple[str, Path]]:
         raise BadJob(f"--include {include} does not exist")
     root = include.resolve()
     base = directory if root.is_relative_to(directory) else root.parent
-    if root.is_file():
+    if not root.is_dir():
+        _require_regular(root)
         yield root.relative_to(base).as_posix(), root
         return
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED)
         for file in sorted(files):
             if not file.endswith(_SKIPPED_SUFFIXES):
                 path = Path(folder, file)
+                _require_regular(path)
                 yield path.relative_to(base).as_posix(), path
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise _unreadable(Path(error.filename), error) from error
 
 
 def _zip(members: dict[str, Path]) -> bytes:
@@ -118,7 +141,7 @@ def _zip(members: dict[str, Path]) -> bytes:
                 content = path.read_bytes()
                 executable = bool(path.stat().st_mode & 0o100)
             except OSError as error:
-                raise BadJob(f"{path} cannot be read: {error.strerror or error}") from error
+                raise _unreadable(path, error) from error
             info = zipfile.ZipInfo(name, date_time=_EPOCH)
             info.create_system = 3
             info.compress_type = zipfile.ZIP_DEFLATED

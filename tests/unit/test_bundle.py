@@ -1,8 +1,11 @@
 """The bundle of a job's code: the same files give the same bytes, and it unpacks safely."""
 
+import errno
 import io
 import os
+import socket
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,3 +146,64 @@ def test_bundle_that_swells_is_refused(
     monkeypatch.setattr(bundle, "MAX_UNPACKED_BYTES", 10)
     with pytest.raises(BadJob, match="more than 10 bytes"):
         unpack_bundle(build_bundle(job_file).data, tmp_path / "code")
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "FIFO"),
+        (make_socket, "socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "device"),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (lambda path: path.symlink_to(path.parent / "absent"), "No such file"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_by_name(
+    job_file: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], reason: str
+) -> None:
+    package = job_file.parent / "library"
+    package.mkdir()
+    monkeypatch.chdir(package)  # the path of a socket is limited in length
+    make(Path("odd") if make is make_socket else package / "odd")
+    with pytest.raises(BadJob, match=reason) as caught:
+        build_bundle(job_file, [package])
+    assert str(package / "odd") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_fifo_is_neither_a_job_file_nor_an_include(job_file: Path) -> None:
+    fifo = job_file.parent / "fifo.py"
+    os.mkfifo(fifo)
+    with pytest.raises(BadJob, match=r"fifo\.py is no regular file"):
+        build_bundle(fifo)
+    with pytest.raises(BadJob, match=r"fifo\.py is no regular file"):
+        build_bundle(job_file, [fifo])
+
+
+def test_a_link_that_leads_back_up_is_left_out(job_file: Path) -> None:
+    package = job_file.parent / "library"
+    package.mkdir()
+    (package / "words.txt").write_text("a\n")
+    (package / "up").symlink_to("..")
+    assert names(build_bundle(job_file, [package]).data) == ["job.py", "library/words.txt"]
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_by_name(
+    job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = job_file.parent / "library" / "closed"
+    closed.mkdir(parents=True)
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(BadJob, match="closed cannot be read: Permission denied"):
+        build_bundle(job_file, [closed.parent])

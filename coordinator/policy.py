@@ -11,6 +11,9 @@ MINIMUM_WINDOW = 4
 MAX_FAILURE_GROUPS = 10
 #: Task ids kept with each cause.
 MAX_GROUP_TASKS = 10
+#: Counters of a job, those whose names sort first: tasks that each count under names of their own must not
+#: make a record that grows with the tasks.
+MAX_JOB_COUNTERS = 1000
 #: Jobs remembered against one worker.
 MAX_BLAMES = 64
 #: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
+from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MAX_JOB_COUNTERS
 from coordinator.transitions import JobCause, TaskCause, next_job_state, next_task_state
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
@@ -93,7 +93,11 @@ class Task:
 
 
 class Totals:
-    """Sums over committed attempts; peak memory is a maximum and never shrinks."""
+    """Sums over committed attempts; peak memory is a maximum and never shrinks.
+
+    Of all counters seen, the MAX_JOB_COUNTERS whose names sort first are kept: the same ones in whatever
+    order the tasks come, for a name that gave way once has that many before it for good.
+    """
 
     _SUMMED = tuple(
         f.name for f in msgspec.structs.fields(TaskStats) if f.name not in ("peak_memory_bytes", "counters")
@@ -109,13 +113,18 @@ class Totals:
         for name in self._SUMMED:
             self._sums[name] += getattr(new, name) - getattr(old, name)
         self._peak = max(self._peak, new.peak_memory_bytes)
-        for sign, counters in ((-1, old.counters), (1, new.counters)):
-            for name, amount in counters.items():
-                self._counters[name] = self._counters.get(name, 0) + sign * amount
+        for name, amount in old.counters.items():
+            if name in self._counters:
+                self._counters[name] -= amount
+        for name, amount in new.counters.items():
+            self._counters[name] = self._counters.get(name, 0) + amount
+        if len(self._counters) > MAX_JOB_COUNTERS:
+            first = sorted(self._counters)[:MAX_JOB_COUNTERS]
+            self._counters = {name: self._counters[name] for name in first}
 
     @property
     def counters(self) -> dict[str, int]:
-        """The user's counters, by name."""
+        """The user's counters, by name, at most MAX_JOB_COUNTERS."""
         return dict(sorted(self._counters.items()))
 
     def stats(self) -> TaskStats:

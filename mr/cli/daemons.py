@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from mr.cli.cores import usable_cores
 from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
 from mr.errors import BadSetting
@@ -48,7 +49,7 @@ def coordinator(log_level: str, configured: Configured) -> None:
 
 
 @click.command()
-@click.option("--slots", type=click.IntRange(1, 1024), help="Tasks at a time; all cores unless said.")
+@click.option("--slots", type=click.IntRange(1, 1024), help="Tasks at a time; else one a usable core.")
 @click.option(
     "--spool",
     type=click.Path(path_type=Path),
@@ -103,7 +104,7 @@ def worker(
                 client.broker,
                 client.store,
                 worker_id=WorkerId(identity),
-                slots=slots or os.cpu_count() or 1,
+                slots=slots or usable_cores(),
                 spool_dir=spool_dir,
                 listen=listen,
                 advertise=advertise,

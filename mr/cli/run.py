@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from mr.cli.cores import usable_cores
 from mr.cli.failures import describe_end
 from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, job_options, quiet, with_settings
@@ -31,7 +32,7 @@ _STANDARD_INPUT = "-"
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.py")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @job_options
-@click.option("-j", "--slots", type=click.IntRange(1, 1024), help="Tasks at a time; all cores unless said.")
+@click.option("-j", "--slots", type=click.IntRange(1, 1024), help="Tasks at a time; else one a usable core.")
 @click.option(
     "--spool",
     type=click.Path(path_type=Path),
@@ -87,7 +88,7 @@ def _run_in(
             return await run_embedded(
                 configured.settings,
                 LocalJob(prepared.bundle, prepared.manifest, prepared.request),
-                slots=slots or os.cpu_count() or 1,
+                slots=slots or usable_cores(),
                 spool_dir=directory / "spool",
                 on_snapshot=line.show,
                 interrupt=interrupt,

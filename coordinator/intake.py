@@ -53,7 +53,7 @@ class Intake:
         self._clock = clock
         self._on_job = on_job
         self._on_cancel = on_cancel
-        #: One lock for each id being planned, so that a doubled request waits for the first.
+        #: One lock for each id being planned: a doubled request, or its cancellation, waits for the first.
         self._planning: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def on_delivery(self, delivery: Delivery) -> None:
@@ -100,7 +100,9 @@ class Intake:
 
     async def _cancel(self, request: CancelRequest) -> RequestReply:
         job_id = JobId(request.job_id)
-        if await self._on_cancel(job_id):
+        async with self._planning.setdefault(job_id, asyncio.Lock()):
+            cancelled = await self._on_cancel(job_id)
+        if cancelled:
             return RequestReply(accepted=True, job_id=job_id)
         record = await self._store.get_job(job_id)
         reason = "there is no such job" if record is None else f"the job has ended: {record.state}"

@@ -138,3 +138,9 @@ async def test_cancel_is_answered(desk: Desk) -> None:
     assert (await desk.ask({"version": 1, "job_id": "one"}, type="cancel"))["accepted"]
     unknown = await desk.ask({"version": 1, "job_id": "none"}, type="cancel")
     assert unknown == {"accepted": False, "job_id": "none", "reason": "there is no such job"}
+
+
+async def test_a_job_can_be_cancelled_while_it_is_planned(desk: Desk) -> None:
+    planned = asyncio.create_task(desk.ask(desk.request()))
+    cancelled = asyncio.create_task(desk.ask({"version": 1, "job_id": "one"}, type="cancel"))
+    assert (await planned)["accepted"] and (await cancelled)["accepted"]

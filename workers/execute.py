@@ -55,8 +55,16 @@ def code_of(order: TaskOrder) -> UserCode:
         try:
             code = load(Path(order.code_dir), order.spec.code.entry)
         except BadJob as error:
-            message = f"worker {order.origin.worker} cannot load the job: {error}"
-            raise TaskError(Failure(FailureKind.BAD_JOB, message)) from error
+            raise TaskError(_unloadable(order, error)) from error
         _loaded.clear()  # an earlier job's modules are gone with its finder
         _loaded[name] = code
     return code
+
+
+def _unloadable(order: TaskOrder, error: BadJob) -> Failure:
+    """Tell the job's fault from the spool's: the job file was there when the code was unpacked."""
+    worker = order.origin.worker
+    if not Path(order.code_dir, order.spec.code.entry).is_file():
+        message = f"worker {worker}: the job's code is gone from {order.code_dir}; leave the spool alone"
+        return Failure(FailureKind.INFRASTRUCTURE, message)
+    return Failure(FailureKind.BAD_JOB, f"worker {worker} cannot load the job: {error}")

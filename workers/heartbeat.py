@@ -61,6 +61,7 @@ class HostMeter:
         own_percent = 100.0 * max(own_seconds - self._own_seconds, 0.0) / elapsed / self._cores
         self._at, self._own_seconds = now, own_seconds
         memory = psutil.virtual_memory()
+        self._spool.mkdir(parents=True, exist_ok=True)  # whoever deleted it: its disk is where we write
         disk = psutil.disk_usage(str(self._spool))
         self.memory_available_bytes = memory.available
         self.disk_total_bytes = disk.total

@@ -85,7 +85,7 @@ class Preparation:
         """The spec, once its code is unpacked; attempts of one job wait for the first."""
         known = self._jobs.setdefault(job, _Job())
         async with known.lock:
-            if known.spec is None:
+            if known.spec is None or not await asyncio.to_thread(self._has_code, known.spec):
                 spec = await self._store.get_spec(job)
                 if spec is None:
                     self._jobs.pop(job, None)
@@ -93,6 +93,10 @@ class Preparation:
                 await self._unpack(spec)
                 known.spec = spec
         return known.spec
+
+    def _has_code(self, spec: JobSpec) -> bool:
+        """Whether the unpacked code is still there: somebody may clean up where the spool lies."""
+        return (self._spool.code_dir(spec.job_id) / spec.code.entry).is_file()
 
     async def _unpack(self, spec: JobSpec) -> None:
         bundle = await self._store.get_code(spec.code_id)

@@ -125,7 +125,7 @@ class Spool:
 
     def jobs(self) -> tuple[JobId, ...]:
         """The jobs that have files here."""
-        return tuple(JobId(path.name) for path in sorted((self.directory / _JOBS).iterdir()))
+        return tuple(JobId(path.name) for path in sorted((self.directory / _JOBS).glob("*")))
 
     def drop_job(self, job: JobId) -> None:
         """Delete all files of a job."""

@@ -253,6 +253,15 @@ def test_code_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert "worker w1" in failure.message and "no_such_module" in failure.message
 
 
+def test_code_that_was_deleted_is_the_workers_matter_and_tried_again(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    (bench.code_dir / "job.py").unlink()
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+    assert "worker w1" in failure.message and str(bench.code_dir) in failure.message
+
+
 def test_reduces_without_reduce_fn_are_refused(tmp_path: Path) -> None:
     failure = fail_map(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=2)
     assert failure.kind is FailureKind.BAD_JOB

@@ -1,6 +1,7 @@
 """The worker daemon over the memory adapters: its start, its heartbeats, and each way it ends."""
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,21 @@ async def test_a_spool_without_room_takes_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path, settings) as worker:
         beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
         assert f"reserve is {(1 << 60) // MIB} MiB" in beat.limited_by
+
+
+async def test_a_worker_survives_that_its_spool_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "SWEEP_BEATS", 1)
+    async with bench(tmp_path, worker_settings(heartbeat_seconds=0.05)) as worker:
+        await submit(worker)
+        await worker.publish("job-1", "map-00000")
+        assert isinstance(await worker.reports.get(), TaskCommitted)
+        await asyncio.to_thread(shutil.rmtree, worker.spool)
+        await until(worker.spool.exists)
+        await worker.publish("job-1", "map-00001")
+        assert isinstance(await worker.reports.get(), TaskCommitted)
+        assert "job-1/code/job.py" in worker.files()
 
 
 async def test_a_job_whose_end_was_missed_is_found_and_cleared(tmp_path: Path) -> None:

@@ -160,6 +160,8 @@ class ActiveJob:
         #: A reduce found fewer map outputs in the store than are committed here.
         self.doubtful = False
         self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
+        #: Bytes of each partition in all committed map outputs.
+        self.partition_bytes = [0] * spec.reduces
 
     # --- tasks
 
@@ -203,11 +205,16 @@ class ActiveJob:
             output = task.result.output
             if isinstance(output, MapOutput):
                 self.outputs.setdefault(output.incarnation, set()).add(task.task_id)
+                self._count_partitions(output, 1)
             insort(self.durations[task.kind], (task.result.stats.wall_seconds, task.index))
 
     def _count(self, task: Task, change: int) -> None:
         key = (task.kind, task.state)
         self.counts[key] = self.counts.get(key, 0) + change
+
+    def _count_partitions(self, output: MapOutput, sign: int) -> None:
+        for index, size_bytes in enumerate(output.partition_bytes[: len(self.partition_bytes)]):
+            self.partition_bytes[index] += sign * size_bytes
 
     def unfile_output(self, task: Task) -> None:
         """Forget where a committed map's output lies, before the step OUTPUT_LOST."""
@@ -217,6 +224,7 @@ class ActiveJob:
             held.discard(task.task_id)
             if not held:
                 self.outputs.pop(incarnation, None)
+            self._count_partitions(task.result.output, -1)
 
     def next_waiting(self, now: float) -> Task | None:
         """The task to publish next: maps before reduces, reduces only when every map is committed."""
@@ -256,10 +264,7 @@ class ActiveJob:
         """Bytes a task reads: its split, or its partition of all committed map outputs."""
         if task.kind is TaskKind.MAP:
             return self.splits[task.index].input_bytes
-        outputs = (t.result.output for t in self.tasks.values() if t.result is not None)
-        return sum(
-            sum(o.partition_bytes[task.index : task.index + 1]) for o in outputs if isinstance(o, MapOutput)
-        )
+        return self.partition_bytes[task.index]
 
     # --- the record
 

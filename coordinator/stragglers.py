@@ -31,6 +31,7 @@ def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
             continue
         durations = job.durations[kind]
         median_seconds, median_index = durations[len(durations) // 2]
+        median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
         running = [job.tasks[name] for name in job.outstanding if job.tasks[name].kind is kind]
         for task in running:
             if len(task.running) != 1 or not _may_have_backup(core, turn, task):
@@ -38,7 +39,6 @@ def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
             (attempt,) = task.running.values()
             if attempt.elapsed_seconds <= core.settings.straggler_min_seconds:
                 continue
-            median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
             limit = straggler_seconds(core.settings, median_seconds, median_bytes, job.input_bytes(task))
             if attempt.elapsed_seconds > limit:
                 found.append(task)

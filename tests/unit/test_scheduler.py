@@ -104,6 +104,19 @@ def test_the_record_sums_committed_attempts_only() -> None:
     assert record.state is JobState.REDUCING
 
 
+def test_the_bytes_of_partitions_follow_the_map_outputs() -> None:
+    lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))
+    scheduler, _ = fed(accepted(2, 2), committed(MAP[0]), committed(MAP[0]), committed(MAP[1]))
+    job = scheduler.core.jobs[JOB]
+    assert [job.input_bytes(job.tasks[name]) for name in (MAP[0], *REDUCE[:2])] == [100, 20, 20]
+    scheduler.handle(failed(REDUCE[0], 1, lost))
+    check(scheduler.core)
+    assert job.partition_bytes == [10, 10]
+    scheduler.handle(committed(MAP[0], 2))
+    check(scheduler.core)
+    assert job.partition_bytes == [20, 20]
+
+
 def test_lost_inputs_are_acted_on_but_not_kept() -> None:
     lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))
     scheduler, _ = fed(accepted(1, 1), committed(MAP[0]))

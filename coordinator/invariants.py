@@ -56,9 +56,9 @@ def _broken_in_job(job: ActiveJob) -> Iterator[str]:
         yield f"the tasks count {counts}, the books say {job.counts}"
     if sum(counts.values()) != len(job.splits) + job.spec.reduces:
         yield "tasks are missing"
-    partition_bytes = _partition_bytes(job)
-    if partition_bytes != job.partition_bytes:
-        yield f"the map outputs have {partition_bytes} bytes by partition, the books say {job.partition_bytes}"
+    counted_bytes = _partition_bytes(job)
+    if counted_bytes != job.partition_bytes:
+        yield f"the partitions have {counted_bytes} bytes, the books say {job.partition_bytes}"
 
 
 def _partition_bytes(job: ActiveJob) -> list[int]:

@@ -1,6 +1,9 @@
 """A reducer's fetch over real loopback HTTP: whole, resumed, retried, and lost."""
 
 import asyncio
+import errno
+import http.client
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -352,3 +355,31 @@ def test_a_full_disk_is_not_a_lost_input(flaky: tuple[Flaky, TaskOrder]) -> None
     Path(order.work_dir).rmdir()
     with pytest.raises(FileNotFoundError):
         open_sources(order, 0)
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENETDOWN, errno.EIO])
+def test_what_the_network_raises_amid_a_transfer_is_no_failure_of_our_disk(
+    flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    server, order = flaky
+    read = http.client.HTTPResponse.read
+    failing = [True]
+
+    def read_or_fail(response: http.client.HTTPResponse, size: int | None = None) -> bytes:
+        if failing and response.length == len(server.data) // 2:
+            failing.clear()
+            raise OSError(number, os.strerror(number))
+        return read(response, size)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", read_or_fail)
+    half = msgspec.structs.replace(order.settings, fetch_bytes=len(server.data) - len(server.data) // 2)
+    assert len(open_sources(msgspec.structs.replace(order, settings=half), 0)) == 2
+    assert not failing and [request.offset for request in server.requests] == [0, half.fetch_bytes]
+
+
+def test_a_disk_that_fills_amid_a_transfer_is_no_broken_transfer(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    (Path(order.work_dir) / "fetched-0").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        open_sources(order, 0)
+    assert len(server.requests) == 1

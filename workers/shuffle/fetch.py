@@ -6,10 +6,11 @@ its segments as one stream into one file of the attempt's directory; memory in f
 growing, jittered delay, and every segment's checksum is checked before any of them is used.
 """
 
+import contextlib
 import http.client
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,15 @@ class _Broken(Exception):
 
 class _Busy(Exception):
     """A worker lives, and has as many transfers under way as it allows."""
+
+
+@contextlib.contextmanager
+def _network() -> Iterator[None]:
+    """Around what talks to the other worker, so that its errors are told from those of our own disk."""
+    try:
+        yield
+    except (http.client.HTTPException, OSError) as error:
+        raise _Broken(str(error) or type(error).__name__) from error
 
 
 def open_sources(order: TaskOrder, partition: int) -> list[ShuffleSource]:
@@ -221,28 +231,22 @@ class _HostFetch:
         connection = http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS)
         with open(self._path, "r+b" if had else "wb") as file:
             file.seek(had)
-            try:
+            with contextlib.closing(connection):
                 response = self._ask(connection, had)
                 self._receive(response, file, self._total - had)
-            except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                raise _Broken(str(error) or type(error).__name__) from error
-            finally:
-                connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection, had: int) -> http.client.HTTPResponse:
         request = FetchRequest(tuple((output.task_id, output.attempt) for output in self._outputs), had)
         spec = self._order.spec
         headers = {"Authorization": f"Bearer {spec.token}", "Content-Type": MSGPACK}
-        try:
+        with _network():
             connection.request(
                 "POST", fetch_path(spec.job_id, self._partition), msgspec.msgpack.encode(request), headers
             )
             response = connection.getresponse()
-        except OSError as error:  # includes an unknown host name and a network without a route
-            raise _Broken(str(error) or type(error).__name__) from error
-        if response.status == 200:
-            return response
-        body = response.read(_ERROR_BYTES)
+            if response.status == 200:
+                return response
+            body = response.read(_ERROR_BYTES)
         if response.status == 404:
             raise _Refused(self._named(body), "it does not have the map output")
         if response.status == 503:
@@ -267,7 +271,8 @@ class _HostFetch:
             )
         left = expected
         while left:
-            data = response.read(min(left, self._settings.fetch_bytes))
+            with _network():
+                data = response.read(min(left, self._settings.fetch_bytes))
             if not data:
                 raise _Broken(f"the transfer broke off {left} bytes before its end")
             file.write(data)

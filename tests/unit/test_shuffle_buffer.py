@@ -47,11 +47,25 @@ def test_spills_fall_at_counted_rows(tmp_path: Path) -> None:
 
 
 def test_spills_fall_at_counted_bytes(tmp_path: Path) -> None:
-    buffer = make(tmp_path, spill_bytes=100)
+    buffer = make(tmp_path, spill_bytes=200)
     for _ in range(3):
         buffer.add(["k"], ["x" * 60])
     file = buffer.finish(tmp_path / "out")
     assert file.spills == 2
+
+
+def test_small_rows_count_with_what_it_takes_to_sort_them(tmp_path: Path) -> None:
+    buffer = make(tmp_path, spill_rows=1 << 30, spill_bytes=64_000)
+    for start in range(0, 2000, 100):
+        buffer.add(list(range(start, start + 100)), [1] * 100)  # 32 kB in all
+    assert buffer.finish(tmp_path / "out").spills > 3
+
+
+def test_combined_small_rows_count_with_what_it_takes_to_merge_them(tmp_path: Path) -> None:
+    buffer = make(tmp_path, spill_rows=100, spill_bytes=64_000, combiner=mr.agg.sum)
+    for start in range(0, 1000, 100):
+        buffer.add(list(range(start, start + 100)), [1] * 100)
+    assert buffer.finish(tmp_path / "out").spills > 1
 
 
 def test_a_buffer_never_outgrows_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +87,7 @@ def test_combined_rows_stay_in_memory(tmp_path: Path) -> None:
 
 
 def test_combined_rows_spill_when_they_do_not_shrink(tmp_path: Path) -> None:
-    buffer = make(tmp_path, spill_rows=10, spill_bytes=400, combiner=mr.agg.sum)
+    buffer = make(tmp_path, spill_rows=10, spill_bytes=2500, combiner=mr.agg.sum)
     for start in range(0, 100, 10):
         buffer.add([f"key {n % 50}" for n in range(start, start + 10)], [1] * 10)
     file = buffer.finish(tmp_path / "out")

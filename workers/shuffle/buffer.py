@@ -20,7 +20,7 @@ from workers.shuffle.combine import Combiner, PythonCombiner, combine, combine_i
 from workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, write_range
 from workers.shuffle.order import sort_by_partition
 from workers.shuffle.partition import Partitioner
-from workers.shuffle.rows import Rows, concatenate
+from workers.shuffle.rows import ROW_BYTES, Rows, concatenate
 from workers.shuffle.segment import FileSegment, SegmentWriter, pieces
 
 __all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
@@ -74,6 +74,8 @@ class MapBuffer:
         self._values: list[Column] = []
         self._rows = 0
         self._bytes = 0
+        #: The bytes and what it takes to sort them.
+        self._weight = 0
         #: Chunks at the end of the lists that were not put together yet.
         self._loose = 0
         #: Combined rows of earlier flushes, in order; empty without a combiner.
@@ -108,6 +110,7 @@ class MapBuffer:
         if len(keys) != len(values):
             raise MrError(f"a chunk has {len(keys)} keys and {len(values)} values")
         size = keys.nbytes + values.nbytes
+        weight = size + ROW_BYTES * len(keys)
         if self._rows and self._bytes + size > MAX_BUFFER_BYTES:
             self._flush()
         self._keys.append(keys)
@@ -117,7 +120,8 @@ class MapBuffer:
             self._pack()
         self._rows += len(keys)
         self._bytes += size
-        if self._rows >= self._spill_rows or self._bytes >= self._spill_bytes:
+        self._weight += weight
+        if self._rows >= self._spill_rows or self._weight >= self._spill_bytes:
             self._flush()
 
     def _pack(self) -> None:
@@ -136,7 +140,7 @@ class MapBuffer:
         keys = join(self._keys, keys=True).in_one_piece()
         self._keys = []
         values = join(self._values, keys=False).in_one_piece()
-        self._values, self._rows, self._bytes, self._loose = [], 0, 0, 0
+        self._values, self._rows, self._bytes, self._weight, self._loose = [], 0, 0, 0, 0
         pa.default_memory_pool().release_unused()
         return Rows(keys, {"value": values})
 
@@ -147,11 +151,11 @@ class MapBuffer:
             return
         self._combined.append(combine(rows, self._combiner))
         limit = self._spill_bytes // 2
-        if sum(part.nbytes for part in self._combined) <= limit:
+        if sum(part.weight for part in self._combined) <= limit:
             return
         merged = self._combine_parts()
         self._combined = [merged]
-        if merged.nbytes > limit:
+        if merged.weight > limit:
             self._spill(merged)
             self._combined = []
 

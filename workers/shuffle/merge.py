@@ -100,7 +100,7 @@ def _load_all(sources: Sequence[SegmentSource], budget: int) -> list[Rows] | Non
     held = 0
     for source in sources:
         for rows in read_segment(source):
-            held += rows.nbytes
+            held += rows.weight
             if held > budget:
                 return None
             parts.append(rows)
@@ -147,7 +147,7 @@ class _Run:
     def __init__(self, source: SegmentSource) -> None:
         self._batches = read_segment(source)
         self.loaded: list[Rows] = []
-        self.bytes = 0
+        self.weight = 0
         self.exhausted = False
 
     def load(self) -> None:
@@ -157,7 +157,7 @@ class _Run:
             self.exhausted = True
             return
         self.loaded.append(rows)
-        self.bytes += rows.nbytes
+        self.weight += rows.weight
 
     def last_key(self) -> bytes:
         """The largest loaded key, encoded."""
@@ -174,7 +174,7 @@ class _Run:
             stop = bisect(range(len(keys)), bound, key=lambda at, keys=keys: _encoded_at(keys, at))  # type: ignore[misc]
             if stop:
                 taken.append(rows.slice(0, stop))
-                self.bytes -= taken[-1].nbytes
+                self.weight -= taken[-1].weight
             if stop < len(keys):
                 self.loaded[0] = rows.slice(stop, len(keys))
                 break
@@ -220,15 +220,15 @@ def _fill(runs: Sequence[_Run], budget: int) -> None:
     """Load every run to its share of the budget, at least one batch, then hand out what is left."""
     share = budget // len(runs)
     for run in runs:
-        while not run.exhausted and (not run.loaded or run.bytes < share):
+        while not run.exhausted and (not run.loaded or run.weight < share):
             run.load()
     unfinished = [run for run in runs if not run.exhausted]
-    held = sum(run.bytes for run in runs)
+    held = sum(run.weight for run in runs)
     while unfinished and held < budget:
         for run in unfinished:
-            held -= run.bytes
+            held -= run.weight
             run.load()
-            held += run.bytes
+            held += run.weight
         unfinished = [run for run in unfinished if not run.exhausted]
 
 

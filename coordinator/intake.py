@@ -1,6 +1,7 @@
 """From a request on `mr.jobs` to an accepted job, or to a refusal with its reason."""
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 CANCEL_TYPE = "cancel"
 #: Prefix of the job ids that the coordinator makes up, followed by 12 hex digits.
 _MADE_ID = "job-"
+#: Jobs of the very same request that are told apart by number; further ones by chance.
+_MADE_TRIES = 32
 #: Longest reason of a refusal; it may quote what the request holds.
 _REASON_CHARACTERS = 10_000
 
@@ -62,17 +65,39 @@ class Intake:
             if delivery.type == CANCEL_TYPE:
                 reply = await self._cancel(decode(delivery.body, CancelRequest, delivery.content_type))
             else:
-                reply = await self._accept(decode(delivery.body, JobRequest, delivery.content_type))
+                request = decode(delivery.body, JobRequest, delivery.content_type)
+                reply = await self._accept(request, delivery)
         except BadMessage as error:
             reply = _refusal(None, f"the request is malformed: {error}")
             await bury(self._broker, delivery, str(error))
         await self._answer(delivery, reply)
         await delivery.ack()
 
-    async def _accept(self, request: JobRequest) -> RequestReply:
-        job_id = JobId(request.job_id or f"{_MADE_ID}{secrets.token_hex(6)}")
-        lock = self._planning.setdefault(job_id, asyncio.Lock())
-        async with lock:
+    async def _accept(self, request: JobRequest, delivery: Delivery) -> RequestReply:
+        if request.job_id is not None:
+            return await self._answer_for(JobId(request.job_id), request)
+        digest = _digest(delivery)
+        async with self._turn(JobId(digest)):
+            return await self._answer_for(await self._made_id(digest, delivery.redelivered), request)
+
+    async def _made_id(self, digest: str, redelivered: bool) -> JobId:
+        """The id of a job whose sender chose none: unlike others', and the same when the message comes again.
+
+        Else the output directory that was made before a crash would belong to an id nobody has. A message
+        that comes again may be the job that runs; one that ended was more likely the same request before.
+        """
+        for number in range(_MADE_TRIES):
+            job_id = JobId(_MADE_ID + hashlib.sha256(f"{digest}/{number}".encode()).hexdigest()[:12])
+            record = await self._store.get_job(job_id)
+            if record is None or (redelivered and not record.state.terminal):
+                return job_id
+        return JobId(_MADE_ID + secrets.token_hex(6))
+
+    def _turn(self, job_id: JobId) -> asyncio.Lock:
+        return self._planning.setdefault(job_id, asyncio.Lock())
+
+    async def _answer_for(self, job_id: JobId, request: JobRequest) -> RequestReply:
+        async with self._turn(job_id):
             try:
                 reply = await self._plan(job_id, request)
             except (BadJob, BadInput, NotFound) as error:
@@ -100,7 +125,7 @@ class Intake:
 
     async def _cancel(self, request: CancelRequest) -> RequestReply:
         job_id = JobId(request.job_id)
-        async with self._planning.setdefault(job_id, asyncio.Lock()):
+        async with self._turn(job_id):
             cancelled = await self._on_cancel(job_id)
         if cancelled:
             return RequestReply(accepted=True, job_id=job_id)
@@ -120,6 +145,12 @@ class Intake:
                 correlation_id=delivery.correlation_id,
             )
         )
+
+
+def _digest(delivery: Delivery) -> str:
+    """What stays the same of a message when it is delivered again, as 64 hex digits."""
+    stable = (delivery.body, delivery.correlation_id, delivery.reply_to)
+    return hashlib.sha256(repr(stable).encode()).hexdigest()
 
 
 def _refusal(job_id: JobId | None, reason: str) -> RequestReply:

@@ -24,8 +24,8 @@ from mr.dead import bury
 from mr.errors import BadMessage, Deposed, MrError
 from mr.ports import Broker, Clock, Delivery, StateStore
 from mr.protocol.codec import decode
-from mr.protocol.ids import JobId
-from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.ids import CodeId, JobId
+from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.messages import Report
 from mr.protocol.names import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.protocol.records import JobState
@@ -50,6 +50,14 @@ class _Arrival:
     done: asyncio.Future[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """The code of one job. `bundle` is empty when the store had lost it before it could be read."""
+
+    manifest: CodeManifest
+    bundle: bytes
+
+
 class Runner:
     """Feeds the scheduler and carries out what it decides, until `stop` is set or the lead is lost."""
 
@@ -66,8 +74,8 @@ class Runner:
         self._tasks: asyncio.TaskGroup | None = None
         self._effects = Effects(settings, broker, store, clock, self._arrive, self._spawn)
         self._effects.epoch = epoch
-        #: Unfinished jobs and the bundle of each: what an emptied store is given back.
-        self._bundles: dict[JobId, bytes] = {}
+        #: Unfinished jobs and the code of each: what an emptied store is given back.
+        self._codes: dict[JobId, _Code] = {}
         self._intake = Intake(settings, broker, store, clock, self._take_job, self._cancel_job)
 
     @property
@@ -87,6 +95,7 @@ class Runner:
                         ("tick", self._tick()),
                         ("lead", self._keep_lead()),
                         ("broker", self._watch_broker()),
+                        ("code", self._keep_codes()),
                     )
                 ]
                 # Every job is known before the first report and the first request come.
@@ -121,7 +130,7 @@ class Runner:
             await self._effects.perform(commands)
             for command in commands:
                 if isinstance(command, EndJob):
-                    self._bundles.pop(command.record.job_id, None)
+                    self._codes.pop(command.record.job_id, None)
             for arrival in batch:
                 if arrival.settle is not None:
                     await arrival.settle()
@@ -159,6 +168,22 @@ class Runner:
             raise Deposed
         await self._arrivals.put(_Arrival(None, settle=self._refill))
 
+    async def _keep_codes(self) -> None:
+        """Keep the code of unfinished jobs from expiring under them."""
+        while True:
+            await self._clock.sleep(self._settings.code_seconds / 4)
+            for job_id in list(self._codes):
+                await self._keep_code(job_id)
+
+    async def _keep_code(self, job_id: JobId) -> None:
+        """Keep the code of a job for as long again; put it back where the store has lost it."""
+        code = self._codes.get(job_id)
+        if code is None:
+            return
+        seconds, code_id = self._settings.code_seconds, CodeId(code.manifest.code_id)
+        if not await self._store.keep_code(code_id, seconds) and code.bundle:
+            await self._store.put_code(code_id, code.bundle, code.manifest, seconds)
+
     async def _watch_broker(self) -> None:
         raise await self._broker.failed()
 
@@ -192,17 +217,19 @@ class Runner:
         await self._hold_lead()  # no successor would hear of a job that a deposed coordinator creates
         if not await self._store.create_job(spec, splits, record, self._effects.epoch):
             return False
-        self._keep_bundle(spec.job_id, bundle)
+        await self._take_code(spec, bundle)
         log.info("job %s accepted: %d maps, %d reduces", spec.job_id, spec.maps, spec.reduces)
         await self._arrive_and_wait(JobAccepted(self._clock.now(), spec, splits))
         return True
 
-    def _keep_bundle(self, job_id: JobId, bundle: bytes) -> None:
-        """Keep the bundle of an unfinished job; jobs of one code share its bytes."""
-        self._bundles[job_id] = next((known for known in self._bundles.values() if known == bundle), bundle)
+    async def _take_code(self, spec: JobSpec, bundle: bytes) -> None:
+        """Keep the code of an unfinished job, here and in the store; jobs of one code share its bytes."""
+        shared = (code.bundle for code in self._codes.values() if code.bundle == bundle)
+        self._codes[spec.job_id] = _Code(spec.code, next(shared, bundle))
+        await self._keep_code(spec.job_id)
 
     async def _cancel_job(self, job_id: JobId) -> bool:
-        if job_id not in self._bundles:
+        if job_id not in self._codes:
             return False
         await self._arrive_and_wait(CancelRequested(self._clock.now(), job_id, "cancelled on request"))
         return True
@@ -213,7 +240,7 @@ class Runner:
         """Go on where the jobs stood."""
         for job in await self._store.restore(self._effects.epoch):
             bundle = await self._store.get_code(job.spec.code_id)
-            self._keep_bundle(job.spec.job_id, bundle or b"")
+            await self._take_code(job.spec, bundle or b"")
             log.info("job %s taken over in state %s", job.spec.job_id, job.record.state)
             await self._arrive(JobRestored(self._clock.now(), job))
 
@@ -228,13 +255,12 @@ class Runner:
 
         What tells is the spec, written once: a record may have been saved into the emptied store since.
         """
-        for job_id, bundle in list(self._bundles.items()):
+        for job_id in list(self._codes):
             job = self._scheduler.snapshot(job_id)
             if job is None or await self._store.get_spec(job_id) is not None:
                 continue
             log.warning("job %s is written back into the store, which had lost it", job_id)
-            await self._store.put_code(job.spec.code_id, bundle)
-            await self._store.register(job.spec.code_id, job.spec.code)
+            await self._keep_code(job_id)
             await self._store.rewrite(job, self._effects.epoch)
 
 

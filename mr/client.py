@@ -119,15 +119,14 @@ class Viewer:
         return manifest
 
     async def upload(self, bundle: Bundle, manifest: CodeManifest) -> None:
-        """Store code and what was found in it, so that requests may name it `sha256:...`."""
-        await self.store.put_code(bundle.code_id, bundle.data)
-        await self.store.register(bundle.code_id, manifest)
+        """Store code and what was found in it, so that requests may name it `sha256:...` for a time."""
+        await self.store.put_code(bundle.code_id, bundle.data, manifest, self.settings.code_seconds)
 
     async def register(self, name: str, manifest: CodeManifest) -> None:
-        """Give uploaded code a name for requests. Raises BadJob for an impossible one."""
+        """Give uploaded code a name for requests, which keeps it. Raises BadJob for an impossible one."""
         if not is_id(name):
             raise BadJob(f"{name!r} cannot be a name: letters, digits, '.', '_' and '-', at most 64")
-        await self.store.register(name, manifest)
+        await self.store.register(name, manifest, self.settings.code_seconds)
 
     async def _running(self) -> tuple[RunningTask, ...]:
         return tuple(task for view in await self.store.workers() if view.live for task in view.beat.running)

@@ -169,14 +169,27 @@ class StateStore(Protocol):
 
     # --- code
 
-    async def put_code(self, code: CodeId, bundle: bytes) -> None:
-        """Store a bundle under its content hash (idempotent)."""
+    # Code is kept for a time, which begins anew whenever it is used; for good while it has a name.
+
+    async def put_code(
+        self, code: CodeId, bundle: bytes, manifest: CodeManifest, keep_seconds: float
+    ) -> None:
+        """Store a bundle and what was found in it under its content hash (idempotent).
+
+        Kept for `keep_seconds` from now, or longer where that was said before.
+        """
+
+    async def keep_code(self, code: CodeId, keep_seconds: float) -> bool:
+        """Keep stored code for at least so long from now. False: the store has none such."""
 
     async def get_code(self, code: CodeId) -> bytes | None:
         """Fetch a bundle; None when the store has none such."""
 
-    async def register(self, name: str, manifest: CodeManifest) -> None:
-        """Give stored code a name (replacing what had it). `sha256:...` names itself: registered likewise."""
+    async def register(self, name: str, manifest: CodeManifest, keep_seconds: float) -> None:
+        """Give stored code a name; the code that had it is kept for `keep_seconds`, unless it has another.
+
+        Raises NotFound when the store has no such code.
+        """
 
     async def registered(self, name: str) -> CodeManifest | None:
         """Look up a name or code id."""

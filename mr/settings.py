@@ -43,6 +43,8 @@ _MAY_BE_ZERO = frozenset(
         "log_bytes",
     )
 )
+#: Code is kept for a day where no history is.
+_MIN_CODE_SECONDS = 86400.0
 _TIME_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -86,7 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reconnect_seconds: float = 60.0
     #: How long the first connection may take before `mr` says that the cluster is unreachable.
     connect_seconds: float = 5.0
-    #: How long the record of an ended job stays.
+    #: How long the record of an ended job stays, and code without a name after its last use.
     history_seconds: float = 7 * 86400.0
     #: How long a draining worker waits for its tasks.
     drain_seconds: float = 600.0
@@ -141,6 +143,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_bundle_bytes: int = 64 * MIB
     #: Most bytes of an attempt's printed output that are kept: the first half and the last half.
     log_bytes: int = 64 * KIB
+
+    @property
+    def code_seconds(self) -> float:
+        """How long code without a name stays after its last use: a request for it may wait in the queue."""
+        return max(self.history_seconds, _MIN_CODE_SECONDS)
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -45,7 +45,7 @@ KEY_MEANINGS = {
     LEADER_KEY: "String: who coordinates, with the lease as its time to live.",
     EPOCH_KEY: "String: the highest epoch ever given to a coordinator.",
     JOBS_KEY: "Sorted set: the ids of all jobs still remembered, by time of submission.",
-    REGISTRY_KEY: "Hash: registered name or code id -> msgpack CodeManifest.",
+    REGISTRY_KEY: "Hash: registered name -> msgpack CodeManifest.",
     WORKERS_KEY: "Sorted set: the ids of the workers, by the store's time of their last heartbeat.",
 }
 
@@ -56,8 +56,8 @@ def worker_key(worker: WorkerId) -> str:
 
 
 def code_key(code: CodeId) -> str:
-    """String: the bytes of a code bundle."""
-    return f"mr:code:{code}"
+    """Hash: `bundle`, `manifest` = msgpack CodeManifest, `name:NAME` for each name; expires if nameless."""
+    return f"mr:bundle:{code}"
 
 
 def job_key(job: JobId) -> str:

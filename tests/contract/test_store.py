@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mr.errors import Deposed, StoreUnavailable
+from mr.errors import Deposed, NotFound, StoreUnavailable
 from mr.ports import RestoredJob, StateStore
 from mr.protocol.claims import Verdict
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
@@ -74,20 +74,64 @@ async def test_code_is_kept_by_content_and_by_name(new_store: OpenStore) -> None
     assert await two.get_code(code) is None
     assert await two.registered("count") is None
     bundle = bytes(range(256)) * 500
-    await one.put_code(code, bundle)
-    await one.put_code(code, bundle)
-    await one.register("count", samples.MANIFEST)
-    await one.register(code, samples.MANIFEST)
+    with pytest.raises(NotFound, match="count"):
+        await one.register("count", samples.MANIFEST, LONG)
+    await one.put_code(code, bundle, samples.MANIFEST, LONG)
+    await one.put_code(code, bundle, samples.MANIFEST, LONG)
+    await one.register("count", samples.MANIFEST, LONG)
     assert await two.get_code(code) == bundle
     assert await two.registered("count") == samples.MANIFEST
     assert await two.registered(code) == samples.MANIFEST
 
 
-async def test_a_name_is_given_anew(store: StateStore) -> None:
-    await store.register("count", samples.MANIFEST)
-    other = samples.CodeManifest("sha256:" + "1" * 64, "x.py", ("map_fn",), "", "", samples.JobOptions())
-    await store.register("count", other)
-    assert await store.registered("count") == other
+def other_code(digit: str) -> samples.CodeManifest:
+    return samples.CodeManifest("sha256:" + digit * 64, "x.py", ("map_fn",), "", "", samples.JobOptions())
+
+
+async def put(store: StateStore, manifest: samples.CodeManifest, keep_seconds: float) -> CodeId:
+    code = CodeId(manifest.code_id)
+    await store.put_code(code, b"bundle", manifest, keep_seconds)
+    return code
+
+
+async def expired(store: StateStore, code: CodeId) -> bool:
+    if await store.get_code(code) is not None:
+        return False
+    assert await store.registered(code) is None
+    return True
+
+
+async def test_code_without_a_name_expires_with_its_manifest(store: StateStore) -> None:
+    stored = await put(store, other_code("1"), LONG)
+    await put(store, other_code("1"), SHORT)
+    used = await put(store, other_code("2"), 1.0)
+    assert await store.keep_code(used, LONG)
+    assert await store.keep_code(used, SHORT)
+    left = await put(store, other_code("3"), 1.0)
+    await eventually(lambda: expired(store, left))
+    assert not await store.keep_code(left, LONG)
+    assert not await expired(store, stored)
+    assert not await expired(store, used)
+
+
+async def test_a_name_keeps_its_code_until_it_is_given_to_another(store: StateStore) -> None:
+    first, second = other_code("1"), other_code("2")
+    code = await put(store, first, 1.0)
+    await store.register("count", first, LONG)
+    await store.register("total", first, LONG)
+    await put(store, first, SHORT)
+    await store.keep_code(code, SHORT)
+    await put(store, second, LONG)
+    await store.register("count", second, SHORT)
+    await store.register("count", second, SHORT)
+    assert await store.registered("count") == second
+    assert await store.registered("total") == first
+    left = await put(store, other_code("3"), 1.0)
+    await eventually(lambda: expired(store, left))
+    assert not await expired(store, code)
+    await store.register("total", second, SHORT)
+    await eventually(lambda: expired(store, code))
+    assert not await expired(store, CodeId(second.code_id))
 
 
 # --- jobs

@@ -130,7 +130,7 @@ class Bench:
 
     async def submit(self, spec: JobSpec) -> None:
         """Do what a coordinator does when it accepts a job."""
-        await self.store.put_code(CodeId(CODE_ID), CODE)
+        await self.store.put_code(CodeId(CODE_ID), CODE, spec.code, 3600.0)
         record = make_record(spec.job_id)
         assert await self.store.create_job(spec, [make_split(n) for n in range(spec.maps)], record, 1)
 

@@ -7,11 +7,12 @@ import msgspec
 import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.bundle import Bundle
 from mr.client import Client, Unanswered, new_job_id
 from mr.errors import BadJob, MrError, NotFound
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol import codec, names
-from mr.protocol.ids import JobId, TaskId, is_id
+from mr.protocol.ids import CodeId, JobId, TaskId, is_id
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobOptions, JobRequest, JobSpec, RequestReply
 from mr.protocol.records import JobRecord, JobState
 from mr.resolve import resolve_spec
@@ -175,6 +176,7 @@ async def test_only_a_completed_job_has_results(client: Client) -> None:
 async def test_impossible_name_is_not_registered(client: Client) -> None:
     with pytest.raises(BadJob, match="cannot be a name"):
         await client.register("a/b", MANIFEST)
+    await client.upload(Bundle(b"", CodeId(MANIFEST.code_id), "job.py"), MANIFEST)
     await client.register("words", MANIFEST)
     assert await client.store.registered("words") == MANIFEST
 

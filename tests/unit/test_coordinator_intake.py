@@ -37,10 +37,9 @@ class Desk:
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.tmp_path / "in.txt").write_text("a\nb\n")
         bundle = build_bundle(job_file, ())
-        await self.store.put_code(CodeId(bundle.code_id), bundle.data)
-        await self.store.register(
-            "count", CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
-        )
+        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
+        await self.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
+        await self.store.register("count", manifest, 3600.0)
         await self.broker.consume(JOBS_QUEUE, self.intake.on_delivery, prefetch=8)
 
     async def _take(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:

@@ -84,9 +84,9 @@ class Site:
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.tmp_path / "in.txt").write_text("a\n")
         bundle = build_bundle(job_file, ())
-        await self.store.put_code(CodeId(bundle.code_id), bundle.data)
         manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
-        await self.store.register("count", manifest)
+        await self.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
+        await self.store.register("count", manifest, 3600.0)
         request = JobRequest(
             version=1,
             job="count",
@@ -211,3 +211,32 @@ async def test_more_jobs_than_events_may_wait_are_taken_over(
     monkeypatch.setattr("coordinator.runner.BATCH_EVENTS", 1)
     async with site.coordinator():
         await site.broker.request(CANCEL, timeout_seconds=30)
+
+
+async def test_an_accepted_job_keeps_its_code_from_expiring(site: Site) -> None:
+    request = await site.request()
+    (code,) = site.stores.code.values()
+    put_until = code.expires_at
+    async with site.coordinator():
+        await site.broker.request(request, timeout_seconds=30)
+        assert code.expires_at > put_until + SETTINGS.history_seconds / 2
+
+
+async def test_an_unfinished_job_keeps_its_code_from_expiring(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site.coordinator():
+        await site.submit()
+    (code,) = site.stores.code.values()
+    code.names.clear()
+    code.expires_at = until = asyncio.get_running_loop().time() + 60.0
+    async with site.coordinator():
+        await eventually(lambda: code.expires_at > until)
+    monkeypatch.setattr(Settings, "code_seconds", 0.2)
+    async with site.coordinator():
+        await eventually(lambda: not site.nobody_listens())
+        site.stores.code.clear()
+        (code,) = await eventually(lambda: tuple(site.stores.code.values()))
+        for _ in range(3):
+            until = code.expires_at
+            await eventually(lambda until=until: code.expires_at > until)  # type: ignore[misc]

@@ -190,7 +190,7 @@ async def test_code_that_the_store_does_not_have_fails_the_job(worker: Bench) ->
 
 async def test_code_that_is_damaged_fails_the_job(worker: Bench) -> None:
     await submit(worker)
-    await worker.store.put_code(CodeId(CODE_ID), b"no zip")
+    await worker.store.put_code(CodeId(CODE_ID), b"no zip", make_spec("job-1").code, 3600.0)
     await worker.publish("job-1", "map-00000")
     assert (await failed(worker)).failure.kind is FailureKind.BAD_JOB
 
@@ -200,7 +200,7 @@ async def test_code_that_is_not_what_its_id_says_is_not_run(worker: Bench) -> No
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("job.py", "def map_fn(key, line): print('another')")
-    await worker.store.put_code(CodeId(CODE_ID), other.getvalue())
+    await worker.store.put_code(CodeId(CODE_ID), other.getvalue(), make_spec("job-1").code, 3600.0)
     await worker.publish("job-1", "map-00000")
     failure = (await failed(worker)).failure
     assert failure.kind is FailureKind.BAD_JOB

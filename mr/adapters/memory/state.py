@@ -32,6 +32,18 @@ class JobEntry:
 
 
 @dataclass
+class CodeEntry:
+    """One code bundle."""
+
+    bundle: bytes
+    #: msgpack CodeManifest.
+    manifest: bytes
+    #: When it is forgotten, by the store's clock, unless it has a name.
+    expires_at: float
+    names: set[str] = field(default_factory=set)
+
+
+@dataclass
 class WorkerEntry:
     """The last heartbeat of one worker."""
 
@@ -50,7 +62,7 @@ class MemoryStoreServer:
     """What a Redis server would hold. One event loop only."""
 
     jobs: dict[JobId, JobEntry] = field(default_factory=dict)
-    code: dict[CodeId, bytes] = field(default_factory=dict)
+    code: dict[CodeId, CodeEntry] = field(default_factory=dict)
     registry: dict[str, bytes] = field(default_factory=dict)
     workers: dict[WorkerId, WorkerEntry] = field(default_factory=dict)
     leader: str | None = None

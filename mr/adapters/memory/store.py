@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mr.adapters.memory.state import JobEntry, MemoryStoreServer, WorkerEntry
-from mr.errors import Deposed, StoreUnavailable
+from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
+from mr.errors import Deposed, NotFound, StoreUnavailable
 from mr.ports import WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Verdict
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, is_id, task_id, task_kind
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
 
@@ -99,21 +99,56 @@ class MemoryStore:
 
     # --- code
 
-    async def put_code(self, code: CodeId, bundle: bytes) -> None:
-        """Store a bundle under its content hash."""
-        self._state().code[code] = bytes(bundle)
+    def _find_code(self, code: CodeId) -> CodeEntry | None:
+        entry = self._state().code.get(code)
+        if entry is not None and not entry.names and entry.expires_at <= self._now():
+            del self.server.code[code]
+            return None
+        return entry
+
+    async def put_code(
+        self, code: CodeId, bundle: bytes, manifest: CodeManifest, keep_seconds: float
+    ) -> None:
+        """Store a bundle and what was found in it."""
+        entry = self._find_code(code)
+        if entry is None:
+            entry = self.server.code[code] = CodeEntry(b"", b"", self._now() + keep_seconds)
+        entry.bundle, entry.manifest = bytes(bundle), pack(manifest)
+        await self.keep_code(code, keep_seconds)
+
+    async def keep_code(self, code: CodeId, keep_seconds: float) -> bool:
+        """Keep stored code for at least so long."""
+        entry = self._find_code(code)
+        if entry is None:
+            return False
+        entry.expires_at = max(entry.expires_at, self._now() + keep_seconds)
+        return True
 
     async def get_code(self, code: CodeId) -> bytes | None:
         """Fetch a bundle."""
-        return self._state().code.get(code)
+        entry = self._find_code(code)
+        return None if entry is None else entry.bundle
 
-    async def register(self, name: str, manifest: CodeManifest) -> None:
-        """Give stored code a name."""
-        self._state().registry[name] = pack(manifest)
+    async def register(self, name: str, manifest: CodeManifest, keep_seconds: float) -> None:
+        """Give stored code a name. Raises NotFound."""
+        code = CodeId(manifest.code_id)
+        entry = self._find_code(code)
+        if entry is None:
+            raise NotFound(f"the store has no code {code[:19]}... to be called {name}")
+        for other in self.server.code.values():
+            if other is not entry and name in other.names:
+                other.names.remove(name)
+                other.expires_at = self._now() + keep_seconds
+        entry.names.add(name)
+        self.server.registry[name] = pack(manifest)
 
     async def registered(self, name: str) -> CodeManifest | None:
         """Look up a name or code id."""
-        data = self._state().registry.get(name)
+        if is_id(name):
+            data = self._state().registry.get(name)
+        else:
+            entry = self._find_code(CodeId(name))
+            data = None if entry is None else entry.manifest
         return None if data is None else unpack(data, CodeManifest)
 
     # --- jobs, as the coordinator writes them

@@ -1,10 +1,15 @@
 """Who coordinates, and the code that jobs run: the parts of the store that belong to no job."""
 
+import logging
+
 from mr.adapters.redis.link import RedisLink
+from mr.errors import BadMessage, NotFound
 from mr.protocol import names
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import CodeId
+from mr.protocol.ids import CodeId, is_id
 from mr.protocol.jobs import CodeManifest
+
+log = logging.getLogger(__name__)
 
 
 def milliseconds(seconds: float) -> int:
@@ -39,24 +44,57 @@ class LeadMethods:
 
 
 class CodeMethods:
-    """Code bundles by content, and their names."""
+    """Code bundles by content, which expire, and their names, which keep them."""
 
     _link: RedisLink
 
-    async def put_code(self, code: CodeId, bundle: bytes) -> None:
-        """Store a bundle under its content hash."""
-        await self._link.command("SET", names.code_key(code), bundle)
+    async def put_code(
+        self, code: CodeId, bundle: bytes, manifest: CodeManifest, keep_seconds: float
+    ) -> None:
+        """Store a bundle and what was found in it."""
+        arguments = [bundle, pack(manifest), milliseconds(keep_seconds)]
+        await self._link.script("put_code", [names.code_key(code)], arguments)
+
+    async def keep_code(self, code: CodeId, keep_seconds: float) -> bool:
+        """Keep stored code for at least so long."""
+        return bool(
+            await self._link.script("keep_code", [names.code_key(code)], [milliseconds(keep_seconds)])
+        )
 
     async def get_code(self, code: CodeId) -> bytes | None:
         """Fetch a bundle."""
-        found: bytes | None = await self._link.command("GET", names.code_key(code))
+        found: bytes | None = await self._link.command("HGET", names.code_key(code), "bundle")
         return found
 
-    async def register(self, name: str, manifest: CodeManifest) -> None:
-        """Give stored code a name."""
-        await self._link.command("HSET", names.REGISTRY_KEY, name, pack(manifest))
+    async def register(self, name: str, manifest: CodeManifest, keep_seconds: float) -> None:
+        """Give stored code a name. Raises NotFound.
+
+        The registry and each code lie in different slots, so each has a step of its own: what a death between
+        them leaves behind is code that is kept too long, never a name without its code.
+        """
+        code = CodeId(manifest.code_id)
+        if not await self._link.script("name_code", [names.code_key(code)], [name]):
+            raise NotFound(f"the store has no code {code[:19]}... to be called {name}")
+        field = (names.REGISTRY_KEY, name)
+        before, _ = await self._link.commands(
+            [("HGET", *field), ("HSET", *field, pack(manifest))], atomic=True
+        )
+        replaced = None if before is None else _code_of(before)
+        if replaced not in (None, code):
+            keys = [names.code_key(replaced)]
+            await self._link.script("unname_code", keys, [name, milliseconds(keep_seconds)])
 
     async def registered(self, name: str) -> CodeManifest | None:
         """Look up a name or code id."""
-        data = await self._link.command("HGET", names.REGISTRY_KEY, name)
+        field = (names.REGISTRY_KEY, name) if is_id(name) else (names.code_key(CodeId(name)), "manifest")
+        data = await self._link.command("HGET", *field)
         return None if data is None else unpack(data, CodeManifest)
+
+
+def _code_of(manifest: bytes) -> CodeId | None:
+    """The code that a name stood for; None where another version wrote that down."""
+    try:
+        return CodeId(unpack(manifest, CodeManifest).code_id)
+    except BadMessage as error:
+        log.warning("the code that had this name stays stored: %s", error)
+        return None

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 
 from coordinator.outcomes import Core, commit_task, lose_attempts, reopen_output, set_record
 from coordinator.policy import LEASE_PATIENCE, PATIENCE
-from coordinator.state import OPEN_STATES, ActiveJob, Attempt, Task
+from coordinator.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import Incarnation, TaskId
-from mr.protocol.records import RunningTask, TaskResult, TaskState, WorkerView
+from mr.protocol.records import MapOutput, RunningTask, TaskResult, TaskState, WorkerView
 
 # --- what heartbeats show
 
@@ -38,11 +38,11 @@ def _note_sighting(turn: Turn, job: ActiveJob, task: Task, view: WorkerView, run
         known.seen_at = turn.now
         known.elapsed_seconds = running.elapsed_seconds
         return
-    attempt = Attempt(view.beat.worker, view.beat.incarnation, turn.now, running.elapsed_seconds)
+    attempt = RunningAttempt(view.beat.worker, view.beat.incarnation, turn.now, running.elapsed_seconds)
     start_attempt(turn, job, task, number, attempt)
 
 
-def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: Attempt) -> None:
+def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt) -> None:
     """Note an attempt that was not known to run."""
     job.move(task, TaskCause.STARTED)
     task.running[number] = attempt
@@ -126,8 +126,9 @@ def settle_claims(
         if not claim.winner:
             _settle_open(core, turn, job, task, claim)
         elif result is not None:
-            worker = getattr(result.output, "worker", task.record.worker)
-            commit_task(core, turn, job, task, result.output.attempt, worker, result)
+            output = result.output
+            worker = output.worker if isinstance(output, MapOutput) else task.record.worker
+            commit_task(core, turn, job, task, output.attempt, worker, result)
     for task_id in list(job.outstanding):
         if task_id not in claims and job.job_id in core.jobs:
             _settle_open(core, turn, job, job.tasks[task_id], Claim())
@@ -176,7 +177,7 @@ def _keep_holders(turn: Turn, job: ActiveJob, task: Task, living: list[Holder]) 
         seen_at = task.leases[holder.attempt][1]
         known = task.running.get(holder.attempt)
         if known is None:
-            attempt = Attempt(holder.worker, holder.incarnation, seen_at)
+            attempt = RunningAttempt(holder.worker, holder.incarnation, seen_at)
             start_attempt(turn, job, task, holder.attempt, attempt)
         else:
             known.seen_at = max(known.seen_at, seen_at)

@@ -44,7 +44,7 @@ def submitted_record(spec: JobSpec) -> JobRecord:
 
 
 @dataclass(slots=True)
-class Attempt:
+class RunningAttempt:
     """One attempt that is believed to run."""
 
     worker: WorkerId
@@ -60,7 +60,7 @@ class Task:
 
     kind: TaskKind
     record: TaskRecord
-    running: dict[int, Attempt] = field(default_factory=dict)
+    running: dict[int, RunningAttempt] = field(default_factory=dict)
     #: Attempts whose failure was reported: nothing is heard of them again.
     failed: set[int] = field(default_factory=set)
     #: Attempts given up with their worker; they may turn out to live, and may still commit.

@@ -5,7 +5,7 @@ import msgspec
 from coordinator.events import JobAccepted
 from coordinator.outcomes import Core
 from coordinator.policy import ATTEMPT_GAP
-from coordinator.state import ActiveJob, Attempt, Task, submitted_record
+from coordinator.state import ActiveJob, RunningAttempt, Task, submitted_record
 from mr.ports import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import TaskId, TaskKind
@@ -54,7 +54,7 @@ def _restored_task(
             core.cluster.hear_of(result.output.worker, result.output.incarnation, now)
         changes = {"state": TaskState.COMMITTED, "stats": result.stats, "ended_at": record.ended_at or now}
     elif claim.holders:
-        task.running = {h.attempt: Attempt(h.worker, h.incarnation, now) for h in claim.holders}
+        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now) for h in claim.holders}
         changes = {"state": TaskState.RUNNING, "worker": claim.holders[-1].worker}
     else:
         changes = {"state": TaskState.WAITING}

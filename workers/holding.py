@@ -22,7 +22,7 @@ class StopReason(StrEnum):
     WORKER_STOPPING = "its worker is stopping"
 
 
-class Attempt:
+class HeldAttempt:
     """A granted claim, from the claim to the acknowledgement of its delivery."""
 
     def __init__(

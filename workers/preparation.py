@@ -14,7 +14,7 @@ from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
-from workers.holding import Attempt
+from workers.holding import HeldAttempt
 from workers.orders import Origin, TaskOrder
 from workers.spool import Spool
 
@@ -48,7 +48,7 @@ class Preparation:
         self._settings = msgspec.structs.replace(settings, broker_url="", redis_url="")
         self._jobs: dict[JobId, _Job] = {}
 
-    async def order(self, attempt: Attempt) -> TaskOrder | None:
+    async def order(self, attempt: HeldAttempt) -> TaskOrder | None:
         """Prepare an attempt. None: its job is over. Raises Unprepared."""
         spec = await self._job_spec(attempt.job)
         if spec is None:

@@ -27,7 +27,7 @@ from mr.protocol.names import TASKS_QUEUE
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.settings import Settings
 from workers.executor import AttemptKey, Executor, Outcome
-from workers.holding import Attempt, StopReason
+from workers.holding import HeldAttempt, StopReason
 from workers.lifecycle import AttemptEvent, AttemptState
 from workers.orders import Origin, TaskOrder
 from workers.preparation import Preparation, Unprepared
@@ -71,7 +71,7 @@ class TaskRunner:
         self._preparation = Preparation(store, spool, settings, origin)
         # More deliveries than slots can be here: those from before a reconnect still run.
         self._slots = asyncio.Semaphore(slots)
-        self._attempts: dict[AttemptKey, Attempt] = {}
+        self._attempts: dict[AttemptKey, HeldAttempt] = {}
         self._ended: OrderedDict[JobId, None] = OrderedDict()
         self._consumer: Consumer | None = None
         self._closing = False
@@ -116,7 +116,7 @@ class TaskRunner:
                 found.setdefault(attempt.job, {})[attempt.task] = attempt.number
         return found
 
-    def stop_matching(self, matches: Callable[[Attempt], bool], reason: StopReason) -> list[Attempt]:
+    def stop_matching(self, matches: Callable[[HeldAttempt], bool], reason: StopReason) -> list[HeldAttempt]:
         """Stop the attempts that `matches` picks; returns them."""
         chosen = [attempt for attempt in self._attempts.values() if matches(attempt)]
         for attempt in chosen:
@@ -171,7 +171,7 @@ class TaskRunner:
             return
         # A lease of our own that ran out unnoticed: the newer attempt is the one to go on.
         self.stop_matching(lambda a: (a.job, a.task) == (job, task), StopReason.LEASE_LOST)
-        attempt = Attempt(job, task, reply.attempt, reply.split, delivery)
+        attempt = HeldAttempt(job, task, reply.attempt, reply.split, delivery)
         self._attempts[attempt.key] = attempt
         self._on_change()
         try:
@@ -192,7 +192,7 @@ class TaskRunner:
 
     # --- one attempt
 
-    async def _run(self, attempt: Attempt) -> None:
+    async def _run(self, attempt: HeldAttempt) -> None:
         order = await self._prepare(attempt)
         if isinstance(order, Failure):
             await self._fail(attempt, order)
@@ -214,7 +214,7 @@ class TaskRunner:
             attempt.advance(AttemptEvent.FINISHED)
             await self._commit(attempt, kept)
 
-    async def _prepare(self, attempt: Attempt) -> TaskOrder | Failure | None:
+    async def _prepare(self, attempt: HeldAttempt) -> TaskOrder | Failure | None:
         """The order to run, or why there is none; None when the attempt is to be discarded."""
         if attempt.job in self._ended:
             attempt.stop(StopReason.JOB_ENDED)
@@ -230,20 +230,20 @@ class TaskRunner:
         attempt.advance(AttemptEvent.PREPARED)
         return order if attempt.state is AttemptState.RUNNING else None
 
-    def _stop_if_asked(self, attempt: Attempt) -> None:
+    def _stop_if_asked(self, attempt: HeldAttempt) -> None:
         """A stop that came while a child was being made takes effect now."""
         if attempt.stopping:
             self._executor.stop(attempt.key)
         self._on_change()
 
     @staticmethod
-    def _note_kill(attempt: Attempt) -> None:
+    def _note_kill(attempt: HeldAttempt) -> None:
         if not attempt.stopping:
             attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
         attempt.advance(AttemptEvent.KILLED)
 
     async def _keep(
-        self, attempt: Attempt, order: TaskOrder, outcome: Outcome
+        self, attempt: HeldAttempt, order: TaskOrder, outcome: Outcome
     ) -> tuple[TaskResult, bytes] | Failure:
         """Put a finished map output where it stays; returns the result and its report, or what failed."""
         if outcome.result is None:
@@ -269,7 +269,7 @@ class TaskRunner:
             self._outputs.add(attempt.job, order.spec.token, result.output)
         return result, report
 
-    async def _commit(self, attempt: Attempt, kept: tuple[TaskResult, bytes]) -> None:
+    async def _commit(self, attempt: HeldAttempt, kept: tuple[TaskResult, bytes]) -> None:
         result, report = kept
         if not await self._store.commit(*attempt.key, result):
             attempt.advance(AttemptEvent.LOST)
@@ -291,7 +291,7 @@ class TaskRunner:
         except (OSError, MrError) as error:
             log.warning("%s could not be renamed to %s yet: %s", part.temporary, part.path, error)
 
-    async def _fail(self, attempt: Attempt, failure: Failure) -> None:
+    async def _fail(self, attempt: HeldAttempt, failure: Failure) -> None:
         """Release, report, acknowledge."""
         attempt.advance(AttemptEvent.FAILED)
         log.warning("%s failed: %s: %s", attempt, failure.kind, failure.message)
@@ -303,7 +303,7 @@ class TaskRunner:
         await publish_report(self._broker, encode_report(report))
         await self._settle(attempt, AttemptEvent.REPORTED)
 
-    async def _discard(self, attempt: Attempt) -> None:
+    async def _discard(self, attempt: HeldAttempt) -> None:
         """Delete what the attempt made; tell nobody. A stopping worker hands the task to another."""
         self._outputs.remove(*attempt.key)
         await asyncio.to_thread(self._drop_files, attempt)
@@ -312,7 +312,7 @@ class TaskRunner:
             await self._store.release(*attempt.key)
         await self._settle(attempt, AttemptEvent.DISCARDED, requeue=requeue)
 
-    async def _settle(self, attempt: Attempt, event: AttemptEvent, *, requeue: bool = False) -> None:
+    async def _settle(self, attempt: HeldAttempt, event: AttemptEvent, *, requeue: bool = False) -> None:
         attempt.advance(event)
         if requeue:
             await self._unsubscribed.wait()
@@ -321,7 +321,7 @@ class TaskRunner:
             await attempt.delivery.ack()
         attempt.advance(AttemptEvent.ACKNOWLEDGED)
 
-    def _drop_files(self, attempt: Attempt) -> None:
+    def _drop_files(self, attempt: HeldAttempt) -> None:
         self._spool.drop_attempt(*attempt.key)
         self._spool.drop_output(*attempt.key)
 

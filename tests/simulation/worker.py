@@ -51,7 +51,7 @@ class Faults:
 
 
 @dataclass(eq=False)
-class RunningAttempt:
+class SimulatedAttempt:
     """One attempt in a slot."""
 
     job: SimulatedJob
@@ -76,7 +76,7 @@ class SimulatedWorker:
         self.name = WorkerId(name)
         self.slots = slots
         self.unsettled: list[TaskDelivery] = []
-        self.attempts: list[RunningAttempt] = []
+        self.attempts: list[SimulatedAttempt] = []
         #: Files of committed maps: (job, task, attempt) -> counts by partition.
         self.spool: dict[tuple[JobId, TaskId, int], list[Counter[str]]] = {}
         self.alive = False
@@ -216,7 +216,7 @@ class SimulatedWorker:
         )
         if reply.verdict is Verdict.GRANTED:
             job = self.around.jobs[message.job_id]
-            attempt = RunningAttempt(job, message.task_id, reply.attempt, delivery, self.world.now)
+            attempt = SimulatedAttempt(job, message.task_id, reply.attempt, delivery, self.world.now)
             attempt.step(AttemptEvent.PREPARED)
             self.attempts.append(attempt)
             seconds = self.world.chance.uniform(0.2, 3.0)
@@ -256,7 +256,7 @@ class SimulatedWorker:
 
     # --- an attempt's way through the life cycle
 
-    def _finish(self, attempt: RunningAttempt) -> None:
+    def _finish(self, attempt: SimulatedAttempt) -> None:
         """The child is done: raise, or commit, or report what is missing."""
         if attempt.state is not AttemptState.RUNNING:
             return
@@ -267,7 +267,7 @@ class SimulatedWorker:
         attempt.step(AttemptEvent.FINISHED)
         self._later(self.world.delay(), lambda: self._commit(attempt, result))
 
-    def _compute(self, attempt: RunningAttempt) -> TaskResult | Failure:
+    def _compute(self, attempt: SimulatedAttempt) -> TaskResult | Failure:
         if self.world.strikes(self.faults.infrastructure):
             return Failure(FailureKind.INFRASTRUCTURE, "the disk is full")
         if attempt.job.raises(attempt.task):
@@ -291,14 +291,14 @@ class SimulatedWorker:
         return self._write_part(attempt, dict(sorted(fetched.items())), TaskStats(wall_seconds=1.0))
 
     def _write_part(
-        self, attempt: RunningAttempt, part: dict[str, int] | tuple[str, ...], stats: TaskStats
+        self, attempt: SimulatedAttempt, part: dict[str, int] | tuple[str, ...], stats: TaskStats
     ) -> TaskResult:
         job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
         assert (job, task, number) not in self.around.files.temporary, "two attempts share a number"
         self.around.files.temporary[job, task, number] = part
         return TaskResult(PartOutput(task, number, f"{task}/{number}", task, len(part), 1, "0"), stats)
 
-    def _fetch(self, attempt: RunningAttempt) -> Counter[str] | Failure:
+    def _fetch(self, attempt: SimulatedAttempt) -> Counter[str] | Failure:
         """Read a partition of every map output from the workers that hold them."""
         spec, index = attempt.job.spec, task_index(attempt.task)
         outputs = {o.task_id: o for o in now_or_never(self.around.store.map_outputs(spec.job_id))}
@@ -320,7 +320,7 @@ class SimulatedWorker:
             return Failure(FailureKind.INPUT_LOST, f"{len(lost)} map outputs are lost", lost=tuple(lost))
         return total
 
-    def _commit(self, attempt: RunningAttempt, result: TaskResult) -> None:
+    def _commit(self, attempt: SimulatedAttempt, result: TaskResult) -> None:
         job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
         if not now_or_never(self.around.store.commit(job, task, number, result)):
             self.world.say(f"{self.name} may not commit {job} {task}/{number}")
@@ -334,7 +334,7 @@ class SimulatedWorker:
         attempt.step(AttemptEvent.WON)
         self._later(self.world.delay(), lambda: self._after_commit(attempt, result))
 
-    def _after_commit(self, attempt: RunningAttempt, result: TaskResult) -> None:
+    def _after_commit(self, attempt: SimulatedAttempt, result: TaskResult) -> None:
         job = attempt.job.spec.job_id
         if is_output(attempt.job, attempt.task):
             self.around.files.publish(job, attempt.task, attempt.number)
@@ -346,7 +346,7 @@ class SimulatedWorker:
         worker = result.output.worker if isinstance(result.output, MapOutput) else self.name
         self.around.broker.publish_report(TaskCommitted(job, task, number, worker, result))
 
-    def _fail(self, attempt: RunningAttempt, failure: Failure) -> None:
+    def _fail(self, attempt: SimulatedAttempt, failure: Failure) -> None:
         job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
         self.world.say(f"{self.name} fails {job} {task}/{number}: {failure.kind}")
         attempt.step(AttemptEvent.FAILED)
@@ -354,13 +354,13 @@ class SimulatedWorker:
         attempt.step(AttemptEvent.RELEASED)
         self._later(self.world.delay(), lambda: self._report_failed(attempt, failure))
 
-    def _report_failed(self, attempt: RunningAttempt, failure: Failure) -> None:
+    def _report_failed(self, attempt: SimulatedAttempt, failure: Failure) -> None:
         report = TaskFailed(attempt.job.spec.job_id, attempt.task, attempt.number, self.name, failure)
         self.around.broker.publish_report(report)
         attempt.step(AttemptEvent.REPORTED)
         self._later(self.world.delay(), lambda: self._settle(attempt))
 
-    def _settle(self, attempt: RunningAttempt) -> None:
+    def _settle(self, attempt: SimulatedAttempt) -> None:
         attempt.step(AttemptEvent.ACKNOWLEDGED)
         self.attempts.remove(attempt)
         self.around.broker.ack(self, attempt.delivery)

@@ -129,9 +129,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     read_bytes: int = 4 * MIB
     #: A map's buffer is combined and spilled at this many rows ...
     spill_rows: int = 4_000_000
-    #: ... or this many bytes, whichever comes first; counted, never measured.
+    #: ... or this many bytes, with what sorting them takes, whichever comes first; counted, never measured.
     spill_bytes: int = 256 * MIB
-    #: Bytes a reducer groups in memory; above it merges sorted runs.
+    #: Bytes a reducer groups in memory, with what it takes to sort them; above it merges sorted runs.
     group_bytes: int = 256 * MIB
     #: Bytes read at a time from a worker that sends map outputs; as much is asked for again after a break.
     fetch_bytes: int = 1 * MIB

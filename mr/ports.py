@@ -18,6 +18,10 @@ from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, Wo
 WORKER_MEMORY_SECONDS = 3600.0
 
 
+#: Stands for the output of the attempt that went over what is kept of one job.
+LOGS_FULL = "(not kept, nor what was printed after it: the job has printed more than log_total_bytes)\n"
+
+
 class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message to publish. `exchange` empty = the default one: `routing_key` names a queue."""
 
@@ -263,8 +267,11 @@ class StateStore(Protocol):
     async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Give the lease of a failed or stopped attempt back."""
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
-        """Keep what an attempt printed (already bounded)."""
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+        """Keep what an attempt printed (already bounded), while the job's come to `limit_bytes` at most.
+
+        The first that is too much is kept as LOGS_FULL, what comes after it not at all.
+        """
 
     async def get_logs(self, job: JobId) -> Mapping[str, str]:
         """What attempts printed, by `task id/attempt`."""

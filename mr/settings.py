@@ -41,6 +41,7 @@ _MAY_BE_ZERO = frozenset(
         "spill_bytes",
         "group_bytes",
         "log_bytes",
+        "log_total_bytes",
     )
 )
 #: Code is kept for a day where no history is.
@@ -143,6 +144,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_bundle_bytes: int = 64 * MIB
     #: Most bytes of an attempt's printed output that are kept: the first half and the last half.
     log_bytes: int = 64 * KIB
+    #: Most bytes of printed output that are kept of one job: that of the attempts that ended first.
+    log_total_bytes: int = 16 * MIB
 
     @property
     def code_seconds(self) -> float:

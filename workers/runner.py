@@ -202,7 +202,7 @@ class TaskRunner:
             return
         outcome = await self._executor.run(order, on_start=lambda: self._stop_if_asked(attempt))
         if outcome.printed:
-            await self._store.put_log(*attempt.key, outcome.printed)
+            await self._store.put_log(*attempt.key, outcome.printed, self._settings.log_total_bytes)
         if attempt.stopping or outcome.stopped:
             self._note_kill(attempt)
             await self._discard(attempt)

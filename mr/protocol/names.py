@@ -61,7 +61,7 @@ def code_key(code: CodeId) -> str:
 
 
 def job_key(job: JobId) -> str:
-    """Hash: `record` = msgpack JobRecord, `epoch` = that of the coordinator which last wrote."""
+    """Hash: `record` = msgpack JobRecord, `epoch` = that of the coordinator which last wrote, `logs_*`."""
     return f"mr:{{{job}}}:job"
 
 

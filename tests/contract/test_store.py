@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mr.errors import Deposed, NotFound, StoreUnavailable
-from mr.ports import RestoredJob, StateStore
+from mr.ports import LOGS_FULL, RestoredJob, StateStore
 from mr.protocol.claims import Verdict
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
 from mr.protocol.records import JobState, TaskState
@@ -200,7 +200,7 @@ async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateSt
     for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
         await store.commit(JOB, task, 1, result)
-    await store.put_log(JOB, MAP_0, 1, "printed")
+    await store.put_log(JOB, MAP_0, 1, "printed", 1000)
     done, committed = samples.record(state=JobState.COMPLETED), samples.task(MAP_0, TaskState.COMMITTED)
     await store.end_job(done, [committed], 1, LONG)
     assert await store.get_job(JOB) == done
@@ -225,9 +225,9 @@ async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
     await create(store)
     await store.claim(JOB, REDUCE_0, ANN, FIRST_LIFE, LONG)
     await store.commit(JOB, REDUCE_0, 1, samples.part_result())
-    await store.put_log(JOB, MAP_0, 1, "printed")
+    await store.put_log(JOB, MAP_0, 1, "printed", 1000)
     await store.end_job(samples.record(state=JobState.FAILED), [samples.task(MAP_0)], 1, SHORT)
-    await store.put_log(JOB, MAP_1, 1, "late")
+    await store.put_log(JOB, MAP_1, 1, "late", 1000)
 
     async def forgotten() -> bool:
         return await store.get_job(JOB) is None
@@ -241,14 +241,29 @@ async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
 
 
 async def test_logs_are_kept_by_attempt(store: StateStore) -> None:
-    await store.put_log(JOB, MAP_0, 1, "of a job nobody knows")
+    await store.put_log(JOB, MAP_0, 1, "of a job nobody knows", 1000)
     assert await store.get_logs(JOB) == {}
     await create(store)
-    await store.put_log(JOB, MAP_1, 2, "two")
-    await store.put_log(JOB, MAP_0, 1, "naïve\n\x00")
-    await store.put_log(JOB, MAP_1, 2, "two again")
+    await store.put_log(JOB, MAP_1, 2, "two", 1000)
+    await store.put_log(JOB, MAP_0, 1, "naïve\n\x00", 1000)
+    await store.put_log(JOB, MAP_1, 2, "two again", 1000)
     logs = await store.get_logs(JOB)
     assert list(logs.items()) == [(f"{MAP_0}/1", "naïve\n\x00"), (f"{MAP_1}/2", "two again")]
+
+
+async def test_the_logs_of_a_job_are_bounded(store: StateStore) -> None:
+    await create(store)
+    await store.put_log(JOB, MAP_0, 1, "x" * 60, 100)
+    await store.put_log(JOB, MAP_0, 1, "é" * 45, 100)
+    await store.put_log(JOB, MAP_0, 2, "x" * 10, 100)
+    await store.put_log(JOB, MAP_1, 1, "y", 100)
+    await store.put_log(JOB, MAP_1, 2, "z", 100)
+    await store.put_log(JOB, MAP_0, 1, "again", 100)
+    assert await store.get_logs(JOB) == {
+        f"{MAP_0}/1": "é" * 45,
+        f"{MAP_0}/2": "x" * 10,
+        f"{MAP_1}/1": LOGS_FULL,
+    }
 
 
 # --- coordinators that follow each other

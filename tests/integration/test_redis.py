@@ -204,7 +204,7 @@ async def use_every_key(store: RedisStore) -> None:
     for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
         await store.commit(JOB, task, 1, result)
-    await store.put_log(JOB, MAP_0, 1, "printed")
+    await store.put_log(JOB, MAP_0, 1, "printed", 1000)
 
 
 async def test_all_keys_of_a_job_are_in_one_slot(store: RedisStore, server: "redis.Redis") -> None:

@@ -53,10 +53,10 @@ class RecordingStore(MemoryStore):
         self._effects.append(f"release {task} {attempt}")
         await super().release(job, task, attempt)
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
         """Keep a log and note it."""
         self._effects.append(f"log {task} {attempt}")
-        await super().put_log(job, task, attempt, text)
+        await super().put_log(job, task, attempt, text, limit_bytes)
 
 
 class RecordingBroker(MemoryBroker):

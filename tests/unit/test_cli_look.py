@@ -170,7 +170,7 @@ def test_workers_show_their_slots_and_what_limits_them(server: MemoryStoreServer
 
 def test_logs_are_headed_by_their_attempt(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record(), task_record("map-00000"))
-    change(server, lambda store: store.put_log(JobId("words-1"), TaskId("map-00000"), 2, "hello\n"))
+    change(server, lambda store: store.put_log(JobId("words-1"), TaskId("map-00000"), 2, "hello\n", 1000))
     assert ask("logs", "words-1", "map-00000") == "== map-00000, attempt 2\nhello\n"
     assert json.loads(ask("logs", "words-1", "--json")) == {"map-00000/2": "hello\n"}
 

@@ -27,6 +27,7 @@ MAY_BE_ZERO = {
     "spill_bytes",
     "group_bytes",
     "log_bytes",
+    "log_total_bytes",
 }
 NUMBERS = [field.name for field in msgspec.structs.fields(Settings) if field.type in (int, float)]
 

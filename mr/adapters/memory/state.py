@@ -27,6 +27,9 @@ class JobEntry:
         default_factory=lambda: {kind: {} for kind in TaskKind}
     )
     logs: dict[str, str] = field(default_factory=dict)
+    logs_bytes: int = 0
+    #: Whether they went over their bound: nothing is added then.
+    logs_full: bool = False
     #: When the job is forgotten, by the store's clock; infinite while it runs.
     expires_at: float = float("inf")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
 from mr.errors import Deposed, NotFound, StoreUnavailable
-from mr.ports import WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
+from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Verdict
 from mr.protocol.codec import pack, unpack
@@ -324,11 +324,18 @@ class MemoryStore:
         if entry is not None and task in entry.claims:
             entry.claims[task] = claims.release(entry.claims[task], attempt)
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
-        """Keep what an attempt printed; of a job that is not known, nothing."""
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+        """Keep what an attempt printed, within the bound; of a job that is not known, nothing."""
         entry = self._find(job)
-        if entry is not None:
-            entry.logs[f"{task}/{attempt}"] = text
+        if entry is None or entry.logs_full:
+            return
+        name = f"{task}/{attempt}"
+        more_bytes = _text_bytes(text) - _text_bytes(entry.logs.get(name, ""))
+        if entry.logs_bytes + more_bytes > limit_bytes:
+            entry.logs_full, text = True, LOGS_FULL
+        else:
+            entry.logs_bytes += more_bytes
+        entry.logs[name] = text
 
     async def get_logs(self, job: JobId) -> Mapping[str, str]:
         """What attempts printed, by `task id/attempt`."""
@@ -356,3 +363,7 @@ class MemoryStore:
             for entry, age in ages
             if age < WORKER_MEMORY_SECONDS
         ]
+
+
+def _text_bytes(text: str) -> int:
+    return len(text.encode(errors="replace"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from mr.adapters.redis.jobs import READ_CHUNK
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
-from mr.ports import WORKER_MEMORY_SECONDS, ClaimReply
+from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply
 from mr.protocol import names
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import pack, unpack
@@ -55,10 +55,11 @@ class TaskMethods:
         """Give the lease of a failed or stopped attempt back."""
         await self._link.script("release", [names.claims_key(job)], [task, attempt])
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str) -> None:
-        """Keep what an attempt printed; of a job that is not known, nothing."""
+    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+        """Keep what an attempt printed, within the bound; of a job that is not known, nothing."""
         keys = [names.job_key(job), names.logs_key(job)]
-        await self._link.script("put_log", keys, [f"{task}/{attempt}", text.encode(errors="replace")])
+        arguments = [f"{task}/{attempt}", text.encode(errors="replace"), limit_bytes, LOGS_FULL]
+        await self._link.script("put_log", keys, arguments)
 
     async def get_logs(self, job: JobId) -> Mapping[str, str]:
         """What attempts printed, by `task id/attempt`."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mr.errors import BadAggregate
+from mr.telling import safe_repr
 
 
 class Aggregation:
@@ -42,16 +43,11 @@ class Aggregation:
         return hash(self.name)
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
-
-
 def add(total: Any, value: Any, name: str = "sum") -> Any:
     """`total + value` for numbers. Raises BadAggregate for anything else."""
     if type(value) not in (int, float, bool):
         raise BadAggregate(
-            f"mr.agg.{name} adds numbers; it met {_shown(value)} of type {type(value).__name__}"
+            f"mr.agg.{name} adds numbers; it met {safe_repr(value)} of type {type(value).__name__}"
         )
     try:
         return total + value
@@ -77,7 +73,7 @@ def pick(best: Any, value: Any, name: str) -> Any:
         better = value < best if name == "min" else value > best
     except TypeError as error:
         raise BadAggregate(
-            f"mr.agg.{name} cannot compare {_shown(best)} with {_shown(value)}: {error}"
+            f"mr.agg.{name} cannot compare {safe_repr(best)} with {safe_repr(value)}: {error}"
         ) from error
     return value if better else best
 

@@ -16,6 +16,7 @@ import msgspec
 from mr.errors import BadJob
 from mr.protocol.ids import CodeId
 from mr.settings import GIB, MIB
+from mr.telling import why
 
 #: Most bytes a bundle may unpack to: a small zip can hide a very large one.
 MAX_UNPACKED_BYTES = 1 * GIB
@@ -107,7 +108,7 @@ def _require_regular(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> BadJob:
-    return BadJob(f"{path} cannot be read: {error.strerror or error}")
+    return BadJob(f"{path} cannot be read: {why(error)}")
 
 
 def _included(include: Path, directory: Path) -> Iterator[tuple[str, Path]]:

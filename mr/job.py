@@ -7,6 +7,7 @@ import msgspec
 
 from mr.errors import BadJob
 from mr.protocol.jobs import JobOptions
+from mr.telling import safe_repr
 
 
 class Job:
@@ -48,9 +49,5 @@ def _wrong_value(options: dict[str, Any], complaint: str) -> str:
     if name not in options:
         return f"mr.Job: {complaint}"
     reason = text.replace("`", "")
-    return f"mr.Job option {path} cannot take {_short(options[name])}: {reason[:1].lower()}{reason[1:]}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    shown = safe_repr(options[name], 80)
+    return f"mr.Job option {path} cannot take {shown}: {reason[:1].lower()}{reason[1:]}"

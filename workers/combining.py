@@ -7,13 +7,13 @@ from operator import itemgetter, length_hint
 from typing import Any
 
 from mr.errors import BadAggregate, BadPartition, UnencodableValue
+from mr.telling import safe_repr
 from workers.attempt import Attempt
 from workers.failing import TaskError, refused, user_failure, wrong_result
 from workers.kinds import check_kinds
 from workers.pairs import all_pairs, columns
 from workers.shuffle.buffer import PythonCombiner
 from workers.shuffle.values import encode_value
-from workers.tracebacks import safe_repr
 from workers.usercode import aggregation_name, as_iterable
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
+from mr.telling import bounded
 from workers.orders import TaskOrder
-from workers.tracebacks import bounded, describe, has_user_frames, last_user_line, user_traceback
+from workers.tracebacks import describe, has_user_frames, last_user_line, user_traceback
 
 #: Most inputs that a reproducing command spells out.
 MAX_COMMAND_INPUTS = 8

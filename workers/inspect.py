@@ -21,7 +21,7 @@ from mr.errors import BadJob, BadMessage
 from mr.protocol.codec import JSON, decode
 from mr.protocol.jobs import CodeManifest
 from mr.runtime import TaskContext, active
-from workers.tracebacks import bounded
+from mr.telling import bounded
 from workers.usercode import FUNCTIONS, load
 
 #: Bytes of the job file's printing that are kept to explain a crash; the rest is read and dropped.

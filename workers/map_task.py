@@ -8,11 +8,11 @@ import pyarrow as pa
 from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.records import RecordChunk, read_batches, read_records
 from mr.protocol.records import TaskResult
+from mr.telling import safe_repr
 from workers.attempt import Attempt
 from workers.failing import wrong_result
 from workers.pairs import CallSource, Emitter
 from workers.sinks import MapSink, PartSink, ShuffleSink
-from workers.tracebacks import safe_repr
 from workers.usercode import as_iterable
 
 

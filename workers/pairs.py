@@ -6,9 +6,10 @@ from operator import itemgetter, length_hint
 from typing import Any, Protocol
 
 from mr.errors import MrError, UnencodableKey, UnencodableValue
+from mr.telling import safe_repr
 from workers.attempt import Attempt
 from workers.failing import TaskError, user_failure, wrong_result
-from workers.tracebacks import has_user_frames, safe_repr
+from workers.tracebacks import has_user_frames
 
 #: Bytes of keys and values that one batch should hold.
 BATCH_BYTES = 4 * 1024 * 1024

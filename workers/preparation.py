@@ -14,6 +14,7 @@ from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
+from mr.telling import why
 from workers.holding import HeldAttempt
 from workers.orders import Origin, TaskOrder
 from workers.spool import Spool
@@ -133,5 +134,6 @@ def _unpack_checked(bundle: bytes, code: CodeId, directory: Path) -> None:
 
 
 def _no_disk(path: Path, error: OSError) -> Unprepared:
-    reason = error.strerror or str(error)
-    return Unprepared(Failure(FailureKind.INFRASTRUCTURE, f"the spool {path} cannot be written: {reason}"))
+    return Unprepared(
+        Failure(FailureKind.INFRASTRUCTURE, f"the spool {path} cannot be written: {why(error)}")
+    )

@@ -14,6 +14,7 @@ from typing import IO
 
 from mr.errors import MrError
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId, is_id
+from mr.telling import why
 
 _STARTS_LOCK = ".lock"
 #: Marks a directory as ours: without it nothing is ever deleted.
@@ -42,7 +43,7 @@ class Spool:
                 self._life = _lock(self.directory / _LIFE_LOCK)
                 (self.directory / _JOBS).mkdir()
         except OSError as error:
-            raise SpoolUnusable(f"the spool {root} cannot be used: {error.strerror or error}") from error
+            raise SpoolUnusable(f"the spool {root} cannot be used: {why(error)}") from error
         if self._life is None:
             raise SpoolUnusable(f"the spool {self.directory} belongs to another process")
 

@@ -1,12 +1,12 @@
 """A user's traceback as the user should see it: their frames, their file names, bounded in length."""
 
-import re
 import traceback
 from pathlib import Path
 from types import TracebackType
 
 import mr
 import workers
+from mr.telling import bounded, safe_text
 
 #: Most characters of a traceback and of a one-line message that travel with a failure.
 MAX_TRACEBACK = 16_000
@@ -15,7 +15,6 @@ MAX_MESSAGE = 500
 _DIRECTORIES = [Path(str(package.__file__)).parent for package in (mr, workers)]
 _OURS = tuple(f"{form}/" for directory in _DIRECTORIES for form in (directory, directory.resolve()))
 _INTERNAL = "<frozen importlib"
-_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
 def user_traceback(error: BaseException, code_dir: Path) -> str:
@@ -74,32 +73,3 @@ def describe(error: BaseException) -> str:
     text = " ".join(safe_text(error).split())
     name = type(error).__name__
     return bounded(f"{name}: {text}" if text else name, MAX_MESSAGE)
-
-
-def safe_text(error: BaseException) -> str:
-    """Give `str(error)`, or a note when the user's `__str__` itself fails."""
-    try:
-        return str(error)
-    except Exception as second:  # noqa: BLE001 - user code
-        return f"<its __str__ raised {type(second).__name__}>"
-
-
-def safe_repr(value: object, limit: int = 200) -> str:
-    """Give `repr(value)` in at most `limit` characters, whatever the user's `__repr__` does.
-
-    Without addresses of memory, so that the same value is shown alike by every attempt.
-    """
-    if isinstance(value, str | bytes) and len(value) > limit:
-        value = value[:limit]  # a huge key is not worth a huge repr
-    try:
-        return bounded(_ADDRESS.sub(" at 0x...", repr(value)), limit)
-    except Exception as error:  # noqa: BLE001 - user code
-        return f"<{type(value).__name__} whose __repr__ raised {type(error).__name__}>"
-
-
-def bounded(text: str, limit: int) -> str:
-    """Cut the middle out of a text longer than `limit` characters."""
-    if len(text) <= limit:
-        return text
-    half = (limit - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"

@@ -15,6 +15,7 @@ from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
+from mr.telling import why
 from mr.waiting import dismiss
 
 log = logging.getLogger("mr")
@@ -132,7 +133,7 @@ def _writable(spool: Path) -> Path:
     try:
         spool.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadSetting(f"spool {spool} cannot be made: {error.strerror or error}") from error
+        raise BadSetting(f"spool {spool} cannot be made: {why(error)}") from error
     if not os.access(spool, os.W_OK | os.X_OK):
         raise BadSetting(f"spool {spool} cannot be written; choose another with --spool")
     return spool.resolve()

@@ -24,6 +24,7 @@ from mr.errors import BadSetting, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobRequest
 from mr.protocol.records import JobRecord, JobState, Manifest
+from mr.telling import why
 
 _STANDARD_INPUT = "-"
 
@@ -126,7 +127,9 @@ def _spool_directory(parent: Path | None) -> Iterator[Path]:
             parent.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix="mr-run-", dir=parent))
     except OSError as error:
-        raise BadSetting(f"no spool can be made in {parent or tempfile.gettempdir()}: {error}") from error
+        raise BadSetting(
+            f"no spool can be made in {parent or tempfile.gettempdir()}: {why(error)}"
+        ) from error
     try:
         yield directory
     finally:

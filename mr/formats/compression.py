@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from mr.errors import BadInput
 from mr.formats import storage
 from mr.protocol.jobs import FileRange
+from mr.telling import why
 
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
@@ -27,7 +28,7 @@ def readable(path: str) -> Iterator[None]:
         with storage.url_errors(path):
             yield
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {storage.reason(error)}") from error
+        raise BadInput(f"{path} cannot be read: {why(error)}") from error
 
 
 class _Readable(Protocol):
@@ -118,9 +119,7 @@ class Stream:
             return self._reader.read(size)
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             suffix = self.path.lower().rpartition(".")[2]
-            raise BadInput(
-                f"{self.path} is truncated or not a valid {suffix} file: {storage.reason(error)}"
-            ) from error
+            raise BadInput(f"{self.path} is truncated or not a valid {suffix} file: {why(error)}") from error
 
     def seek(self, position: int) -> None:
         """Go to an offset of the stored file; plain files only. Raises BadInput."""

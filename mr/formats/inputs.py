@@ -19,6 +19,7 @@ import msgspec
 
 from mr.errors import BadInput
 from mr.formats import storage
+from mr.telling import why
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -43,7 +44,7 @@ def list_inputs(patterns: Sequence[str]) -> tuple[InputFile, ...]:
         except ValueError as error:
             raise BadInput(f"{pattern!r} is not a path: {error}") from error
         except OSError as error:
-            raise BadInput(f"{error.filename or pattern} cannot be read: {storage.reason(error)}") from error
+            raise BadInput(f"{error.filename or pattern} cannot be read: {why(error)}") from error
         for file in files:
             found.setdefault(file.path, file)
     return tuple(found.values())

@@ -19,6 +19,7 @@ from mr.formats.storage import absolute, join
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import OutputFormat
 from mr.protocol.records import Manifest, PartOutput, as_json
+from mr.telling import why
 
 __all__ = [
     "abandon_output",
@@ -67,7 +68,7 @@ def prepare_output(output: str, job_id: JobId) -> None:
             _remove_ours(output, job_id)
             raise
     except OSError as error:
-        raise BadJob(f"the output directory {output} cannot be made: {storage.reason(error)}") from error
+        raise BadJob(f"the output directory {output} cannot be made: {why(error)}") from error
     except (BadInput, ValueError) as error:
         raise BadJob(f"the output directory {output} cannot be made: {error}") from error
 
@@ -177,7 +178,7 @@ def read_manifest(output: str) -> Manifest | None:
     try:
         data = storage.read_file(path)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {storage.reason(error)}") from error
+        raise BadInput(f"{path} cannot be read: {why(error)}") from error
     if data is None:
         return None
     try:

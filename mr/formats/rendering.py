@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mr.errors import UnencodableKey, UnencodableValue
+from mr.telling import safe_repr
 
 Write = Callable[[Any], int]
 
@@ -236,7 +237,7 @@ class JsonLinesRenderer:
                 try:
                     self._encode(item)
                 except (TypeError, ValueError, OverflowError, RecursionError) as cause:
-                    return error(f"{_shortened(item)} cannot be written as JSON: {cause}")
+                    return error(f"{safe_repr(item, 80)} cannot be written as JSON: {cause}")
         return UnencodableValue("a result cannot be written as JSON")
 
 
@@ -248,7 +249,7 @@ def _jsonable(item: Any, error: type[UnencodableKey | UnencodableValue]) -> Any:
         try:
             return item.decode("utf-8")
         except UnicodeDecodeError as cause:
-            raise error(f"{_shortened(item)} is not UTF-8 text, so JSON cannot hold it") from cause
+            raise error(f"{safe_repr(item, 80)} is not UTF-8 text, so JSON cannot hold it") from cause
     if isinstance(item, list | tuple):
         return [_jsonable(member, error) for member in item]
     if isinstance(item, set | frozenset):
@@ -264,11 +265,6 @@ def _member_name(name: Any, error: type[UnencodableKey | UnencodableValue]) -> s
     if name is None or isinstance(name, bool):
         return msgspec.json.encode(name).decode()
     return show(_jsonable(name, error))
-
-
-def _shortened(item: Any) -> str:
-    shown = repr(item)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 RENDERERS: dict[str, type[TextRenderer | CsvRenderer | JsonLinesRenderer]] = {

@@ -16,6 +16,7 @@ from mr.errors import MrError
 from mr.formats import storage
 from mr.formats.parts import part_name
 from mr.protocol.jobs import OutputFormat
+from mr.telling import why
 
 __all__ = ["OutputUnwritable", "PartSummary", "PartWriter", "part_name"]
 
@@ -45,7 +46,7 @@ class Sink:
             self._file = storage.open_write(path)
         except OSError as error:
             raise OutputUnwritable(
-                f"{path} cannot be written: {storage.reason(error)}; the output directory must be one that "
+                f"{path} cannot be written: {why(error)}; the output directory must be one that "
                 "every worker sees and may write"
             ) from error
         self._path = path

@@ -49,13 +49,6 @@ def join(directory: str, *names: str) -> str:
     return "/".join((directory.rstrip("/"), *names))
 
 
-def reason(error: BaseException) -> str:
-    """Tell in a few words why an operation failed: the system's text, or the error's own."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
-
-
 @contextmanager
 def url_errors(path: str) -> Iterator[None]:
     """Turn what a URL's file system raises into BadInput, except OSError, which every caller knows."""

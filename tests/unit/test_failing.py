@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mr.telling import safe_repr
 from tests.support.orders import make_order, make_spec
 from workers.failing import infrastructure_failure, refused
 from workers.orders import TaskOrder
-from workers.tracebacks import safe_repr
 
 
 def order_of(tmp_path: Path, task: str, attempt: int = 1) -> TaskOrder:

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from mr.agg import Aggregation, add, divide, pick
 from mr.errors import BadAggregate
+from mr.telling import safe_repr
 from workers.shuffle.columns import Column, Kind, key_list, normalise, value_column, value_list
 from workers.shuffle.order import number_keys
 from workers.shuffle.rows import Positions, Rows
 from workers.shuffle.values import encode_value
-from workers.tracebacks import safe_repr
 
 States = dict[str, Column]
 

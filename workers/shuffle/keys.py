@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mr.errors import UnencodableKey
-from workers.tracebacks import safe_repr
+from mr.telling import safe_repr
 
 #: First byte of every encoded key. 0 is free: it ends a tuple.
 NONE: Final = 0x01

@@ -18,10 +18,10 @@ import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
 from mr.errors import BadPartition
+from mr.telling import safe_repr
 from workers.shuffle import keys as key_codec
 from workers.shuffle.columns import Column, Kind, key_list
 from workers.shuffle.keys import decode_key, encode_key
-from workers.tracebacks import safe_repr
 
 Partitioner = Callable[[Any, int], int]
 _Hashes = np.ndarray[Any, np.dtype[np.uint64]]

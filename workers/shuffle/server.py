@@ -14,6 +14,7 @@ from aiohttp import web
 
 from mr.errors import MrError
 from mr.protocol.ids import JobId, is_id
+from mr.telling import why
 from workers.shuffle.outputs import FileRegion, Outputs
 from workers.shuffle.wire import MAX_REQUEST_BYTES, MSGPACK, FetchRequest, fetch_path
 
@@ -57,9 +58,8 @@ class ShuffleServer:
             await site.start()
         except OSError as error:
             await self.close()
-            reason = error.strerror or error
             raise ListenFailed(
-                f"cannot listen on {host}:{port}: {reason}; choose another --listen"
+                f"cannot listen on {host}:{port}: {why(error)}; choose another --listen"
             ) from error
         bound: int = self._runner.addresses[0][1]
         return bound

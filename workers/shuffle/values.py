@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import msgpack  # type: ignore[import-untyped]
 
 from mr.errors import UnencodableValue
-from workers.tracebacks import safe_repr
+from mr.telling import safe_repr
 
 #: Bytes of one encoded value at most: an Arrow column holds no more than 2 GiB.
 MAX_VALUE_BYTES: Final = 1 << 30

@@ -1,0 +1,41 @@
+"""Values and errors in the few words that a message has room for."""
+
+import re
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+
+
+def bounded(text: str, limit: int) -> str:
+    """Cut the middle out of a text longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def safe_repr(value: object, limit: int = 200) -> str:
+    """Give `repr(value)` in at most `limit` characters, whatever the user's `__repr__` does.
+
+    Without addresses of memory, so that the same value is shown alike by every attempt.
+    """
+    if isinstance(value, str | bytes) and len(value) > limit:
+        value = value[:limit]  # a huge key is not worth a huge repr
+    try:
+        return bounded(_ADDRESS.sub(" at 0x...", repr(value)), limit)
+    except Exception as error:  # noqa: BLE001 - user code
+        return f"<{type(value).__name__} whose __repr__ raised {type(error).__name__}>"
+
+
+def safe_text(error: BaseException) -> str:
+    """Give `str(error)`, or a note when the user's `__str__` itself fails."""
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - user code
+        return f"<its __str__ raised {type(second).__name__}>"
+
+
+def why(error: BaseException) -> str:
+    """Tell in a few words why an operation failed: the system's text, or the error's own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,13 +1,15 @@
 """Where pairs go: a buffer of segments for the reducers, or an output part."""
 
+import errno
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from mr.formats.outputs import final_part, temporary_part
-from mr.formats.results import PartWriter
+from mr.formats.results import OutputUnwritable, PartWriter
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.records import MapOutput, PartOutput
+from mr.telling import why
 from workers.attempt import Attempt
 from workers.combining import blaming, combiner_of, partitioner_of
 from workers.failing import TaskError
@@ -19,6 +21,8 @@ from workers.shuffle.values import encode_value
 
 #: Name of the file of segments inside the attempt's directory.
 SEGMENTS_NAME = "segments"
+#: Errors of a directory that is somewhere else, or somebody else's; waiting does not help.
+_NOT_HERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class MapSink(Protocol):
@@ -46,7 +50,10 @@ class PartSink:
         self._path = temporary_part(
             spec.output, spec.job_id, attempt.index, order.attempt, spec.output_format
         )
-        self._writer = PartWriter(self._path, spec.output_format)
+        try:
+            self._writer = PartWriter(self._path, spec.output_format)
+        except OutputUnwritable as error:
+            raise _not_here(attempt, error) from error
 
     def add(self, keys: list[Any], values: list[Any]) -> None:
         """Write one batch of pairs, of the same kinds that may travel from map to reduce."""
@@ -83,6 +90,18 @@ class PartSink:
     def abort(self) -> None:
         """Remove the unfinished part."""
         self._writer.abort()
+
+
+def _not_here(attempt: Attempt, error: OutputUnwritable) -> BaseException:
+    """What an output that cannot be opened means: a place this worker has not got, or a disk in trouble."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno not in _NOT_HERE:
+        return error
+    message = (
+        f"worker {attempt.order.origin.worker} cannot write into the output {attempt.spec.output}: "
+        f"{why(cause)}; every worker must see this directory and may write there"
+    )
+    return TaskError(Failure(FailureKind.OUTPUT_UNWRITABLE, message))
 
 
 class ShuffleSink:

@@ -13,6 +13,7 @@ class FailureKind(StrEnum):
     USER_ERROR = "user_error"
     KILLED = "killed"
     INPUT_UNREADABLE = "input_unreadable"
+    OUTPUT_UNWRITABLE = "output_unwritable"
     INPUT_LOST = "input_lost"
     INFRASTRUCTURE = "infrastructure"
     BAD_JOB = "bad_job"
@@ -40,6 +41,7 @@ FAILURE_RULES: dict[FailureKind, FailureRule] = {
     FailureKind.USER_ERROR: FailureRule(retry=True, counts=True, fault=Fault.JOB),
     FailureKind.KILLED: FailureRule(retry=True, counts=True, fault=Fault.JOB),
     FailureKind.INPUT_UNREADABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
+    FailureKind.OUTPUT_UNWRITABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
     FailureKind.INPUT_LOST: FailureRule(retry=True, counts=False, fault=Fault.NOBODY),
     FailureKind.INFRASTRUCTURE: FailureRule(retry=True, counts=False, fault=Fault.WORKER),
     FailureKind.BAD_JOB: FailureRule(retry=False, counts=True, fault=Fault.JOB),

@@ -1,12 +1,14 @@
 """Map attempts that fail: each failure names its function, its record and what to do."""
 
+import errno
 import shlex
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+from mr.formats import storage
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.jobs import JobOptions
 from tests.support.attempts import Workbench
@@ -240,8 +242,21 @@ def test_output_that_cannot_be_written_is_no_fault_of_the_job(tmp_path: Path) ->
     (bench.output / "_temporary" / "job-1").rmdir()
     (bench.output / "_temporary" / "job-1").write_text("in the way")
     failure = bench.map_failure(split)
-    assert failure.kind is FailureKind.INFRASTRUCTURE
-    assert "worker w1" in failure.message
+    assert failure.kind is FailureKind.OUTPUT_UNWRITABLE and failure.rule.counts
+    assert f"worker w1 cannot write into the output {bench.output}: Not a directory" in failure.message
+    assert bench.map_failure(split).signature == failure.signature
+
+
+def test_a_full_disk_below_the_output_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+
+    def refuse(path: str) -> IO[bytes]:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(storage, "open_write", refuse)
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.INFRASTRUCTURE and not failure.rule.counts
 
 
 def test_code_that_cannot_be_loaded(tmp_path: Path) -> None:

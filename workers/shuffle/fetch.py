@@ -119,7 +119,10 @@ def open_sources(order: TaskOrder, partition: int) -> list[ShuffleSource]:
 
 def lost_inputs(outputs: Iterable[MapOutput], reason: str) -> InputLost:
     """The exception that names these map outputs as lost."""
-    lost = [LostInput(output.task_id, output.attempt, output.worker) for output in outputs]
+    lost = [
+        LostInput(output.task_id, output.attempt, output.worker)
+        for output in sorted(outputs, key=lambda output: output.task_id)
+    ]
     names = ", ".join(item.task_id for item in lost[:5]) + (" ..." if len(lost) > 5 else "")
     return InputLost(lost, f"{len(lost)} map outputs are lost ({names}): {reason}")
 

@@ -2,9 +2,18 @@
 
 import signal
 
+import msgspec
+
 from mr.errors import MrError
 from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import task_index
+from mr.protocol.jobs import FileRange
 from mr.settings import MIB
+from workers.failing import reproduce_command
+from workers.orders import TaskOrder
+
+#: Most ranges of a split that a failure names.
+_RANGES_NAMED = 3
 
 #: What each signal most often means, and what to do.
 _HINTS: dict[int, str] = {
@@ -46,6 +55,37 @@ def explain(status: int | None, memory_bytes: int) -> Failure:
     return Failure(
         FailureKind.KILLED, f"the process of the task was killed by {name}: {hint}{limit}", signal=number
     )
+
+
+def located(failure: Failure, order: TaskOrder) -> Failure:
+    """Add what the attempt was at, where its process took the record with it: its split or partition."""
+    if failure.kind is not FailureKind.KILLED or failure.record:
+        return failure
+    if order.split is None:
+        return msgspec.structs.replace(
+            failure,
+            record=f"partition {task_index(order.task_id)}",
+            reproduce=_reproduce(order, "reduce_fn", None),
+        )
+    ranges = order.split.ranges
+    record = ", ".join(map(_describe_range, ranges[:_RANGES_NAMED]))
+    if len(ranges) > _RANGES_NAMED:
+        record += f" and {len(ranges) - _RANGES_NAMED} more"
+    path = ranges[0].path if len(ranges) == 1 else None
+    return msgspec.structs.replace(failure, record=record, reproduce=_reproduce(order, "map_fn", path))
+
+
+def _reproduce(order: TaskOrder, function: str, path: str | None) -> str:
+    try:
+        return reproduce_command(order, function, path)
+    except OSError:  # the code's directory is gone, as when somebody deletes the spool
+        return ""
+
+
+def _describe_range(piece: FileRange) -> str:
+    if piece.length < 0:
+        return piece.path
+    return f"{piece.path}:{piece.start}-{piece.start + piece.length}"
 
 
 def too_slow(seconds: float) -> Failure:

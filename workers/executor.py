@@ -314,7 +314,9 @@ class Executor:
         else:
             failure = deaths.explain(status, order.spec.task_memory_bytes)
         if failure is not None:
-            failure = msgspec.structs.replace(failure, output_tail=child.printed.last_lines())
+            failure = msgspec.structs.replace(
+                deaths.located(failure, order), output_tail=child.printed.last_lines()
+            )
         return Outcome(failure=failure, printed=printed)
 
     async def _listen(self, running: _Running, order: bytes) -> Done | Failed | None:

@@ -119,13 +119,17 @@ async def test_a_failure_carries_its_record_and_the_last_output(executor: Execut
 async def test_a_segmentation_fault_is_a_failure_with_its_signal_and_where_python_stood(
     executor: Executor, order: Order
 ) -> None:
-    outcome = await executor.run(order("segfault"))
+    crash = order("segfault")
+    Path(crash.code_dir).mkdir()
+    outcome = await executor.run(crash)
     failure = outcome.failure
     assert failure is not None
     assert (failure.kind, failure.signal) == (FailureKind.KILLED, signal.SIGSEGV)
     assert "SIGSEGV" in failure.message
     assert "before the crash" in failure.output_tail
     assert "in _segfault" in outcome.printed
+    assert failure.record == "in:0-10"
+    assert failure.reproduce.startswith("mr run job.py in -o ")
 
 
 async def test_a_kill_from_outside_points_at_the_memory_of_the_host(executor: Executor, order: Order) -> None:

@@ -15,13 +15,16 @@ MSGPACK = "application/msgpack"
 MAX_MESSAGE_BYTES = 1024 * 1024
 
 
+def check_size(body: bytes, what: str = "a message") -> None:
+    """Raise BadMessage, naming `what`, for a body above MAX_MESSAGE_BYTES."""
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise BadMessage(f"{what} of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+
+
 def encode(message: Any, content_type: str = MSGPACK) -> bytes:
     """Encode a Struct as msgpack (default) or JSON. Raises BadMessage above MAX_MESSAGE_BYTES."""
     body = msgspec.json.encode(message) if content_type == JSON else msgspec.msgpack.encode(message)
-    if len(body) > MAX_MESSAGE_BYTES:
-        raise BadMessage(
-            f"a {type(message).__name__} of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}"
-        )
+    check_size(body, f"a {type(message).__name__}")
     return body
 
 
@@ -30,8 +33,7 @@ def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
 
     Raises BadMessage, with the place that is wrong (`Expected int, got str - at $.maps`).
     """
-    if len(body) > MAX_MESSAGE_BYTES:
-        raise BadMessage(f"a message of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+    check_size(body)
     media_type = (content_type or JSON).partition(";")[0].strip().lower()
     try:
         if media_type == JSON:

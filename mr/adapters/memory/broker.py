@@ -7,9 +7,9 @@ import msgspec
 
 from mr.adapters.memory.exchange import MemoryBrokerServer, MemoryQueue, Message
 from mr.adapters.topology import PRIVATE_PREFETCH
-from mr.errors import BadMessage, BrokerUnavailable
+from mr.errors import BrokerUnavailable
 from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
-from mr.protocol.codec import MAX_MESSAGE_BYTES
+from mr.protocol.codec import check_size
 
 
 class MemoryDelivery:
@@ -155,10 +155,7 @@ class MemoryBroker:
     async def publish(self, message: OutgoingMessage) -> None:
         """Hand a message to the server, which routes it at once. Raises BadMessage above the size limit."""
         self._check_connected()
-        if len(message.body) > MAX_MESSAGE_BYTES:
-            raise BadMessage(
-                f"a message of {len(message.body)} bytes is over the limit of {MAX_MESSAGE_BYTES}"
-            )
+        check_size(message.body)
         self.server.route(message)
 
     async def consume(

@@ -14,7 +14,7 @@ from mr.adapters.rabbitmq.reasons import ChannelEnded
 from mr.adapters.topology import QUEUE_NAMES
 from mr.errors import BadMessage, BrokerUnavailable
 from mr.ports import OutgoingMessage
-from mr.protocol.codec import MAX_MESSAGE_BYTES
+from mr.protocol.codec import check_size
 
 #: Publishes under way at once; more wait for their turn.
 MAX_UNCONFIRMED = 1000
@@ -102,10 +102,7 @@ class Publisher:
 
     async def publish(self, message: OutgoingMessage) -> Channel:
         """Return, once it is confirmed, the channel that carried it. Raises BrokerUnavailable, BadMessage."""
-        if len(message.body) > MAX_MESSAGE_BYTES:
-            raise BadMessage(
-                f"a message of {len(message.body)} bytes is over the limit of {MAX_MESSAGE_BYTES}"
-            )
+        check_size(message.body)
         async with self._turns:
             pending = _Pending(next(self._numbers), message)
             self._waiting[pending.message_id] = pending

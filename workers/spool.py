@@ -1,8 +1,8 @@
 """A worker's files: SPOOL/<worker>/<incarnation>/jobs/<job>/{code,attempts/<task>-<attempt>,outputs}.
 
-A lock on `<incarnation>/.mrmq-life` is held for as long as the worker lives, by the kernel: what is
-not locked belongs to a dead one and is cleared by the next worker that starts in the same SPOOL.
-Starts and ends are one at a time, by the lock `SPOOL/.lock`.
+An incarnation is marked as alive (`workers/lives.py`) for as long as the worker lives; those of dead
+ones are cleared by the next worker that starts in the same SPOOL. Starts and ends are one at a time,
+by the lock `SPOOL/.lock`.
 """
 
 import contextlib
@@ -15,10 +15,9 @@ from typing import IO
 from mr.errors import MrError
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId, is_id
 from mr.telling import why
+from workers.lives import clear_dead, mark_alive
 
 _STARTS_LOCK = ".lock"
-#: Marks a directory as ours: without it nothing is ever deleted.
-_LIFE_LOCK = ".mrmq-life"
 _JOBS = "jobs"
 
 
@@ -40,12 +39,10 @@ class Spool:
             with self._starting():
                 self.cleared = tuple(self._clear_dead())
                 self.directory.mkdir(parents=True, mode=0o700)
-                self._life = _lock(self.directory / _LIFE_LOCK)
+                self._life: IO[str] | None = mark_alive(self.directory)
                 (self.directory / _JOBS).mkdir()
         except OSError as error:
             raise SpoolUnusable(f"the spool {root} cannot be used: {why(error)}") from error
-        if self._life is None:
-            raise SpoolUnusable(f"the spool {self.directory} belongs to another process")
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
@@ -56,13 +53,7 @@ class Spool:
 
     def _clear_dead(self) -> Iterator[str]:
         """Delete the incarnations nobody locks; yields `worker/incarnation` of each."""
-        for life in sorted(self._root.glob(f"*/*/{_LIFE_LOCK}")):
-            incarnation = life.parent
-            lock = _lock(life)
-            if lock is None:
-                continue
-            lock.close()
-            shutil.rmtree(incarnation, ignore_errors=True)
+        for incarnation in clear_dead(sorted(self._root.glob("*/*"))):
             self._remove_if_empty(incarnation.parent)
             yield f"{incarnation.parent.name}/{incarnation.name}"
 
@@ -131,14 +122,3 @@ class Spool:
     def drop_job(self, job: JobId) -> None:
         """Delete all files of a job."""
         shutil.rmtree(self._job_dir(job), ignore_errors=True)
-
-
-def _lock(path: Path) -> IO[str] | None:
-    """Open and lock a file; None when another process holds it."""
-    file = open(path, "a")  # noqa: SIM115 - the lock lives as long as the file is open
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file

@@ -1,6 +1,7 @@
 """`mr run`: the whole job here, on all cores, without any server."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -26,7 +27,11 @@ from mr.protocol.jobs import JobRequest
 from mr.protocol.records import JobRecord, JobState, Manifest
 from mr.telling import why
 
+log = logging.getLogger("mr")
+
 _STANDARD_INPUT = "-"
+#: Of the directories that runs make for their intermediate files.
+_SPOOL_PREFIX = "mr-run-"
 
 
 @click.command()
@@ -121,19 +126,24 @@ def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str
 
 @contextmanager
 def _spool_directory(parent: Path | None) -> Iterator[Path]:
-    """A private directory for this run, removed however it ends."""
+    """A private directory for this run, removed however it ends; by the next run if this one is killed."""
+    from workers.lives import clear_dead, mark_alive
+
     try:
-        if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="mr-run-", dir=parent))
+        parent = parent or Path(tempfile.gettempdir())
+        parent.mkdir(parents=True, exist_ok=True)
+        for dead in clear_dead(sorted(parent.glob(f"{_SPOOL_PREFIX}*"))):
+            log.info("cleared %s, left by a run that was killed", dead)
+        directory = Path(tempfile.mkdtemp(prefix=_SPOOL_PREFIX, dir=parent))
+        life = mark_alive(directory)
     except OSError as error:
-        raise BadSetting(
-            f"no spool can be made in {parent or tempfile.gettempdir()}: {why(error)}"
-        ) from error
+        place = parent or "the temporary directory"
+        raise BadSetting(f"no spool can be made in {place}: {why(error)}") from error
     try:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        life.close()
 
 
 def _spooled(text: str, directory: Path) -> str:

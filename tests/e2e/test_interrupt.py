@@ -55,3 +55,19 @@ def test_interrupt_cleans_up(mr: Commands, tmp_path: Path, lines: tuple[str, ...
     assert b"Traceback" not in errors
     assert not output.exists()
     assert mr.leftovers() == []
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(mr: Commands, tmp_path: Path) -> None:
+    endless = write_job(tmp_path / "endless.py", *IN_MAP)
+    count = write_job(tmp_path / "count.py", "def map_fn(offset, line):", "    yield line, 1")
+    source = tmp_path / "input.txt"
+    source.write_text("a\nb\n")
+    begun = tmp_path / "begun"
+    process = mr.start("run", endless, source, "-o", tmp_path / "one", "--param", f"begun={begun}")
+    until(begun.exists, "the job to begin")
+    process.kill()
+    process.wait(timeout=30)
+    until(lambda: not mr.processes(), "the tasks of the killed run to end")
+    assert mr.leftovers() != []
+    mr.succeed("run", count, source, "-o", tmp_path / "two")
+    assert mr.leftovers() == []

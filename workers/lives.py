@@ -1,0 +1,51 @@
+"""Directories that show whether their process lives, by a lock that the kernel holds as long as it does."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+#: Marks a directory as ours: without it nothing is ever deleted.
+MARK = ".mrmq-life"
+_COMING = ".mrmq-coming"
+
+
+def mark_alive(directory: Path) -> IO[str]:
+    """Mark a new directory as this process's, until the file returned is closed. Raises OSError.
+
+    The mark appears locked, so that nobody can meet it before it is.
+    """
+    coming = directory / _COMING
+    life = open(coming, "x")  # noqa: SIM115 - the lock lives as long as the file is open
+    try:
+        fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        coming.rename(directory / MARK)
+    except OSError:
+        life.close()
+        raise
+    return life
+
+
+def clear_dead(directories: Iterable[Path]) -> Iterator[Path]:
+    """Delete those directories whose process is dead; yields each. Unmarked ones are not touched."""
+    for directory in directories:
+        life = _open(directory / MARK)
+        if life is None:
+            continue
+        with life:
+            try:
+                fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # it lives, or nobody can tell
+                continue
+            shutil.rmtree(directory, ignore_errors=True)
+        yield directory
+
+
+def _open(mark: Path) -> IO[bytes] | None:
+    """Open a mark that is there and may be opened, never through a link."""
+    try:
+        return os.fdopen(os.open(mark, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b", 0)
+    except OSError:
+        return None

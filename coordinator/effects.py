@@ -19,8 +19,8 @@ from coordinator.commands import (
     SendControl,
     Speculate,
 )
-from coordinator.events import ClaimsObserved, Event, OutputFailed, OutputFinished
-from mr.errors import MrError
+from coordinator.events import CancelRequested, ClaimsObserved, Event, OutputFailed, OutputFinished
+from mr.errors import BadMessage, MrError
 from mr.formats.outputs import abandon_output, finish_output
 from mr.ports import Broker, Clock, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, encode
@@ -135,12 +135,18 @@ class Effects:
 
     async def _inspect_claims(self, command: InspectClaims) -> None:
         job_id = command.job_id
-        claims = await self._store.claims(job_id)
-        results: dict[TaskId, TaskResult] = {}
-        if any(claims[task].winner for task in command.tasks if task in claims):
-            for kind in TaskKind:
-                results.update(await self._store.get_results(job_id, kind))
-        await self._on_event(ClaimsObserved(self._clock.now(), job_id, claims, results))
+        event: Event
+        try:
+            claims = await self._store.claims(job_id)
+            results: dict[TaskId, TaskResult] = {}
+            if any(claims[task].winner for task in command.tasks if task in claims):
+                for kind in TaskKind:
+                    results.update(await self._store.get_results(job_id, kind))
+            event = ClaimsObserved(self._clock.now(), job_id, claims, results)
+        except BadMessage as error:
+            log.error("job %s cannot go on: %s", job_id, error)
+            event = CancelRequested(self._clock.now(), job_id, str(error))
+        await self._on_event(event)
 
     async def _finish_output(self, command: FinishOutput) -> None:
         job_id = command.job_id

@@ -88,7 +88,10 @@ class Intake:
         """
         for number in range(_MADE_TRIES):
             job_id = JobId(_MADE_ID + hashlib.sha256(f"{digest}/{number}".encode()).hexdigest()[:12])
-            record = await self._store.get_job(job_id)
+            try:
+                record = await self._store.get_job(job_id)
+            except BadMessage:
+                continue
             if record is None or (redelivered and not record.state.terminal):
                 return job_id
         return JobId(_MADE_ID + secrets.token_hex(6))
@@ -100,14 +103,14 @@ class Intake:
         async with self._turn(job_id):
             try:
                 reply = await self._plan(job_id, request)
-            except (BadJob, BadInput, NotFound) as error:
+            except (BadJob, BadInput, NotFound, BadMessage) as error:
                 reply = _refusal(job_id, str(error))
         if not reply.accepted:
             log.info("job %s refused: %s", job_id, reply.reason)
         return reply
 
     async def _plan(self, job_id: JobId, request: JobRequest) -> RequestReply:
-        """Plan and hand over one job. Raises BadJob, BadInput or NotFound with the reason of a refusal."""
+        """Plan and hand over one job. Raises BadJob, BadInput, NotFound, BadMessage: why it is refused."""
         if await self._store.get_job(job_id) is not None:
             return RequestReply(accepted=True, job_id=job_id, duplicate=True)
         manifest = await self._store.registered(request.job)
@@ -129,7 +132,10 @@ class Intake:
             cancelled = await self._on_cancel(job_id)
         if cancelled:
             return RequestReply(accepted=True, job_id=job_id)
-        record = await self._store.get_job(job_id)
+        try:
+            record = await self._store.get_job(job_id)
+        except BadMessage as error:
+            return _refusal(job_id, str(error))
         reason = "there is no such job" if record is None else f"the job has ended: {record.state}"
         return RequestReply(accepted=False, job_id=job_id, reason=reason)
 

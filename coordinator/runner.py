@@ -257,11 +257,19 @@ class Runner:
         """
         for job_id in list(self._codes):
             job = self._scheduler.snapshot(job_id)
-            if job is None or await self._store.get_spec(job_id) is not None:
+            if job is None or await self._has_spec(job_id):
                 continue
             log.warning("job %s is written back into the store, which had lost it", job_id)
             await self._keep_code(job_id)
             await self._store.rewrite(job, self._effects.epoch)
+
+    async def _has_spec(self, job_id: JobId) -> bool:
+        """Whether the store has a job's spec, also one that another version wrote since."""
+        try:
+            return await self._store.get_spec(job_id) is not None
+        except BadMessage as error:
+            log.error("job %s: %s", job_id, error)
+            return True
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -125,6 +125,8 @@ class ClaimReply(msgspec.Struct, frozen=True):
     split: Split | None = None
     #: When COMMITTED: what was recorded.
     result: TaskResult | None = None
+    #: Why the split or the result that belongs to the answer is not in it: another version wrote it.
+    unreadable: str = ""
 
 
 class RestoredJob(msgspec.Struct, frozen=True):
@@ -140,6 +142,9 @@ class RestoredJob(msgspec.Struct, frozen=True):
 
 class StateStore(Protocol):
     """Redis, or its like inside one process. Every method raises StoreUnavailable when it cannot be reached.
+
+    What another version has stored may not be readable: methods that read one job raise BadMessage then;
+    those that read many leave it out, and log that once.
 
     Times inside are the store's own. Writes that carry an `epoch` raise Deposed when a coordinator
     with a higher one has written that job.

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from mr import __version__
-from mr.errors import StoreUnavailable
+from mr.errors import BadMessage, StoreUnavailable
 from mr.ports import StateStore
 from mr.protocol.ids import JobId
 from mr.protocol.messages import PauseWorker
@@ -204,7 +204,11 @@ class Heart:
         jobs = await asyncio.to_thread(self._spool.jobs)
         self._unknown_since = {job: at for job, at in self._unknown_since.items() if job in jobs}
         for job in jobs:
-            record = await self._store.get_job(job)
+            try:
+                record = await self._store.get_job(job)
+            except BadMessage as error:
+                log.warning("whether job %s has ended is not known: %s", job, error)
+                continue
             if record is not None:
                 self._unknown_since.pop(job, None)
                 over = record.state.terminal

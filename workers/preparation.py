@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from mr.bundle import content_id, unpack_bundle
-from mr.errors import BadJob, MrError
+from mr.errors import BadJob, BadMessage, MrError
 from mr.ports import StateStore
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
@@ -18,6 +20,8 @@ from mr.telling import why
 from workers.holding import HeldAttempt
 from workers.orders import Origin, TaskOrder
 from workers.spool import Spool
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +91,7 @@ class Preparation:
         known = self._jobs.setdefault(job, _Job())
         async with known.lock:
             if known.spec is None or not await asyncio.to_thread(self._has_code, known.spec):
-                spec = await self._store.get_spec(job)
+                spec = await _readable(self._store.get_spec(job))
                 if spec is None:
                     self._jobs.pop(job, None)
                     return None
@@ -117,13 +121,21 @@ class Preparation:
             raise _no_disk(directory, error) from error
 
     async def _map_outputs(self, spec: JobSpec) -> tuple[MapOutput, ...]:
-        outputs = tuple(await self._store.map_outputs(spec.job_id))
+        outputs = tuple(await _readable(self._store.map_outputs(spec.job_id)))
         if len(outputs) < spec.maps:
             missing = spec.maps - len(outputs)
             raise Unprepared(
                 Failure(FailureKind.INPUT_LOST, f"{missing} of {spec.maps} map outputs are being made again")
             )
         return outputs
+
+
+async def _readable(read: Awaitable[T]) -> T:
+    """What the store has. Raises Unprepared where another version wrote it: its own workers may read it."""
+    try:
+        return await read
+    except BadMessage as error:
+        raise Unprepared(Failure(FailureKind.INFRASTRUCTURE, str(error))) from error
 
 
 def _unpack_checked(bundle: bytes, code: CodeId, directory: Path) -> None:

@@ -165,6 +165,8 @@ class TaskRunner:
         )
         if reply.verdict is Verdict.COMMITTED and reply.result is not None:
             await self._report_again(job, task, reply)
+        if reply.unreadable:
+            log.error("%s %s: %s", job, task, reply.unreadable)
         if reply.verdict is not Verdict.GRANTED:
             log.debug("%s %s is %s", job, task, reply.verdict)
             await delivery.ack()
@@ -175,7 +177,7 @@ class TaskRunner:
         self._attempts[attempt.key] = attempt
         self._on_change()
         try:
-            await self._run(attempt)
+            await self._run(attempt, reply.unreadable)
         finally:
             del self._attempts[attempt.key]
             attempt.ended.set()
@@ -192,7 +194,12 @@ class TaskRunner:
 
     # --- one attempt
 
-    async def _run(self, attempt: HeldAttempt) -> None:
+    async def _run(self, attempt: HeldAttempt, unreadable: str) -> None:
+        """Take an attempt to its end; `unreadable` = why its input is not known, empty when it is."""
+        if unreadable:
+            # A worker of another version may read it; what no worker reads fails the job in the end.
+            await self._fail(attempt, Failure(FailureKind.INFRASTRUCTURE, unreadable))
+            return
         order = await self._prepare(attempt)
         if isinstance(order, Failure):
             await self._fail(attempt, order)

@@ -54,5 +54,6 @@ def unpack(data: bytes, kind: type[T]) -> T:
     """Decode a record of the state store. Raises BadMessage when another version wrote it."""
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise BadMessage(f"a stored {kind} cannot be read: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise BadMessage(f"a stored {name} cannot be read, did another version write it? {error}") from error

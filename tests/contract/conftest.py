@@ -6,8 +6,14 @@ import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.adapters.open import open_broker, open_store
+from mr.adapters.redis import RedisStore
 from mr.ports import Broker, StateStore
+from mr.protocol import names
+from mr.protocol.ids import JobId
 from mr.settings import Settings
+
+#: No record of any kind.
+UNREADABLE = b"\xc1"
 
 OpenBroker = Callable[[], Awaitable[Broker]]
 OpenStore = Callable[[], Awaitable[StateStore]]
@@ -57,6 +63,16 @@ async def new_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
     yield new
     for store in opened:
         await store.close()
+
+
+async def spoil_record(store: StateStore, job: JobId) -> None:
+    """Put in place of a job's record what another version might write."""
+    await store.get_job(job)
+    if isinstance(store, MemoryStore):
+        store.server.jobs[job].record = UNREADABLE
+    else:
+        assert isinstance(store, RedisStore)
+        await store._link.command("HSET", names.job_key(job), "record", UNREADABLE)
 
 
 @pytest.fixture

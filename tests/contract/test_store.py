@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from mr.errors import Deposed, NotFound, StoreUnavailable
+from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
 from mr.ports import LOGS_FULL, RestoredJob, StateStore
 from mr.protocol.claims import Verdict
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
 from mr.protocol.records import JobState, TaskState
 from tests.contract import samples
-from tests.contract.conftest import OpenStore
+from tests.contract.conftest import OpenStore, spoil_record
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
 from tests.support.waiting import eventually
 
@@ -180,6 +180,21 @@ async def test_jobs_are_listed_newest_first(store: StateStore) -> None:
     for number in (2, 3, 1):
         await create(store, f"job-{number}", submitted_at=1000.0 + number)
     assert [job.job_id for job in await store.list_jobs()] == ["job-3", "job-2", "job-1"]
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other(
+    store: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2, 3):
+        await create(store, f"job-{number}", submitted_at=1000.0 + number)
+    await spoil_record(store, JobId("job-2"))
+    for _ in range(2):
+        assert [job.job_id for job in await store.list_jobs()] == ["job-3", "job-1"]
+    assert caplog.text.count("job job-2 is left out: a stored JobRecord cannot be read") == 1
+    assert [job.spec.job_id for job in await store.restore(2)] == ["job-1", "job-3"]
+    assert "unfinished job job-2 is left out" in caplog.text
+    with pytest.raises(BadMessage):
+        await store.get_job(JobId("job-2"))
 
 
 async def test_results_are_kept_by_kind_in_order_of_task(store: StateStore) -> None:

@@ -17,7 +17,7 @@ from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
 from tests.conftest import need
 from tests.contract import samples
-from tests.contract.samples import ANN, FIRST_LIFE, JOB, MAP_0, REDUCE_0
+from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, REDUCE_0
 from tests.support.own_process import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import NoServer, PrivateRedis
@@ -246,6 +246,36 @@ async def test_workers_silent_for_long_are_forgotten(store: RedisStore, server: 
     server.zadd("mr:workers", {ANN: (seconds - 7200) * 1000})
     assert await store.workers() == []
     assert server.zcard("mr:workers") == 0
+
+
+# --- what another version has written
+
+
+async def test_an_input_that_cannot_be_read_is_granted_and_told(
+    store: RedisStore, server: "redis.Redis"
+) -> None:
+    await create(store)
+    server.hset(f"mr:{{{JOB}}}:splits", MAP_0, b"\xc1")
+    reply = await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    assert (reply.verdict, reply.attempt, reply.split) == (Verdict.GRANTED, 1, None)
+    assert "a stored Split cannot be read" in reply.unreadable
+
+
+async def test_a_result_that_cannot_be_read_is_committed_and_told(
+    store: RedisStore, server: "redis.Redis"
+) -> None:
+    await use_every_key(store)
+    server.hset(f"mr:{{{JOB}}}:results:map", MAP_0, b"\xc1")
+    reply = await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    assert (reply.verdict, reply.attempt, reply.result) == (Verdict.COMMITTED, 1, None)
+    assert "a stored TaskResult cannot be read" in reply.unreadable
+
+
+async def test_a_worker_that_cannot_be_read_hides_no_other(store: RedisStore, server: "redis.Redis") -> None:
+    for worker in (ANN, BOB):
+        await store.heartbeat(samples.beat(worker), LONG)
+    server.hset(f"mr:worker:{ANN}", "beat", b"\xc1")
+    assert [view.beat.worker for view in await store.workers()] == [BOB]
 
 
 # --- configuration

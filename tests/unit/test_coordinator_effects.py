@@ -17,10 +17,10 @@ from coordinator.commands import (
     SendControl,
 )
 from coordinator.effects import Effects
-from coordinator.events import ClaimsObserved, Event
+from coordinator.events import CancelRequested, ClaimsObserved, Event
 from coordinator.service import SystemClock
 from mr.adapters.memory import MemoryBroker, MemoryStore
-from mr.errors import StoreUnavailable
+from mr.errors import BadMessage, StoreUnavailable
 from mr.ports import OutgoingMessage
 from mr.protocol import messages
 from mr.protocol.ids import JobId, TaskId
@@ -157,3 +157,16 @@ async def test_nothing_is_published_when_the_store_is_away(monkeypatch: pytest.M
             SaveJob(record(JobState.MAPPING), ()),
         )
     assert shell.calls == []
+
+
+async def test_a_job_whose_claims_cannot_be_read_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = Shell()
+
+    async def unreadable(*_: object) -> None:
+        raise BadMessage("another version wrote it")
+
+    monkeypatch.setattr(shell.store, "claims", unreadable)
+    await shell.perform(InspectClaims(JOB, (MAP,)))
+    (event,) = shell.events
+    assert isinstance(event, CancelRequested)
+    assert (event.job_id, event.cause) == (JOB, "another version wrote it")

@@ -240,3 +240,23 @@ async def test_an_unfinished_job_keeps_its_code_from_expiring(
         for _ in range(3):
             until = code.expires_at
             await eventually(lambda until=until: code.expires_at > until)  # type: ignore[misc]
+
+
+async def test_a_job_that_cannot_be_read_harms_no_other(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+    (one,) = await site.store.restore(1)
+    name = JobId("other")
+    spec, record = (msgspec.structs.replace(item, job_id=name) for item in (one.spec, one.record))
+    await site.store.create_job(spec, one.splits, record, 1)
+    site.stores.jobs[name].record = b"\xc1"
+    async with site.coordinator():
+        for kind in ("cancel", ""):
+            body = CANCEL.body if kind else (await site.request()).body
+            message = msgspec.structs.replace(CANCEL, body=body.replace(b'"one"', b'"other"'), type=kind)
+            reply = decode(await site.broker.request(message, timeout_seconds=30), RequestReply, JSON)
+            assert not reply.accepted
+            assert "cannot be read" in (reply.reason or "")
+        answer = await site.broker.request(CANCEL, timeout_seconds=30)
+        assert b'"accepted":true' in answer
+    assert (await site.broker.depth(DEAD_QUEUE)).ready == 0

@@ -176,6 +176,19 @@ async def test_a_job_that_the_store_forgot_is_cleared_only_after_a_while(
         await until(lambda: not worker.files())
 
 
+async def test_a_job_whose_record_cannot_be_read_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(heartbeat, "SWEEP_BEATS", 1)
+    async with bench(tmp_path, worker_settings(heartbeat_seconds=0.05)) as worker:
+        await submit(worker)
+        await worker.publish("job-1", "map-00000")
+        await worker.reports.get()
+        worker.store.server.jobs[JOB].record = b"\xc1"
+        await until(lambda: caplog.text.count("whether job job-1 has ended is not known") >= 2)
+        assert worker.files()
+
+
 class AwayStore:
     """Makes heartbeats of a store fail while `away` is set."""
 

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from mr.errors import BadMessage
+from mr.ports import ClaimReply
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import encode, unpack
 from mr.protocol.failures import FailureKind
@@ -177,6 +180,54 @@ async def test_a_crash_is_reported_and_the_next_attempt_runs(worker: Bench) -> N
         await worker.publish("job-1", "map-00000")
         report = await failed(worker)
         assert (report.attempt, report.failure.kind) == (attempt, FailureKind.KILLED)
+
+
+@pytest.mark.parametrize("read", ["get_spec", "map_outputs"])
+async def test_what_another_version_wrote_fails_the_attempt_alone(
+    worker: Bench, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    async def unreadable(job: JobId) -> None:
+        raise BadMessage("a stored record cannot be read")
+
+    await submit(worker)
+    monkeypatch.setattr(worker.store, read, unreadable)
+    await worker.publish("job-1", "reduce-00000")
+    failure = (await failed(worker)).failure
+    assert (failure.kind, failure.message) == (FailureKind.INFRASTRUCTURE, "a stored record cannot be read")
+    monkeypatch.undo()
+    await submit(worker, job="job-2")
+    await worker.publish("job-2", "map-00000")
+    assert (await committed(worker)).job_id == "job-2"
+
+
+async def test_an_input_that_another_version_wrote_fails_the_attempt(
+    worker: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = worker.store.claim
+
+    async def granted_unreadably(*arguments: Any) -> ClaimReply:
+        return msgspec.structs.replace(await claim(*arguments), split=None, unreadable="a Split is not read")
+
+    await submit(worker)
+    monkeypatch.setattr(worker.store, "claim", granted_unreadably)
+    await worker.publish("job-1", "map-00000")
+    failure = (await failed(worker)).failure
+    assert (failure.kind, failure.message) == (FailureKind.INFRASTRUCTURE, "a Split is not read")
+    await worker.settled()
+    assert worker.effects == ["release map-00000 1", "report"]
+
+
+async def test_a_result_that_another_version_wrote_is_not_reported(
+    worker: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await submit(worker)
+    await worker.publish("job-1", "map-00000")
+    await committed(worker)
+    worker.store.server.jobs[JOB].results[TaskKind.MAP][MAP] = b"\xc1"
+    await worker.publish("job-1", "map-00000")
+    await worker.settled()
+    assert worker.effects == ["commit map-00000 1", "report"]
+    assert "a stored TaskResult cannot be read" in caplog.text
 
 
 async def test_code_that_the_store_does_not_have_fails_the_job(worker: Bench) -> None:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
-from mr.errors import Deposed, NotFound, StoreUnavailable
+from mr.adapters.unreadable import LenientReader
+from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
 from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Verdict
@@ -24,6 +25,7 @@ class MemoryStore:
         self.server = server or MemoryStoreServer()
         self._now = now
         self._connected = False
+        self._reader = LenientReader()
 
     async def connect(self) -> None:
         """Connect; cannot fail."""
@@ -204,17 +206,10 @@ class MemoryStore:
             if not entry.open or entry.spec is None:
                 continue
             self._write(job, epoch)
-            results = {**entry.results[TaskKind.MAP], **entry.results[TaskKind.REDUCE]}
-            restored.append(
-                RestoredJob(
-                    record=unpack(entry.record, JobRecord),
-                    spec=entry.spec,
-                    splits=tuple(sorted(entry.splits.values(), key=lambda split: split.index)),
-                    tasks={task: unpack(data, TaskRecord) for task, data in sorted(entry.tasks.items())},
-                    claims=dict(sorted(entry.claims.items())),
-                    results={task: unpack(data, TaskResult) for task, data in sorted(results.items())},
-                )
-            )
+            try:
+                restored.append(_read_whole(entry, entry.spec))
+            except BadMessage as error:
+                self._reader.tell(f"unfinished job {job}", error)
         return restored
 
     async def rewrite(self, job: RestoredJob, epoch: int) -> None:
@@ -245,7 +240,8 @@ class MemoryStore:
     async def list_jobs(self) -> Sequence[JobRecord]:
         """All jobs still remembered, newest first."""
         known = sorted(self._state().jobs, key=lambda job: (-self.server.jobs[job].submitted_at, job))
-        records = [await self.get_job(job) for job in known]
+        entries = [(job, entry) for job in known if (entry := self._find(job)) is not None and entry.record]
+        records = [self._reader.read(entry.record, JobRecord, f"job {job}") for job, entry in entries]
         return [record for record in records if record is not None]
 
     async def get_spec(self, job: JobId) -> JobSpec | None:
@@ -285,7 +281,10 @@ class MemoryStore:
             entry.claims[task] = after
             return ClaimReply(verdict, after.attempt, entry.splits.get(task))
         if verdict is Verdict.COMMITTED:
-            result = unpack(entry.results[kind][task], TaskResult)
+            try:
+                result = unpack(entry.results[kind][task], TaskResult)
+            except BadMessage as error:
+                return ClaimReply(verdict, after.winner, unreadable=str(error))
             return ClaimReply(verdict, after.winner, result=result)
         return ClaimReply(verdict)
 
@@ -367,3 +366,15 @@ class MemoryStore:
 
 def _text_bytes(text: str) -> int:
     return len(text.encode(errors="replace"))
+
+
+def _read_whole(entry: JobEntry, spec: JobSpec) -> RestoredJob:
+    results = {**entry.results[TaskKind.MAP], **entry.results[TaskKind.REDUCE]}
+    return RestoredJob(
+        record=unpack(entry.record, JobRecord),
+        spec=spec,
+        splits=tuple(sorted(entry.splits.values(), key=lambda split: split.index)),
+        tasks={task: unpack(data, TaskRecord) for task, data in sorted(entry.tasks.items())},
+        claims=dict(sorted(entry.claims.items())),
+        results={task: unpack(data, TaskResult) for task, data in sorted(results.items())},
+    )

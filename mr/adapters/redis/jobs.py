@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
+from mr.adapters.unreadable import LenientReader
+from mr.errors import BadMessage
 from mr.ports import RestoredJob
 from mr.protocol import names
 from mr.protocol.claims import Claim
@@ -36,6 +38,7 @@ class JobWrites:
     """The coordinator's writes: one script each, refused to a deposed one."""
 
     _link: RedisLink
+    _reader: LenientReader
 
     async def _index(self, job: JobId, submitted_at: float) -> None:
         """Enter a job into the list of jobs: before its record, so that none is ever missed."""
@@ -83,7 +86,10 @@ class JobWrites:
             job = JobId(name.decode())
             keys = [names.job_key(job), names.claims_key(job)]
             if await self._link.guarded("adopt_job", keys, epoch, []) == "ok":
-                restored.append(await self._read_whole(job))
+                try:
+                    restored.append(await self._read_whole(job))
+                except BadMessage as error:
+                    self._reader.tell(f"unfinished job {job}", error)
         return restored
 
     async def _read_whole(self, job: JobId) -> RestoredJob:
@@ -134,6 +140,7 @@ class JobReads:
     """What everybody may read of jobs."""
 
     _link: RedisLink
+    _reader: LenientReader
 
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
@@ -155,7 +162,12 @@ class JobReads:
         for start in range(0, len(index), READ_CHUNK):
             chunk = index[start : start + READ_CHUNK]
             found = await self._link.commands([("HGET", names.job_key(job), "record") for job, _ in chunk])
-            records += [unpack(data, JobRecord) for data in found if data is not None]
+            read = (
+                self._reader.read(data, JobRecord, f"job {job}")
+                for (job, _), data in zip(chunk, found, strict=True)
+                if data is not None
+            )
+            records += [record for record in read if record is not None]
             orphans = [
                 job
                 for (job, score), data in zip(chunk, found, strict=True)

@@ -6,6 +6,7 @@ from mr.adapters.redis.jobs import JobReads, JobWrites
 from mr.adapters.redis.lead import CodeMethods, LeadMethods
 from mr.adapters.redis.link import RedisLink
 from mr.adapters.redis.tasks import TaskMethods, WorkerMethods
+from mr.adapters.unreadable import LenientReader
 from mr.errors import StoreUnavailable
 from mr.settings import Settings
 
@@ -14,6 +15,7 @@ class RedisStore(LeadMethods, CodeMethods, JobWrites, JobReads, TaskMethods, Wor
     """All of the state store, over one link. Raises BadSetting for a URL that is none."""
 
     def __init__(self, settings: Settings) -> None:
+        self._reader = LenientReader()
         self._link = RedisLink(
             settings.redis_url,
             connect_seconds=settings.connect_seconds,

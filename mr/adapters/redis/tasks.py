@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from mr.adapters.redis.jobs import READ_CHUNK
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
+from mr.adapters.unreadable import LenientReader
+from mr.errors import BadMessage
 from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply
 from mr.protocol import names
 from mr.protocol.claims import Verdict
@@ -31,12 +33,16 @@ class TaskMethods:
             [names.claims_key(job), names.splits_key(job), names.results_key(job, kind)],
             [task, worker, incarnation, int(lease_seconds * 1000), uuid.uuid4().hex, needs_split],
         )
-        return ClaimReply(
-            Verdict(verdict.decode()),
-            attempt,
-            None if split is None else unpack(split, Split),
-            None if result is None else unpack(result, TaskResult),
-        )
+        answer = Verdict(verdict.decode())
+        try:
+            return ClaimReply(
+                answer,
+                attempt,
+                None if split is None else unpack(split, Split),
+                None if result is None else unpack(result, TaskResult),
+            )
+        except BadMessage as error:
+            return ClaimReply(answer, attempt, unreadable=str(error))
 
     async def renew(
         self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
@@ -71,6 +77,7 @@ class WorkerMethods:
     """Workers: a hash each, which holds the truth, and an index of them by time."""
 
     _link: RedisLink
+    _reader: LenientReader
 
     async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
         """Say that this worker lives."""
@@ -96,13 +103,16 @@ class WorkerMethods:
                 ("ZRANGE", names.WORKERS_KEY, 0, -1),
             ]
         )
-        keys = [names.worker_key(WorkerId(name.decode())) for name in sorted(index)]
+        workers = [WorkerId(name.decode()) for name in sorted(index)]
         views = []
-        for start in range(0, len(keys), READ_CHUNK):
-            reads = [("HMGET", key, "beat", "at_ms", "lease_ms") for key in keys[start : start + READ_CHUNK]]
-            for beat, at_ms, lease_ms in await self._link.commands(reads):
-                if beat is not None:
+        for start in range(0, len(workers), READ_CHUNK):
+            chunk = workers[start : start + READ_CHUNK]
+            reads = [("HMGET", names.worker_key(worker), "beat", "at_ms", "lease_ms") for worker in chunk]
+            for worker, (packed, at_ms, lease_ms) in zip(
+                chunk, await self._link.commands(reads), strict=True
+            ):
+                beat = packed and self._reader.read(packed, WorkerBeat, f"worker {worker}")
+                if beat:
                     age_ms = max(0, now_ms - int(at_ms))
-                    live = age_ms < int(lease_ms)
-                    views.append(WorkerView(unpack(beat, WorkerBeat), age_ms / 1000, live))
+                    views.append(WorkerView(beat, age_ms / 1000, age_ms < int(lease_ms)))
         return views

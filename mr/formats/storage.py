@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Literal
 from urllib.parse import unquote
 
 from mr.errors import BadInput, MrError
@@ -73,23 +73,21 @@ def url_filesystem(path: str) -> tuple[Any, str]:
 
 def open_read(path: str) -> IO[bytes]:
     """Open for reading in binary; local files unbuffered. Raises OSError or BadInput."""
-    local = local_path(path)
-    if local is not None:
-        return open(local, "rb", buffering=0)
-    filesystem, inner = url_filesystem(path)
-    with url_errors(path):
-        opened: IO[bytes] = filesystem.open(inner, "rb")
-        return opened
+    return _open(path, "rb")
 
 
 def open_write(path: str) -> IO[bytes]:
     """Open a new file for writing in binary; its directory must exist. Raises OSError or BadInput."""
+    return _open(path, "wb")
+
+
+def _open(path: str, mode: Literal["rb", "wb"]) -> IO[bytes]:
     local = local_path(path)
     if local is not None:
-        return open(local, "wb", buffering=0)
+        return open(local, mode, buffering=0)
     filesystem, inner = url_filesystem(path)
     with url_errors(path):
-        opened: IO[bytes] = filesystem.open(inner, "wb")
+        opened: IO[bytes] = filesystem.open(inner, mode)
         return opened
 
 

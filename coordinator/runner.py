@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 REPORTS_PREFETCH = 500
 #: Requests planned at the same time.
 JOBS_PREFETCH = 8
+#: How often the list of jobs is pruned.
+HOUSE_SECONDS = 3600.0
+#: A coordinator that takes over looks at the outputs of the jobs that ended badly no longer ago than this.
+SWEEP_SECONDS = 86400.0
 #: Events whose commands are carried out together.
 BATCH_EVENTS = 500
 
@@ -95,7 +99,7 @@ class Runner:
                         ("tick", self._tick()),
                         ("lead", self._keep_lead()),
                         ("broker", self._watch_broker()),
-                        ("code", self._keep_codes()),
+                        ("house", self._keep_house()),
                     )
                 ]
                 # Every job is known before the first report and the first request come.
@@ -168,10 +172,11 @@ class Runner:
             raise Deposed
         await self._arrivals.put(_Arrival(None, settle=self._refill))
 
-    async def _keep_codes(self) -> None:
-        """Keep the code of unfinished jobs from expiring under them."""
+    async def _keep_house(self) -> None:
+        """Keep the code of unfinished jobs from expiring under them, and the list of jobs from growing."""
         while True:
-            await self._clock.sleep(self._settings.code_seconds / 4)
+            await self._store.prune_jobs()
+            await self._clock.sleep(min(HOUSE_SECONDS, self._settings.code_seconds / 4))
             for job_id in list(self._codes):
                 await self._keep_code(job_id)
 
@@ -246,8 +251,9 @@ class Runner:
 
     async def _sweep_outputs(self) -> None:
         """Clear what a predecessor that died between ending a job and clearing its output left behind."""
+        earliest = self._clock.now() - SWEEP_SECONDS
         for record in await self._store.list_jobs():
-            if record.state in (JobState.FAILED, JobState.CANCELLED):
+            if record.state in (JobState.FAILED, JobState.CANCELLED) and record.history[-1].at >= earliest:
                 await self._effects.abandon(record.job_id, record.output)
 
     async def _refill(self) -> None:

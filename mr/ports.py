@@ -231,6 +231,9 @@ class StateStore(Protocol):
     async def rewrite(self, job: RestoredJob, epoch: int) -> None:
         """Write a whole unfinished job back into a store that was emptied."""
 
+    async def prune_jobs(self) -> None:
+        """Let go of what is kept for jobs that are no longer remembered."""
+
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
 

@@ -16,7 +16,7 @@ from mr.protocol.codec import JSON, decode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE
-from mr.protocol.records import JobState
+from mr.protocol.records import JobState, Transition
 from mr.settings import Settings
 from tests.support.waiting import eventually
 
@@ -137,6 +137,23 @@ async def test_output_of_a_cancelled_job_is_cleared_at_the_next_start(site: Site
     await site.store.end_job(cancelled, (), epoch=1, history_seconds=60)
     async with site.coordinator():
         await eventually(lambda: not (site.tmp_path / "out").exists())
+
+
+async def test_jobs_that_ended_long_ago_are_let_go_and_not_looked_at(site: Site) -> None:
+    async with site.coordinator():
+        await site.submit()
+    record = await site.store.get_job(JOB)
+    assert record is not None
+    ended = Transition(JobState.CANCELLED, record.history[-1].at - 2 * 86400.0, "cancelled")
+    cancelled = msgspec.structs.replace(record, state=JobState.CANCELLED, history=(*record.history, ended))
+    await site.store.end_job(cancelled, (), epoch=1, history_seconds=60.0)
+    async with site.coordinator():
+        await site.broker.request(CANCEL, timeout_seconds=30)
+    assert (site.tmp_path / "out" / "_temporary" / JOB).is_dir()
+    assert JOB in site.stores.jobs
+    site.stores.jobs[JOB].expires_at = 0.0
+    async with site.coordinator():
+        await eventually(lambda: not site.stores.jobs)
 
 
 async def test_a_report_that_cannot_be_read_is_kept(site: Site) -> None:

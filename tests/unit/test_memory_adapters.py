@@ -67,6 +67,15 @@ async def test_a_job_is_forgotten_after_its_history(store: MemoryStore, clock: C
     assert await store.list_jobs() == []
 
 
+async def test_a_job_that_is_over_its_history_is_let_go(store: MemoryStore, clock: Clock) -> None:
+    await store.prune_jobs()
+    assert list(store.server.jobs) == [JOB]
+    await store.end_job(samples.record(state=JobState.COMPLETED), [], 1, 60.0)
+    clock.now += 60.0
+    await store.prune_jobs()
+    assert not store.server.jobs
+
+
 async def test_an_emptied_store_knows_nothing(clock: Clock) -> None:
     server = MemoryStoreServer()
     store = MemoryStore(clock, server)

@@ -225,6 +225,11 @@ class MemoryStore:
             entry.results[task_kind(task)][task] = pack(result)
         entry.open, entry.expires_at = True, float("inf")
 
+    async def prune_jobs(self) -> None:
+        """Drop the jobs whose time is over."""
+        for job in list(self._state().jobs):
+            self._find(job)
+
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
         entry = self._find(job)

@@ -82,8 +82,7 @@ class JobWrites:
     async def restore(self, epoch: int) -> Sequence[RestoredJob]:
         """Read every unfinished job and raise its epoch to ours, oldest first."""
         restored = []
-        for name in await self._link.command("ZRANGE", names.JOBS_KEY, 0, -1):
-            job = JobId(name.decode())
+        for job in await self._unfinished():
             keys = [names.job_key(job), names.claims_key(job)]
             if await self._link.guarded("adopt_job", keys, epoch, []) == "ok":
                 try:
@@ -91,6 +90,31 @@ class JobWrites:
                 except BadMessage as error:
                     self._reader.tell(f"unfinished job {job}", error)
         return restored
+
+    async def _unfinished(self) -> list[JobId]:
+        """The jobs whose tasks may run, oldest first: few of a long history."""
+        index = [JobId(name.decode()) for name in await self._link.command("ZRANGE", names.JOBS_KEY, 0, -1)]
+        jobs: list[JobId] = []
+        for start in range(0, len(index), READ_CHUNK):
+            chunk = index[start : start + READ_CHUNK]
+            opened = await self._link.commands(
+                [("HEXISTS", names.claims_key(job), OPEN_FIELD) for job in chunk]
+            )
+            jobs += [job for job, is_open in zip(chunk, opened, strict=True) if is_open]
+        return jobs
+
+    async def prune_jobs(self) -> None:
+        """Drop from the list of jobs those whose record expired."""
+        seconds, _ = await self._link.command("TIME")
+        old = await self._link.command("ZRANGEBYSCORE", names.JOBS_KEY, "-inf", seconds - ORPHAN_SECONDS)
+        for start in range(0, len(old), READ_CHUNK):
+            chunk = old[start : start + READ_CHUNK]
+            known = await self._link.commands(
+                [("EXISTS", names.job_key(JobId(name.decode()))) for name in chunk]
+            )
+            orphans = [name for name, exists in zip(chunk, known, strict=True) if not exists]
+            if orphans:
+                await self._link.command("ZREM", names.JOBS_KEY, *orphans)
 
     async def _read_whole(self, job: JobId) -> RestoredJob:
         hashes = [names.splits_key(job), names.tasks_key(job), names.claims_key(job)]
@@ -152,29 +176,20 @@ class JobReads:
         return None if data is None else unpack(data, JobRecord)
 
     async def list_jobs(self) -> Sequence[JobRecord]:
-        """All jobs still remembered, newest first; forgets those whose record expired."""
-        flat = await self._link.command("ZREVRANGE", names.JOBS_KEY, 0, -1, "WITHSCORES")
+        """All jobs still remembered, newest first."""
         index = [
-            (JobId(name.decode()), float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)
+            JobId(name.decode()) for name in await self._link.command("ZREVRANGE", names.JOBS_KEY, 0, -1)
         ]
-        seconds, _ = await self._link.command("TIME")
         records: list[JobRecord] = []
         for start in range(0, len(index), READ_CHUNK):
             chunk = index[start : start + READ_CHUNK]
-            found = await self._link.commands([("HGET", names.job_key(job), "record") for job, _ in chunk])
+            found = await self._link.commands([("HGET", names.job_key(job), "record") for job in chunk])
             read = (
                 self._reader.read(data, JobRecord, f"job {job}")
-                for (job, _), data in zip(chunk, found, strict=True)
+                for job, data in zip(chunk, found, strict=True)
                 if data is not None
             )
             records += [record for record in read if record is not None]
-            orphans = [
-                job
-                for (job, score), data in zip(chunk, found, strict=True)
-                if data is None and score < seconds - ORPHAN_SECONDS
-            ]
-            if orphans:
-                await self._link.command("ZREM", names.JOBS_KEY, *orphans)
         return records
 
     async def get_spec(self, job: JobId) -> JobSpec | None:

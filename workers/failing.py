@@ -39,6 +39,8 @@ def user_failure(
     `advice` in place of a line number.
     """
     code_dir = Path(order.code_dir)
+    if isinstance(error.__cause__, StopIteration) and not has_user_frames(error):
+        error = error.__cause__  # Python turned it into a RuntimeError, outside the frame that raised it
     place = last_user_line(error.__traceback__, code_dir)
     where = f" ({place[0]}, line {place[1]})" if place else ""
     if isinstance(error, MemoryError):

@@ -41,7 +41,9 @@ def order(tmp_path: Path) -> Order:
 
     def make(do: str, job: str = "job-1", params: dict[str, str] | None = None, **spec: Any) -> TaskOrder:
         full = {"do": do, "mark": str(tmp_path), **(params or {})}
-        return make_order(tmp_path, make_spec(job, params=full, **spec), attempt=next(attempts))
+        made = make_order(tmp_path, make_spec(job, params=full, **spec), attempt=next(attempts))
+        Path(made.code_dir).mkdir(exist_ok=True)
+        return made
 
     return make
 
@@ -119,9 +121,7 @@ async def test_a_failure_carries_its_record_and_the_last_output(executor: Execut
 async def test_a_segmentation_fault_is_a_failure_with_its_signal_and_where_python_stood(
     executor: Executor, order: Order
 ) -> None:
-    crash = order("segfault")
-    Path(crash.code_dir).mkdir()
-    outcome = await executor.run(crash)
+    outcome = await executor.run(order("segfault"))
     failure = outcome.failure
     assert failure is not None
     assert (failure.kind, failure.signal) == (FailureKind.KILLED, signal.SIGSEGV)

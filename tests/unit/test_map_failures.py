@@ -110,6 +110,12 @@ def test_wrong_records_are_named(
     assert failure.kind is expected
 
 
+def test_stop_iteration_in_a_generator_names_the_users_line(tmp_path: Path) -> None:
+    failure = fail_map(tmp_path, "def map_fn(key, line):\n    yield next(iter(())), 1\n")
+    assert failure.message.endswith("(job.py, line 2)")
+    assert 'File "job.py", line 2, in map_fn' in failure.traceback
+
+
 def test_stop_iteration_at_the_last_record_loses_nothing_silently(tmp_path: Path) -> None:
     source = "def map_fn(key, line):\n    return [next(iter(())) if line == 'third' else (line, 1)]\n"
     failure = fail_map(tmp_path, source)

@@ -32,6 +32,7 @@ class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     #: AMQP `type` property: what the body is, where a queue carries several kinds.
     type: str = ""
     priority: int = 0
+    #: False: sent once, and lost with the connection or the broker. For answers, which can be asked again.
     persistent: bool = True
     reply_to: str | None = None
     correlation_id: str | None = None

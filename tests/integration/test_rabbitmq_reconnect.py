@@ -226,3 +226,15 @@ async def test_closing_a_connection_that_answers_no_more_does_not_hang(
 ) -> None:
     proxy.swallows_answers = True
     await asyncio.wait_for(broker.close(), 20.0)
+
+
+async def test_an_answer_to_a_forged_address_is_sent_once(broker: RabbitBroker, other: RabbitBroker) -> None:
+    """RabbitMQ 3.10 closes the connection of whoever publishes to such an address."""
+    forged = OutgoingMessage(
+        routing_key="amq.rabbitmq.reply-to.g1h2AA==.xx", body=b"answer", persistent=False
+    )
+    inbox = Inbox()
+    await other.consume(TASKS_QUEUE, inbox, prefetch=10)
+    await broker.publish(forged)
+    await broker.publish(to(TASKS_QUEUE, b"later"))
+    await inbox.holds(b"later")

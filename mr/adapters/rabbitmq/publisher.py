@@ -76,8 +76,12 @@ class Publisher:
     def _detach(self, channel: Channel) -> None:
         if self._channel is channel:
             self._channel = None
-            unconfirmed = {pending.message_id: pending for pending in self._sent.values()}
+            unconfirmed = {p.message_id: p for p in self._sent.values() if p.message.persistent}
             self._waiting = {**unconfirmed, **self._waiting}
+            for pending in self._sent.values():
+                # It may be what ended the channel, as an answer to a forged address does.
+                if not (pending.message.persistent or pending.confirmed.done()):
+                    pending.confirmed.set_result(channel)
             self._sent.clear()
 
     async def receive_replies(self) -> None:

@@ -100,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Tasks published and unfinished, as a multiple of the live slots.
     window_factor: float = 2.0
     #: Lost workers, lost inputs and infrastructure failures a task survives before its job fails.
-    max_uncounted_attempts: int = 50
+    max_uncounted_attempts: int = 20
     #: A running attempt this many times slower than the finished median gets a backup ...
     straggler_factor: float = 2.0
     #: ... once this share of its phase's tasks has finished, and not before this time.

@@ -69,7 +69,7 @@ def stable_order(codes: Positions) -> Positions | None:
     """The positions that sort `codes`, equal ones in their order; None when they are sorted already."""
     if len(codes) < 2 or bool(np.all(codes[1:] >= codes[:-1])):
         return None
-    if len(codes) >= 1 << 31 or int(codes.max()) >= 1 << 31:
+    if len(codes) >= 1 << 31 or int(np.max(codes)) >= 1 << 31:
         return np.argsort(codes, kind="stable")
     packed = (codes.astype(np.uint64) << np.uint64(32)) | np.arange(len(codes), dtype=np.uint64)
     packed.sort()

@@ -234,8 +234,7 @@ class _HostFetch:
         connection = http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS)
         with open(self._path, "r+b" if had else "wb") as file:
             file.seek(had)
-            with contextlib.closing(connection):
-                response = self._ask(connection, had)
+            with contextlib.closing(connection), self._ask(connection, had) as response:
                 self._receive(response, file, self._total - had)
 
     def _ask(self, connection: http.client.HTTPConnection, had: int) -> http.client.HTTPResponse:
@@ -249,7 +248,8 @@ class _HostFetch:
             response = connection.getresponse()
             if response.status == 200:
                 return response
-            body = response.read(_ERROR_BYTES)
+            with response:  # the connection's end is not that of an answer read in part
+                body = response.read(_ERROR_BYTES)
         if response.status == 404:
             raise _Refused(self._named(body), "it does not have the map output")
         if response.status == 503:

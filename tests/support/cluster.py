@@ -90,8 +90,13 @@ class Cluster(Commands):
         self.daemons[name].wait(timeout=10)
 
     def job_files(self, job_id: str) -> list[Path]:
-        """Files of a job that lie in a spool."""
-        return [p for p in self.spool.rglob("*") if job_id in p.parts and p.is_file()]
+        """Files of a job that lie in a spool; a directory that vanishes during the look has none."""
+        return [
+            Path(directory, name)
+            for directory, _, names in os.walk(self.spool)
+            if job_id in Path(directory).parts
+            for name in names
+        ]
 
     def state(self, job_id: str) -> str:
         """State of a job."""

@@ -81,7 +81,12 @@ class Commands:
 
     def leftovers(self) -> list[str]:
         """What our commands left: processes and temporary files. Empty is how it should be."""
-        return [f"process {p}" for p in self.processes()] + [str(p) for p in self.temporary.rglob("*")]
+        files = [
+            str(Path(directory, name))
+            for directory, directories, names in os.walk(self.temporary)
+            for name in (*directories, *names)
+        ]
+        return [f"process {p}" for p in self.processes()] + files
 
 
 def _marked(process: psutil.Process, mark: str) -> bool:

@@ -26,6 +26,7 @@ from mr.protocol.messages import WIRE_VERSION, TaskCommitted, TaskFailed, TaskMe
 from mr.protocol.names import TASKS_QUEUE
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.settings import Settings
+from mr.telling import why
 from workers.executor import AttemptKey, Executor, Outcome
 from workers.holding import HeldAttempt, StopReason
 from workers.lifecycle import AttemptEvent, AttemptState
@@ -262,7 +263,7 @@ class TaskRunner:
             try:
                 await asyncio.to_thread(self._spool.keep_output, *attempt.key, made, pack(output))
             except OSError as error:
-                reason = error.strerror or str(error)
+                reason = why(error)
                 return Failure(FailureKind.INFRASTRUCTURE, f"the map output cannot be kept: {reason}")
             result = msgspec.structs.replace(result, output=output)
         try:

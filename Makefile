@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs services test test-core test-services bench clean
+.PHONY: help install demo lint format docs services test test-core test-services mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -50,6 +50,9 @@ test-core: install ## the tiers that need no service
 
 test-services: install ## the tiers on real RabbitMQ and Redis
 	$(PYTEST) -q -n 2 --dist loadfile tests/contract tests/integration tests/e2e
+
+mutants: install ## put each mended defect back and require that its test fails: make mutants [NAMES="01 13"]
+	$(BIN)/python -m tests.mutants $(NAMES)
 
 bench: install services ## benchmarks: make bench [BENCH_MIB=200] [BENCH_TASKS=2000]
 	$(BIN)/python tests/benchmarks/wordcount.py --size $(or $(BENCH_MIB),200)

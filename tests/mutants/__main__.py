@@ -102,7 +102,9 @@ def main() -> int:
         copy_tree(Path(name))
         code, words = run_tests(Path(name), tuple(dict.fromkeys(t for m in mutants for t in m.tests)))
     if code != PASSED:
-        print(f"without any mutant the tests do not pass (pytest ended with {code}): {words}", file=sys.stderr)
+        print(
+            f"without any mutant the tests do not pass (pytest ended with {code}): {words}", file=sys.stderr
+        )
         return 1
     missed = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:

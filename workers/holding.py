@@ -1,13 +1,18 @@
 """An attempt this worker holds the claim of: its key, its state, and why it was told to stop."""
 
 import asyncio
+from collections.abc import Awaitable
 from enum import StrEnum
+from typing import TypeVar
 
+from mr.errors import MrError
 from mr.ports import Delivery
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.jobs import Split
 from workers.executor import AttemptKey
 from workers.lifecycle import AttemptEvent, AttemptState, advance
+
+T = TypeVar("T")
 
 #: States in which the store is to keep the lease.
 _LEASED = frozenset({AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.COMMITTING})
@@ -20,6 +25,10 @@ class StopReason(StrEnum):
     SUPERSEDED = "another attempt committed first"
     LEASE_LOST = "its lease was lost"
     WORKER_STOPPING = "its worker is stopping"
+
+
+class Stopped(Exception):
+    """An attempt was told to stop before its commit: nothing of it is wanted any more."""
 
 
 class HeldAttempt:
@@ -62,6 +71,21 @@ class HeldAttempt:
         self.advance(AttemptEvent.STOP)
         if self.stopping and self.stop_reason is None:
             self.stop_reason = reason
+
+    def check(self) -> None:
+        """Raise Stopped if it was told to stop."""
+        if self.stopping:
+            raise Stopped
+
+    async def unless_stopped(self, work: Awaitable[T]) -> T:
+        """Wait for a step before the commit. Raises Stopped when a stop came meanwhile, whatever else did."""
+        try:
+            result = await work
+        except (MrError, OSError):
+            self.check()
+            raise
+        self.check()
+        return result
 
     def __str__(self) -> str:
         return f"{self.job} {self.task} attempt {self.number}"

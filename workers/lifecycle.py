@@ -59,11 +59,7 @@ TRANSITIONS: dict[tuple[AttemptState, AttemptEvent], AttemptState] = {
     (_S.RUNNING, _E.FINISHED): _S.COMMITTING,
     (_S.RUNNING, _E.FAILED): _S.RELEASING,
     (_S.RUNNING, _E.STOP): _S.STOPPING,
-    # The process may end by itself while it is being stopped; what it made is not wanted any more.
     (_S.STOPPING, _E.STOP): _S.STOPPING,
-    (_S.STOPPING, _E.PREPARED): _S.DISCARDING,
-    (_S.STOPPING, _E.FINISHED): _S.DISCARDING,
-    (_S.STOPPING, _E.FAILED): _S.DISCARDING,
     (_S.STOPPING, _E.KILLED): _S.DISCARDING,
     (_S.COMMITTING, _E.WON): _S.REPORTING,
     (_S.COMMITTING, _E.LOST): _S.DISCARDING,

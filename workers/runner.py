@@ -28,8 +28,8 @@ from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.settings import Settings
 from mr.telling import why
 from workers.executor import AttemptKey, Executor, Outcome
-from workers.holding import HeldAttempt, StopReason
-from workers.lifecycle import AttemptEvent, AttemptState
+from workers.holding import HeldAttempt, Stopped, StopReason
+from workers.lifecycle import AttemptEvent
 from workers.orders import Origin, TaskOrder
 from workers.preparation import Preparation, Unprepared
 from workers.reports import encode_report, publish_report
@@ -76,6 +76,10 @@ class TaskRunner:
         self._ended: OrderedDict[JobId, None] = OrderedDict()
         self._consumer: Consumer | None = None
         self._closing = False
+        #: Deliveries whose claim is being asked for or held; `_idle` is set when there are none.
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         #: Set when the broker will send no more, so that what is handed back goes to others.
         self._unsubscribed = asyncio.Event()
         self.committed = 0
@@ -105,9 +109,8 @@ class TaskRunner:
         self._unsubscribed.set()
 
     async def idle(self) -> None:
-        """Wait until no attempt is left."""
-        while self._attempts:
-            await next(iter(self._attempts.values())).ended.wait()
+        """Wait until no attempt is left, and none can come of a claim that is being asked for."""
+        await self._idle.wait()
 
     def leased(self) -> Mapping[JobId, Mapping[TaskId, int]]:
         """The attempts whose leases are to be renewed, by job."""
@@ -158,9 +161,17 @@ class TaskRunner:
                 await self._unsubscribed.wait()
                 await delivery.reject(requeue=True)
                 return
-            await self._claim(message.job_id, message.task_id, delivery)
+            self._busy += 1
+            self._idle.clear()
+            try:
+                await self._claim(message.job_id, message.task_id, delivery)
+            finally:
+                self._busy -= 1
+                if not self._busy:
+                    self._idle.set()
 
     async def _claim(self, job: JobId, task: TaskId, delivery: Delivery) -> None:
+        """Ask the store whether the task may run here, and run it; else acknowledge the hint."""
         reply = await self._store.claim(
             job, task, self._origin.worker, self._origin.incarnation, self._settings.lease_seconds
         )
@@ -176,6 +187,10 @@ class TaskRunner:
         self.stop_matching(lambda a: (a.job, a.task) == (job, task), StopReason.LEASE_LOST)
         attempt = HeldAttempt(job, task, reply.attempt, reply.split, delivery)
         self._attempts[attempt.key] = attempt
+        if job in self._ended:  # while the store was asked
+            attempt.stop(StopReason.JOB_ENDED)
+        elif self._closing:
+            attempt.stop(StopReason.WORKER_STOPPING)
         self._on_change()
         try:
             await self._run(attempt, reply.unreadable)
@@ -197,46 +212,42 @@ class TaskRunner:
 
     async def _run(self, attempt: HeldAttempt, unreadable: str) -> None:
         """Take an attempt to its end; `unreadable` = why its input is not known, empty when it is."""
+        try:
+            end = await self._work(attempt, unreadable)
+        except Stopped:
+            attempt.advance(AttemptEvent.KILLED)
+            await self._discard(attempt)
+            return
+        # Nothing was awaited since the last look for a stop, and from the next step on none has an effect.
+        if isinstance(end, Failure):
+            await self._fail(attempt, end)
+        else:
+            await self._commit(attempt, *end)
+
+    async def _work(self, attempt: HeldAttempt, unreadable: str) -> tuple[TaskResult, bytes] | Failure:
+        """Prepare and run an attempt; returns its result and the report of it, or how it failed.
+
+        A stop, the end of the job, a lost lease or a close may come in every await. Raises Stopped then.
+        """
+        attempt.check()
         if unreadable:
             # A worker of another version may read it; what no worker reads fails the job in the end.
-            await self._fail(attempt, Failure(FailureKind.INFRASTRUCTURE, unreadable))
-            return
-        order = await self._prepare(attempt)
-        if isinstance(order, Failure):
-            await self._fail(attempt, order)
-            return
-        if order is None:
-            await self._discard(attempt)
-            return
-        outcome = await self._executor.run(order, on_start=lambda: self._stop_if_asked(attempt))
-        if outcome.printed:
-            await self._store.put_log(*attempt.key, outcome.printed, self._settings.log_total_bytes)
-        if attempt.stopping or outcome.stopped:
-            self._note_kill(attempt)
-            await self._discard(attempt)
-            return
-        kept = await self._keep(attempt, order, outcome)
-        if isinstance(kept, Failure):
-            await self._fail(attempt, kept)
-        else:
-            attempt.advance(AttemptEvent.FINISHED)
-            await self._commit(attempt, kept)
-
-    async def _prepare(self, attempt: HeldAttempt) -> TaskOrder | Failure | None:
-        """The order to run, or why there is none; None when the attempt is to be discarded."""
-        if attempt.job in self._ended:
-            attempt.stop(StopReason.JOB_ENDED)
+            return Failure(FailureKind.INFRASTRUCTURE, unreadable)
         try:
-            order = await self._preparation.order(attempt)
+            order = await attempt.unless_stopped(self._preparation.order(attempt))
         except Unprepared as error:
-            if not attempt.stopping:
-                return error.failure
-            attempt.advance(AttemptEvent.FAILED)
-            return None
+            return error.failure
         if order is None:
             attempt.stop(StopReason.JOB_ENDED)
+            raise Stopped
         attempt.advance(AttemptEvent.PREPARED)
-        return order if attempt.state is AttemptState.RUNNING else None
+        outcome = await self._executor.run(order, on_start=lambda: self._stop_if_asked(attempt))
+        if outcome.printed:  # also that of an attempt that was stopped: `mr logs` shows it
+            await self._store.put_log(*attempt.key, outcome.printed, self._settings.log_total_bytes)
+        if outcome.stopped and not attempt.stopping:
+            attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
+        attempt.check()
+        return await self._keep(attempt, order, outcome)
 
     def _stop_if_asked(self, attempt: HeldAttempt) -> None:
         """A stop that came while a child was being made takes effect now."""
@@ -244,16 +255,13 @@ class TaskRunner:
             self._executor.stop(attempt.key)
         self._on_change()
 
-    @staticmethod
-    def _note_kill(attempt: HeldAttempt) -> None:
-        if not attempt.stopping:
-            attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
-        attempt.advance(AttemptEvent.KILLED)
-
     async def _keep(
         self, attempt: HeldAttempt, order: TaskOrder, outcome: Outcome
     ) -> tuple[TaskResult, bytes] | Failure:
-        """Put a finished map output where it stays; returns the result and its report, or what failed."""
+        """Put a finished map output where it stays; returns the result and its report, or what failed.
+
+        Raises Stopped; the output is offered to reducers only when no stop has come.
+        """
         if outcome.result is None:
             return outcome.failure or Failure(FailureKind.INFRASTRUCTURE, "the task ended without an answer")
         result = outcome.result
@@ -261,7 +269,9 @@ class TaskRunner:
             made = Path(result.output.path)
             output = msgspec.structs.replace(result.output, path=str(self._spool.output_path(*attempt.key)))
             try:
-                await asyncio.to_thread(self._spool.keep_output, *attempt.key, made, pack(output))
+                await attempt.unless_stopped(
+                    asyncio.to_thread(self._spool.keep_output, *attempt.key, made, pack(output))
+                )
             except OSError as error:
                 reason = why(error)
                 return Failure(FailureKind.INFRASTRUCTURE, f"the map output cannot be kept: {reason}")
@@ -277,8 +287,9 @@ class TaskRunner:
             self._outputs.add(attempt.job, order.spec.token, result.output)
         return result, report
 
-    async def _commit(self, attempt: HeldAttempt, kept: tuple[TaskResult, bytes]) -> None:
-        result, report = kept
+    async def _commit(self, attempt: HeldAttempt, result: TaskResult, report: bytes) -> None:
+        """Have the result recorded, then published and reported; discard it where another counts."""
+        attempt.advance(AttemptEvent.FINISHED)
         if not await self._store.commit(*attempt.key, result):
             attempt.advance(AttemptEvent.LOST)
             await self._discard(attempt)

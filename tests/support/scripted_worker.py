@@ -1,5 +1,6 @@
 """The real TaskRunner over a store in memory, with a scripted broker and executor: no process, no thread."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 

@@ -80,6 +80,8 @@ class Runner:
         self._effects.epoch = epoch
         #: Unfinished jobs and the code of each: what an emptied store is given back.
         self._codes: dict[JobId, _Code] = {}
+        #: The lead is renewed or won back by one at a time: an answer is about the epoch it was asked for.
+        self._lead_lock = asyncio.Lock()
         self._intake = Intake(settings, broker, store, clock, self._take_job, self._cancel_job)
 
     @property
@@ -162,14 +164,15 @@ class Runner:
         Raises Deposed, also when another led meanwhile: what is known here is out of date then.
         """
         lease_seconds = self._settings.lease_seconds
-        if await self._store.renew_lead(self._holder, lease_seconds):
-            return
-        epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
-        if epoch is None:
-            raise Deposed
-        led_before, self._effects.epoch = self._effects.epoch, epoch
-        if epoch > led_before + 1:
-            raise Deposed
+        async with self._lead_lock:
+            if await self._store.renew_lead(self._holder, lease_seconds):
+                return
+            epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
+            if epoch is None:
+                raise Deposed
+            led_before, self._effects.epoch = self._effects.epoch, epoch
+            if epoch > led_before + 1:
+                raise Deposed
         await self._arrivals.put(_Arrival(None, settle=self._refill))
 
     async def _keep_house(self) -> None:

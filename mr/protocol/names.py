@@ -43,7 +43,7 @@ WORKERS_KEY = "mr:workers"
 #: What the keys without a parameter hold.
 KEY_MEANINGS = {
     LEADER_KEY: "String: who coordinates, with the lease as its time to live.",
-    EPOCH_KEY: "String: the highest epoch ever given to a coordinator.",
+    EPOCH_KEY: "String: the highest epoch ever given to a coordinator, and which call made it.",
     JOBS_KEY: "Sorted set: the ids of all jobs still remembered, by time of submission.",
     REGISTRY_KEY: "Hash: registered name -> msgpack CodeManifest.",
     WORKERS_KEY: "Sorted set: the ids of the workers, by the store's time of their last heartbeat.",

@@ -1,11 +1,13 @@
 """A RabbitMQ that cannot be used is explained in one line, without the password."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import pika
 import pytest
 
 from mr.adapters.rabbitmq import RabbitBroker
+from mr.adapters.rabbitmq.link import Channel, Link
 from mr.errors import BadSetting, BrokerUnavailable
 from mr.protocol.names import TASKS_QUEUE
 from mr.settings import Settings
@@ -94,4 +96,24 @@ async def test_only_what_cannot_be_policy_is_declared(clean_broker_url: str) -> 
     channel.exchange_declare("mr.events", "topic", durable=True)
     channel.exchange_declare("mr.control", "fanout", durable=True)
     connection.close()
+    await broker.close()
+
+
+async def test_questions_asked_together_share_one_new_channel(
+    clean_broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = RabbitBroker(Settings(broker_url=clean_broker_url))
+    await broker.connect()
+    with pytest.raises(BrokerUnavailable, match="no queue 'nowhere'"):
+        await broker.depth("nowhere")  # the server closes the channel that asked
+    opened: list[Link] = []
+    open_channel = Link.channel
+
+    async def count(link: Link) -> Channel:
+        opened.append(link)
+        return await open_channel(link)
+
+    monkeypatch.setattr(Link, "channel", count)
+    await asyncio.gather(*(broker.depth(TASKS_QUEUE) for _ in range(5)))
+    assert len(opened) == 1
     await broker.close()

@@ -195,6 +195,24 @@ async def test_a_commit_whose_answer_was_lost_counts_once(
     assert await commit
 
 
+async def test_an_epoch_whose_answer_was_lost_is_given_once(
+    store: RedisStore, server: "redis.Redis", proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await store.acquire_lead("one", LONG, 0) == 1
+    script = store._link.script
+
+    async def lose_the_answer(name: str, *arguments: Any) -> Any:
+        proxy.swallows_answers = name == "next_epoch"
+        return await script(name, *arguments)
+
+    monkeypatch.setattr(store._link, "script", lose_the_answer)
+    won = asyncio.create_task(store.acquire_lead("one", LONG, 41))
+    await eventually(lambda: not server.get("mr:epoch").startswith(b"1"))
+    proxy.swallows_answers = False
+    await proxy.break_connections()
+    assert await won == await store.last_epoch() == 42
+
+
 # --- keys
 
 

@@ -1,7 +1,12 @@
--- next_epoch v1: make an epoch above all before and above a floor.
--- KEYS: 1 epoch (string)
--- ARGV: 1 floor
--- Returns the new epoch.
-local epoch = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[1])) + 1
-redis.call('SET', KEYS[1], string.format('%d', epoch))
+-- next_epoch v2: make an epoch above all before and above a floor.
+-- KEYS: 1 epoch (string: the epoch, then the nonce of the call that made it)
+-- ARGV: 1 floor, 2 nonce of this call
+-- Returns the new epoch; the same call sent twice gets the same.
+local stored = redis.call('GET', KEYS[1]) or '0'
+local highest, nonce = string.match(stored, '^(%d+) ?(.*)$')
+if nonce == ARGV[2] then
+  return tonumber(highest)
+end
+local epoch = math.max(tonumber(highest), tonumber(ARGV[1])) + 1
+redis.call('SET', KEYS[1], string.format('%d %s', epoch, ARGV[2]))
 return epoch

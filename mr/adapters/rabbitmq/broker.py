@@ -36,8 +36,9 @@ class RabbitBroker:
         self._parameters = read_url(settings.broker_url, connect_seconds=settings.connect_seconds)
         self._server = server_name(self._parameters)
         self._link: Link | None = None
-        #: For declarations and questions.
+        #: For declarations and questions; made by one at a time.
         self._control: Channel | None = None
+        self._control_lock = asyncio.Lock()
         self._subscriptions: list[Subscription] = []
         self._answers: dict[str, asyncio.Future[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -282,10 +283,11 @@ class RabbitBroker:
 
     async def _control_channel(self) -> Channel:
         """The channel for declarations, made again when an error closed it. Raises ChannelEnded."""
-        link = await self._present_link()
-        if self._control is None or not self._control.is_open:
-            self._control = await link.channel()
-        return self._control
+        async with self._control_lock:
+            link = await self._present_link()
+            if self._control is None or not self._control.is_open:
+                self._control = await link.channel()
+            return self._control
 
     async def _present_link(self) -> Link:
         """The connection, waited for while it is being made again. Raises BrokerUnavailable."""

@@ -1,6 +1,7 @@
 """Who coordinates, and the code that jobs run: the parts of the store that belong to no job."""
 
 import logging
+import uuid
 
 from mr.adapters.redis.link import RedisLink
 from mr.errors import BadMessage, NotFound
@@ -27,7 +28,7 @@ class LeadMethods:
         lease_ms = milliseconds(lease_seconds)
         if not await self._link.script("acquire_lead", [names.LEADER_KEY], [holder, lease_ms]):
             return None
-        return int(await self._link.script("next_epoch", [names.EPOCH_KEY], [floor]))
+        return int(await self._link.script("next_epoch", [names.EPOCH_KEY], [floor, uuid.uuid4().hex]))
 
     async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
         """Stay the coordinator; False when the lease was lost."""
@@ -36,7 +37,8 @@ class LeadMethods:
 
     async def last_epoch(self) -> int:
         """The highest epoch given so far."""
-        return int(await self._link.command("GET", names.EPOCH_KEY) or 0)
+        stored: bytes = await self._link.command("GET", names.EPOCH_KEY) or b"0"
+        return int(stored.split()[0])
 
     async def release_lead(self, holder: str) -> None:
         """Step down."""

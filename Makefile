@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs services test test-core test-services mutants bench clean
+.PHONY: help install demo lint format docs services test test-core test-services mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -57,6 +57,9 @@ mutants: install ## put each mended defect back and require that its test fails:
 bench: install services ## benchmarks: make bench [BENCH_MIB=200] [BENCH_TASKS=2000]
 	$(BIN)/python tests/benchmarks/wordcount.py --size $(or $(BENCH_MIB),200)
 	$(BIN)/python tests/benchmarks/noop_tasks.py --tasks $(or $(BENCH_TASKS),2000)
+
+bench-faults: install services ## what faults cost against the undisturbed run, about 10 min: [ONLY=25]
+	$(BIN)/python tests/benchmarks/faults.py $(addprefix --only ,$(ONLY))
 
 clean: ## remove the virtual environment, caches and demo output
 	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -38,6 +38,8 @@ class Cluster(Commands):
         self.rabbitmq_url = rabbitmq_url
         self.names = [f"w{n}" for n in range(1, workers + 1)]
         self.slots = slots
+        #: The spool directory that the workers share.
+        self.spool = directory / "spool"
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Cluster":
@@ -54,10 +56,11 @@ class Cluster(Commands):
         for name in ("coordinator", *self.names):
             daemon = self.daemons.get(name)
             if daemon is None or daemon.poll() is not None:
-                self.daemons[name] = self._start_daemon(name)
+                self.daemons[name] = self.start_daemon(name)
         until(self._all_live, f"{len(self.names)} live workers; see {self.root}/*.log")
 
-    def _start_daemon(self, name: str) -> subprocess.Popen[bytes]:
+    def start_daemon(self, name: str) -> subprocess.Popen[bytes]:
+        """Start the daemon of this name."""
         if name == "coordinator":
             arguments: list[object] = ["coordinator"]
         else:
@@ -74,11 +77,6 @@ class Cluster(Commands):
             return False
         text = listed.stdout.decode()
         return all(f'"{name}"' in text for name in self.names)
-
-    @property
-    def spool(self) -> Path:
-        """The spool directory that the workers share."""
-        return self.root / "spool"
 
     def log(self, name: str) -> str:
         """The end of what a daemon printed."""

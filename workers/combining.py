@@ -10,6 +10,7 @@ from mr.errors import BadAggregate, BadPartition, UnencodableValue
 from mr.telling import safe_repr
 from workers.attempt import Attempt
 from workers.failing import TaskError, refused, user_failure, wrong_result
+from workers.group_values import GroupValues
 from workers.kinds import check_kinds
 from workers.pairs import all_pairs, columns
 from workers.shuffle.buffer import PythonCombiner
@@ -47,7 +48,7 @@ class _Combine:
             return place_of_key(keys[max(0, len(keys) - length_hint(left) - 1)]), None
 
         with self._attempt.user_code("combine_fn", place):
-            pairs = list(chain.from_iterable(map(self._call, left, map(iter, values))))
+            pairs = list(chain.from_iterable(map(self._call, left, map(GroupValues, values))))
         if pairs and not all_pairs(pairs):
             wrong = next(item for item in pairs if not all_pairs([item]))
             raise self._wrong(f"gave {safe_repr(wrong)}, which is no (key, value) pair; yield one at a time")

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from mr.errors import SegmentCorrupt, UnencodableKey, UnencodableValue
 from mr.protocol.records import TaskResult
-from workers.attempt import Attempt, EngineError
+from workers.attempt import Attempt
 from workers.combining import blaming, place_of_key
 from workers.failing import wrong_result
+from workers.group_values import GroupValues, StreamedValues
 from workers.pairs import CallSource, Emitter
 from workers.shuffle.fetch import ShuffleSource, find_corrupt, lost_inputs, open_sources
 from workers.shuffle.group import GroupBatch, Grouped
@@ -121,11 +122,13 @@ class Reducer:
         """Reduce one batch of groups; one too large for memory comes as an iterator. Returns its values."""
         lists = [values for values in group.values if isinstance(values, list)]
         if len(lists) == len(group.values):
-            self._emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: map(iter, lists), _place))
+            self._emitter.drain(
+                CallSource("reduce_fn", call, group.keys, lambda: map(GroupValues, lists), _place)
+            )
             return sum(map(len, lists))
-        streams = [Stream(values) for values in group.values]
-        try:
-            self._emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: map(iter, streams), _place))
+        streams = [StreamedValues(values) for values in group.values]
+        try:  # a second call, made only to find the record of a failure, gets what is used up and raises
+            self._emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: streams, _place))
         finally:
             for stream in streams:
                 stream.finish()
@@ -134,30 +137,3 @@ class Reducer:
 
 def _place(key: Any) -> tuple[str, None]:
     return place_of_key(key), None
-
-
-class Stream:
-    """The values of one large group; a failure of ours is remembered, whatever user code does with it."""
-
-    def __init__(self, values: Iterable[Any]) -> None:
-        self._values = iter(values)
-        self._failure: Exception | None = None
-        self._given = False
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._given:  # a second pass, made only to find the record of a failure: nothing is left
-            return iter(())
-        self._given = True
-        return self._flow()
-
-    def _flow(self) -> Iterator[Any]:
-        try:
-            yield from self._values
-        except Exception as error:
-            self._failure = error
-            raise EngineError(error) from error
-
-    def finish(self) -> None:
-        """Raise the failure that user code may have swallowed or dressed up as its own."""
-        if self._failure is not None:
-            raise self._failure

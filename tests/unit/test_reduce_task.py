@@ -250,3 +250,55 @@ def test_failed_read_is_not_taken_for_the_users(
     failure = fail(tmp_path, reducer)
     assert failure.kind is FailureKind.INFRASTRUCTURE
     assert "Input/output error" in failure.message
+
+
+# --- values are read once, in small and in large groups alike
+
+TWICE = """
+def reduce_fn(key, values):
+    total = sum(values)
+    yield key, [value / total for value in values]
+"""
+BIG_GROUPS = "".join(f"{'ab'[number % 2]} {number}\n" for number in range(4000))
+MERGED = {"group_bytes": 1000, "spill_rows": 300}
+
+
+@pytest.mark.parametrize(("text", "settings"), [(LINES, {}), (BIG_GROUPS, MERGED)])
+def test_values_read_twice_are_refused_with_the_remedy(
+    tmp_path: Path, text: str, settings: dict[str, Any]
+) -> None:
+    failure = fail(tmp_path, TWICE, text, settings=settings)
+    assert (failure.kind, failure.record) == (FailureKind.USER_ERROR, "key 'a'")
+    assert "values = list(values)" in failure.message
+    assert "(job.py, line 7)" in failure.message
+
+
+@pytest.mark.parametrize(("text", "settings"), [(LINES, {}), (BIG_GROUPS, MERGED)])
+def test_the_remedy_and_next_work(tmp_path: Path, text: str, settings: dict[str, Any]) -> None:
+    reducer = """
+        def reduce_fn(key, values):
+            first = next(values)
+            values = list(values)
+            yield key, (first, len(values), sum(values) - sum(values))
+        """
+    lines = run(tmp_path, reducer, text, settings=settings)
+    assert lines[0] == ("a\t(2, 1, 0)" if text == LINES else "a\t(0, 1999, 0)")
+
+
+def test_next_after_the_values_were_read_is_refused(tmp_path: Path) -> None:
+    reducer = "def reduce_fn(key, values):\n    list(values)\n    yield key, next(values)\n"
+    assert "values = list(values)" in fail(tmp_path, reducer).message
+
+
+def test_values_read_twice_by_combine_fn_are_refused(tmp_path: Path) -> None:
+    source = MAP + TWICE + "combine_fn = reduce_fn\n"
+    bench = Workbench(tmp_path, source)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    failure = bench.map_failure(split)
+    assert (failure.function, failure.record) == ("combine_fn", "key 'a'")
+    assert "values = list(values)" in failure.message
+
+
+def test_a_pair_that_cannot_be_stored_still_names_its_key(tmp_path: Path) -> None:
+    reducer = "def reduce_fn(key, values):\n    yield key, sum(values) if key != 'b' else object()\n"
+    assert fail(tmp_path, reducer).record == "key 'b'"

@@ -315,7 +315,9 @@ class Executor:
             failure = deaths.explain(status, order.spec.task_memory_bytes)
         if failure is not None:
             failure = msgspec.structs.replace(
-                deaths.located(failure, order), output_tail=child.printed.last_lines()
+                deaths.located(failure, order),
+                output_tail=child.printed.last_lines(),
+                wall_seconds=round(time.monotonic() - running.started, 3),
             )
         return Outcome(failure=failure, printed=printed)
 

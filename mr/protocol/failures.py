@@ -76,6 +76,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     output_tail: str = ""
     #: For `input_lost`: the map outputs that are gone.
     lost: tuple[LostInput, ...] = ()
+    #: How long the attempt had run; 0 when it was not started.
+    wall_seconds: float = 0.0
 
     @property
     def rule(self) -> FailureRule:

@@ -116,6 +116,7 @@ async def test_a_failure_carries_its_record_and_the_last_output(executor: Execut
     assert failure is not None
     assert (failure.kind, failure.function, failure.record) == (FailureKind.USER_ERROR, "map_fn", "file:7")
     assert failure.output_tail == "something was wrong"
+    assert failure.wall_seconds > 0
 
 
 async def test_a_segmentation_fault_is_a_failure_with_its_signal_and_where_python_stood(

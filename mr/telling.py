@@ -3,6 +3,24 @@
 import re
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+#: What a terminal may obey instead of showing it: C0, DEL, C1, line separators, marks that turn the direction
+#: of text; and halves of characters, which no stream can write.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey, lines and tabs apart; JSON stays the same JSON."""
+    return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found[0]), text)
+
+
+def printable_line(text: str) -> str:
+    """The same in one line: line ends and tabs are escaped, too."""
+    return _CONTROL.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    return _SHORT_ESCAPES.get(character) or f"\\u{ord(character):04x}"
 
 
 def bounded(text: str, limit: int) -> str:

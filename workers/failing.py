@@ -7,7 +7,7 @@ from pathlib import Path
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
-from mr.telling import bounded
+from mr.telling import bounded, printable_line
 from workers.orders import TaskOrder
 from workers.tracebacks import describe, has_user_frames, last_user_line, user_traceback
 
@@ -128,7 +128,14 @@ def reproduce_command(order: TaskOrder, function: str, input_path: str | None) -
         if path.name not in (spec.code.entry, "__pycache__"):
             words += ["--include", path.name]
     reducing = task_kind(order.task_id) is TaskKind.REDUCE or function == "partition_fn"
-    return shlex.join([*words, *_flags(spec, reducing)])
+    return " ".join(map(_word, [*words, *_flags(spec, reducing)]))
+
+
+def _word(text: str) -> str:
+    """A word as the shell takes it: control characters, which are escaped when shown, as `$'...'` of bash."""
+    if printable_line(text) == text:
+        return shlex.quote(text)
+    return "$'" + printable_line(text.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 def _flags(spec: JobSpec, reducing: bool) -> list[str]:

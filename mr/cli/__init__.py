@@ -23,6 +23,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     import click
 
     from mr.cli.app import application
+    from mr.cli.printing import say
     from mr.errors import Interrupted, MrError
 
     try:
@@ -39,7 +40,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except MrError as error:
-        print(f"mr: {error}", file=sys.stderr)
+        say(f"mr: {error}", error=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("mr: interrupted", file=sys.stderr)

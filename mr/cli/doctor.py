@@ -17,10 +17,12 @@ import msgspec
 from mr.cli import tables
 from mr.cli.daemons import default_spool
 from mr.cli.options import Configured, as_json, with_settings
+from mr.cli.printing import say, say_json
 from mr.errors import ClusterUnreachable, MrError
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import names
 from mr.settings import Settings
+from mr.telling import printable_line
 
 #: Clocks that differ by more than this make the times in records misleading; leases do not depend on them.
 _SKEW_SECONDS = 2.0
@@ -59,12 +61,12 @@ def doctor(spool: Path | None, json: bool, configured: Configured) -> int:
         async for finding in all_findings(configured.settings, spool or default_spool()):
             findings.append(finding)
             if not json:
-                click.echo(f"{finding.level:<4}  {finding.what:<12}  {finding.message}")
+                say(f"{finding.level:<4}  {finding.what:<12}  {printable_line(finding.message)}")
         return findings
 
     findings = asyncio.run(examine())
     if json:
-        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2))
+        say_json(findings)
     return ClusterUnreachable.exit_code if any(finding.level == "FAIL" for finding in findings) else 0
 
 

@@ -1,6 +1,7 @@
 """A failed job told to its user: each cause once, with the record and the command to run it again."""
 
 from mr.protocol.records import FailureGroup, JobRecord, JobState
+from mr.telling import printable, printable_line
 
 #: Task ids named per cause; the others are counted.
 _TASKS_NAMED = 3
@@ -9,7 +10,8 @@ _TASKS_NAMED = 3
 def describe_end(record: JobRecord) -> str:
     """Why a job FAILED or was CANCELLED: its cause, then every group of failures."""
     verb = "failed" if record.state is JobState.FAILED else "was cancelled"
-    lines = [f"mr: job {record.job_id} {verb}" + (f": {record.cause}" if record.cause else "")]
+    cause = f": {record.cause}" if record.cause else ""
+    lines = [printable_line(f"mr: job {record.job_id} {verb}{cause}")]
     if record.state is JobState.FAILED:
         lines += [describe_group(group) for group in record.failures]
     return "\n".join(lines)
@@ -20,18 +22,18 @@ def describe_group(group: FailureGroup) -> str:
     failure = group.failure
     lines = ["", f"{failure.kind} {_times(group)}"]
     if failure.function:
-        lines.append(f"  function   {failure.function}")
+        lines.append(f"  function   {printable_line(failure.function)}")
     if failure.record:
-        lines.append(f"  record     {failure.record}")
+        lines.append(f"  record     {printable_line(failure.record)}")
     if failure.signal:
         lines.append(f"  signal     {failure.signal}")
-    lines.append(f"  message    {failure.message}")
+    lines.append(f"  message    {printable_line(failure.message)}")
     if failure.traceback:
         lines.append(_indented(failure.traceback))
     if failure.output_tail.strip():
         lines += ["  it had printed:", _indented(failure.output_tail)]
     if failure.reproduce:
-        lines += ["  to see it again, where the job file is:", f"    {failure.reproduce}"]
+        lines += ["  to see it again, where the job file is:", f"    {printable_line(failure.reproduce)}"]
     return "\n".join(lines)
 
 
@@ -41,8 +43,8 @@ def _times(group: FailureGroup) -> str:
     if more > 0:
         named += f" and {more} more"
     attempts = "1 attempt" if group.count == 1 else f"{group.count} attempts"
-    return f"({attempts}: {named})" if named else f"({attempts})"
+    return printable_line(f"({attempts}: {named})" if named else f"({attempts})")
 
 
 def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.rstrip().splitlines())
+    return "\n".join(f"    {line}" for line in printable(text.rstrip()).split("\n"))

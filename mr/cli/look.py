@@ -10,10 +10,11 @@ import click
 from mr.cli import tables
 from mr.cli.failures import describe_group
 from mr.cli.options import Configured, as_json, with_settings
+from mr.cli.printing import say
 from mr.cli.progress import progress_share
 from mr.client import Snapshot, TaskView, Viewer
 from mr.protocol.ids import TaskKind, task_kind
-from mr.protocol.records import JobRecord, RunningTask, TaskState, WorkerView
+from mr.protocol.records import JobRecord, RunningTask, TaskRecord, TaskState, WorkerView
 from mr.protocol.records import as_json as render_json
 
 Seen = TypeVar("Seen")
@@ -39,10 +40,10 @@ def jobs(last: int | None, json: bool, configured: Configured) -> None:
     """List the jobs still remembered, newest first."""
     records = list(look(configured, Viewer.jobs))[:last]
     if json:
-        click.echo(render_json(records))
+        say(render_json(records))
         return
     rows = [_job_row(record) for record in records]
-    click.echo(tables.table(_JOB_HEADERS, rows, right=("MAPS", "REDUCES", "FAILED")))
+    say(tables.table(_JOB_HEADERS, rows, right=("MAPS", "REDUCES", "FAILED")))
 
 
 @click.command()
@@ -61,7 +62,7 @@ def status(job: str, json: bool, configured: Configured) -> None:
         return snapshot, [] if json else list(await viewer.tasks(record.job_id))
 
     snapshot, views = look(configured, at)
-    click.echo(render_json(snapshot.record) if json else describe_job(snapshot, views))
+    say(render_json(snapshot.record) if json else describe_job(snapshot, views))
 
 
 @click.command()
@@ -84,10 +85,10 @@ def tasks(job: str, state: str | None, json: bool, configured: Configured) -> No
 
     views = [v for v in look(configured, at) if state is None or v.record.state.lower() == state]
     if json:
-        click.echo(render_json(views))
+        say(render_json(views))
         return
     right = ("ATTEMPT", "FAILED", "TIME", "DONE", "RECORDS", "MEMORY", "CPU")
-    click.echo(tables.table(_TASK_HEADERS, [_task_row(view) for view in views], right=right))
+    say(tables.table(_TASK_HEADERS, [_task_row(view) for view in views], right=right))
 
 
 @click.command()
@@ -100,15 +101,15 @@ def workers(json: bool, configured: Configured) -> None:
     """
     views = look(configured, Viewer.workers)
     if json:
-        click.echo(render_json(views))
+        say(render_json(views))
         return
     right = ("BUSY", "OPEN", "SLOTS", "CPU", "MEMORY", "DISK FREE", "DONE", "FAILED")
-    click.echo(tables.table(_WORKER_HEADERS, [_worker_row(view) for view in views], right=right))
+    say(tables.table(_WORKER_HEADERS, [_worker_row(view) for view in views], right=right))
     running = [(view.beat.worker, task) for view in views if view.live for task in view.beat.running]
     if running:
         rows = [_slot_row(worker, task) for worker, task in running]
-        click.echo()
-        click.echo(tables.table(_SLOT_HEADERS, rows, right=("TIME", "DONE", "RECORDS", "MEMORY", "CPU")))
+        say("")
+        say(tables.table(_SLOT_HEADERS, rows, right=("TIME", "DONE", "RECORDS", "MEMORY", "CPU")))
 
 
 def describe_job(snapshot: Snapshot, views: Sequence[TaskView]) -> str:
@@ -173,10 +174,7 @@ def _job_row(record: JobRecord) -> list[str]:
 def _task_row(view: TaskView) -> list[str]:
     record = view.record
     running = None if record.state is TaskState.COMMITTED else view.running
-    if running is not None:
-        seconds = running.elapsed_seconds
-    else:
-        seconds = record.stats.wall_seconds or max(record.ended_at - record.started_at, 0.0)
+    seconds = _ended_seconds(record) if running is None else running.elapsed_seconds
     return [
         record.task_id,
         record.state,
@@ -187,6 +185,18 @@ def _task_row(view: TaskView) -> list[str]:
         *(_running_cells(running) if running else _ended_cells(view)),
         tables.shorten(record.failure.message) if record.failure else "",
     ]
+
+
+def _ended_seconds(record: TaskRecord) -> float:
+    """How long the last attempt that ended has run; 0 when nobody knows.
+
+    One that ended between two heartbeats was never seen running: its record has no start.
+    """
+    if record.stats.wall_seconds:
+        return record.stats.wall_seconds
+    if record.failure is not None and record.failure.wall_seconds:
+        return record.failure.wall_seconds
+    return max(record.ended_at - record.started_at, 0.0) if record.started_at else 0.0
 
 
 def _running_cells(task: RunningTask) -> list[str]:

@@ -9,6 +9,7 @@ from mr.cli.tables import duration, number, short_number, size
 from mr.client import Snapshot
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobRecord, JobState, RunningTask
+from mr.telling import printable_line
 
 _BAR_WIDTH = 16
 #: Least time between two drawings of the line.
@@ -61,7 +62,7 @@ class ProgressLine:
             self._drawn_width = 0
 
     def _draw(self, line: str) -> None:
-        line = line[: max(shutil.get_terminal_size().columns - 1, 20)]
+        line = printable_line(line)[: max(shutil.get_terminal_size().columns - 1, 20)]
         self._stream.write("\r" + line.ljust(self._drawn_width))
         self._stream.flush()
         self._drawn_width = len(line)
@@ -76,7 +77,7 @@ class ProgressLine:
             detail = f" {number(record.maps)} map tasks" + detail
         elif record.state is JobState.REDUCING:
             detail = f" {number(record.reduces)} reduce tasks" + detail
-        self._stream.write(f"{record.state}{detail}\n")
+        self._stream.write(f"{record.state}{printable_line(detail)}\n")
         self._stream.flush()
 
 

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 
 import click
-import msgspec
 
 from mr.cli import tables
 from mr.cli.look import look
 from mr.cli.options import Configured, as_json, with_settings
+from mr.cli.printing import say, say_json
 from mr.client import Viewer
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import Manifest
@@ -37,11 +37,11 @@ def results(job: str, cat: bool, head: int | None, json: bool, configured: Confi
     if cat or head is not None:
         _print_content(manifest, head)
     elif json:
-        click.echo(render_json(manifest))
+        say(render_json(manifest))
     else:
         rows = [[p.path, tables.number(p.rows), tables.size(p.bytes), p.checksum] for p in manifest.parts]
-        click.echo(tables.table(("PART", "ROWS", "BYTES", "XXH3"), rows, right=("ROWS", "BYTES")))
-        click.echo(f"{tables.number(manifest.rows)} rows, {tables.size(manifest.bytes)}")
+        say(tables.table(("PART", "ROWS", "BYTES", "XXH3"), rows, right=("ROWS", "BYTES")))
+        say(f"{tables.number(manifest.rows)} rows, {tables.size(manifest.bytes)}")
 
 
 @click.command()
@@ -57,12 +57,12 @@ def logs(job: str, task: str | None, json: bool, configured: Configured) -> None
 
     texts = look(configured, at)
     if json:
-        click.echo(msgspec.json.format(msgspec.json.encode(texts), indent=2))
+        say_json(texts)
         return
     for name, text in texts.items():
         task_id, _, attempt = name.rpartition("/")
-        click.echo(f"== {task_id}, attempt {attempt}")
-        click.echo(text.rstrip("\n"))
+        say(f"== {task_id}, attempt {attempt}")
+        say(text.rstrip("\n"))
 
 
 def _print_content(manifest: Manifest, rows: int | None) -> None:

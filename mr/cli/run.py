@@ -19,13 +19,14 @@ from mr.cli.cores import usable_cores
 from mr.cli.failures import describe_end
 from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, job_options, quiet, with_settings
+from mr.cli.printing import say
 from mr.cli.progress import ProgressLine
 from mr.cli.tables import duration, number, size
 from mr.errors import BadSetting, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobRequest
 from mr.protocol.records import JobRecord, JobState, Manifest
-from mr.telling import why
+from mr.telling import printable_line, why
 
 log = logging.getLogger("mr")
 
@@ -105,11 +106,11 @@ def _run_in(
     finally:
         line.clear()
     if record.state is not JobState.COMPLETED:
-        print(describe_end(record), file=sys.stderr)
+        say(describe_end(record), error=True)
         return MrError.exit_code
     if not quiet:
         manifest = read_manifest(prepared.request.output)
-        print(summary(record, manifest, time.monotonic() - started), file=sys.stderr)
+        say(summary(record, manifest, time.monotonic() - started), error=True)
     return 0
 
 
@@ -119,8 +120,9 @@ def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str
     if manifest is not None:
         parts = "1 part" if len(manifest.parts) == 1 else f"{number(len(manifest.parts))} parts"
         counted = f": {number(manifest.rows)} rows, {size(manifest.bytes)} in {parts}"
-    lines = [f"done in {duration(seconds)}{counted} in {record.output}"]
-    lines += [f"  {name} = {number(value)}" for name, value in sorted(record.stats.counters.items())]
+    lines = [f"done in {duration(seconds)}{counted} in {printable_line(record.output)}"]
+    counters = sorted(record.stats.counters.items())
+    lines += [f"  {printable_line(name)} = {number(value)}" for name, value in counters]
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import click
 
 from mr.cli.failures import describe_end
 from mr.cli.options import Configured, include_option, job_options, quiet, with_settings
+from mr.cli.printing import say
 from mr.cli.progress import ProgressLine
 from mr.client import Client, Unanswered
 from mr.errors import BadInput, Interrupted, MrError
@@ -60,12 +61,12 @@ def submit(
             try:
                 await client.submit(prepared.request)
             except Unanswered:
-                click.echo(job)
+                say(job)
                 if not wait:
                     raise Unanswered(_queued(job)) from None
-                click.echo(f"mr: {_queued(job)}", err=True)
+                say(f"mr: {_queued(job)}", error=True)
             else:
-                click.echo(job)
+                say(job)
             if not wait:
                 return 0
             return await _follow(client, job, quiet=quiet, cancel=cancel_on_interrupt)
@@ -107,7 +108,7 @@ def cancel(job: str, configured: Configured) -> None:
             await client.cancel(record.job_id)
             state = await _wait_for_end(client, record.job_id)
             word = "is cancelled" if state is JobState.CANCELLED else f"is {state}"
-            click.echo(f"job {record.job_id} {word if state else 'is being cancelled'}")
+            say(f"job {record.job_id} {word if state else 'is being cancelled'}")
 
     asyncio.run(ask())
 
@@ -134,7 +135,7 @@ def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: 
             await viewer.register(name, manifest)
 
     asyncio.run(store())
-    click.echo(f"{name} = {bundle.code_id}")
+    say(f"{name} = {bundle.code_id}")
 
 
 async def _follow(client: Client, job: JobId, *, quiet: bool, cancel: bool) -> int:
@@ -161,10 +162,10 @@ async def _follow(client: Client, job: JobId, *, quiet: bool, cancel: bool) -> i
     finally:
         line.clear()
     if record.state is not JobState.COMPLETED:
-        print(describe_end(record), file=sys.stderr)
+        say(describe_end(record), error=True)
         return 1
     if not quiet:
-        print(await _summary(client, record), file=sys.stderr)
+        say(await _summary(client, record), error=True)
     return 0
 
 
@@ -176,7 +177,7 @@ async def _follow_json(client: Client, job: JobId) -> int:
     async with aclosing(client.watch(job)) as snapshots:
         async for snapshot in snapshots:
             state = snapshot.record.state
-            click.echo(msgspec.json.encode(snapshot.record))
+            say(msgspec.json.encode(snapshot.record).decode())
     return 0 if state is JobState.COMPLETED else 1
 
 

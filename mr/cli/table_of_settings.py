@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from mr.cli.options import Configured, as_json, with_settings
+from mr.cli.printing import say, say_json
 from mr.cli.tables import table
 from mr.settings import Settings
 
@@ -23,10 +24,10 @@ def settings(json: bool, configured: Configured) -> None:
     """Print every setting, its value and origin."""
     rows = setting_rows(configured)
     if json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+        say_json(rows)
         return
     lines = [[row["name"], str(row["value"]), row["origin"]] for row in rows]
-    click.echo(table(("SETTING", "VALUE", "FROM"), lines))
+    say(table(("SETTING", "VALUE", "FROM"), lines))
 
 
 @click.command()
@@ -34,7 +35,7 @@ def schema() -> None:
     """Print the JSON Schema of a job request."""
     from mr.resolve import job_json_schema
 
-    click.echo(msgspec.json.format(msgspec.json.encode(job_json_schema()), indent=2))
+    say_json(job_json_schema())
 
 
 def setting_rows(configured: Configured) -> list[dict[str, Any]]:

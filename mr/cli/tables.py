@@ -1,14 +1,16 @@
-"""Plain text for people: aligned tables, sizes, times. Pure."""
+"""Plain text for people: aligned tables, sizes, times. Pure. What stands in a cell cannot leave it."""
 
 import time
 from collections.abc import Sequence
+
+from mr.telling import printable_line
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
     """Columns two spaces apart, as wide as their widest cell; `right` names those flushed right."""
-    cells = [[cell.replace("\n", " ") for cell in row] for row in rows]
+    cells = [[printable_line(cell.replace("\n", " ")) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in (headers, *cells)) for i in range(len(headers))]
     flushed = {i for i, header in enumerate(headers) if header in right}
     return "\n".join(
@@ -21,7 +23,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 def fields(pairs: Sequence[tuple[str, str]]) -> str:
     """One `name  value` a line, values aligned; those with an empty value are left out."""
-    shown = [(name, value) for name, value in pairs if value]
+    shown = [(printable_line(name), printable_line(value)) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)
 

@@ -206,3 +206,28 @@ def test_unknown_job_is_one_line(ask: Ask, command: str) -> None:
 def test_results_of_a_job_that_has_none(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record())
     assert "only a COMPLETED job has results" in ask("results", "words-1", code=1)
+
+
+def test_a_task_that_was_never_seen_running_has_no_made_up_time(server: MemoryStoreServer, ask: Ask) -> None:
+    failure = Failure(FailureKind.USER_ERROR, "no", wall_seconds=7.25)
+    put(
+        server,
+        job_record(),
+        task_record("map-00000", TaskState.FAILED, ended_at=1.8e9, failure=failure),
+        task_record("map-00001", TaskState.CANCELLED, attempt=0, ended_at=1.8e9),
+        task_record("map-00002", TaskState.FAILED, ended_at=1.8e9, started_at=1.8e9 - 61),
+    )
+    rows = {line.split()[0]: line for line in ask("tasks", "words-1").splitlines()}
+    assert "7.2 s" in rows["map-00000"]
+    assert rows["map-00001"].split() == ["map-00001", "CANCELLED", "0", "0"]
+    assert "1m01s" in rows["map-00002"]
+
+
+def test_names_of_others_do_not_reach_the_terminal_raw(server: MemoryStoreServer, ask: Ask) -> None:
+    put(server, job_record(name="\x1b[2Jx\x9b", output="/\u202eout"), task_record("map-00000"))
+    text = "red \x1b[31mtext\n"
+    change(server, lambda store: store.put_log(JobId("words-1"), TaskId("map-00000"), 1, text, 1000))
+    for command in (["jobs"], ["status", "words-1"], ["jobs", "--json"], ["logs", "words-1"]):
+        told = ask(*command)
+        assert not {"\x1b", "\x9b", "\u202e"} & set(told)
+    assert json.loads(ask("jobs", "--json"))[0]["name"] == "\x1b[2Jx\x9b"

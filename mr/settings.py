@@ -4,6 +4,7 @@ The field `lease_seconds` is the variable `MR_LEASE_SECONDS` and the key `lease_
 Sizes take `64MiB`, times take `10s`, where a field's name ends in `_bytes` or `_seconds`.
 """
 
+import difflib
 import math
 import os
 import re
@@ -68,9 +69,9 @@ def parse_seconds(text: str | float) -> float:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every bound and interval of the engine, by name."""
 
-    #: RabbitMQ: amqp://user:password@host:port/vhost
+    #: RabbitMQ: amqp://user:password@host:port/vhost. `broker_url_file` names a file that holds it instead.
     broker_url: str = "amqp://guest:guest@127.0.0.1:5672/%2F"
-    #: Redis: redis://[:password@]host:port/db
+    #: Redis: redis://[:password@]host:port/db. `redis_url_file` names a file that holds it instead.
     redis_url: str = "redis://127.0.0.1:6379/0"
 
     # --- times
@@ -147,6 +148,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Most bytes of printed output that are kept of one job: that of the attempts that ended first.
     log_total_bytes: int = 16 * MIB
 
+    # --- what requests may name
+    #: Where inputs and outputs must lie once links are resolved: directories or URLs; empty = anywhere.
+    input_roots: tuple[str, ...] = ()
+    output_roots: tuple[str, ...] = ()
+    #: Schemes that inputs and outputs may have as URLs; plain paths and file:// are none.
+    url_schemes: tuple[str, ...] = (
+        *("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs", "webhdfs"),
+        *("http", "https", "ftp", "sftp", "memory"),
+    )
+
     @property
     def code_seconds(self) -> float:
         """How long code without a name stays after its last use: a request for it may wait in the queue."""
@@ -161,6 +172,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise BadSetting(f"{name} is {value}; it must be a number from 0 on")
             if value == 0 and name not in _MAY_BE_ZERO:
                 raise BadSetting(f"{name} is 0; it must be greater than 0")
+        for name in ("input_roots", "output_roots"):
+            for root in getattr(self, name):
+                if not root.startswith("/") and "://" not in root:
+                    raise BadSetting(f"{name} has {root!r}; write an absolute path or a URL")
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise BadSetting(
                 f"heartbeat_seconds is {self.heartbeat_seconds}; it must fit at least twice into "
@@ -175,8 +190,8 @@ def load_settings(
 ) -> Settings:
     """Merge flags (None values = not given), environment and mr.toml over the defaults.
 
-    `file` None: `mr.toml` in the working directory, if there is one. Raises BadSetting, naming
-    where the wrong value came from.
+    `file` None: `mr.toml` in the working directory, if there is one. Variables that name no setting are
+    left out: see `unknown_variables`. Raises BadSetting, naming where the wrong value came from.
     """
     environ = os.environ if environ is None else environ
     merged: dict[str, Any] = {}
@@ -185,7 +200,7 @@ def load_settings(
         ("the environment", _read_environ(environ)),
         ("the command line", {k: v for k, v in (flags or {}).items() if v is not None}),
     ):
-        for name, value in values.items():
+        for name, value in _with_files_read(values, source).items():
             merged[name] = _convert(name, value, source)
     return Settings(**merged)
 
@@ -200,16 +215,53 @@ def _read_file(file: Path | None) -> dict[str, Any]:
         raise BadSetting(f"{path} cannot be read: {error}") from error
 
 
+#: Settings whose value may be kept in a file, out of sight of whoever sees the environment.
+_FROM_FILES = {"broker_url_file": "broker_url", "redis_url_file": "redis_url"}
 #: MR_* variables that are not settings: the job's environment and the tests' servers.
 _ENVIRON_OTHER = ("MR_TEST_", "MR_JOB_")
+#: What Kubernetes puts into every container for a Service whose name begins with `mr`.
+_KUBERNETES = re.compile(
+    r"^MR_\w*(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|"
+    r"^MR_\w*PORT=\w+://"
+)
 
 
 def _read_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name[3:].lower(): value
-        for name, value in environ.items()
-        if name.startswith("MR_") and not name.startswith(_ENVIRON_OTHER)
-    }
+    known = {*Settings.__struct_fields__, *_FROM_FILES}
+    found = {name[3:].lower(): value for name, value in environ.items() if name.startswith("MR_")}
+    return {name: value for name, value in found.items() if name in known}
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """The MR_* variables that set nothing, each with the name it was meant to have, if one is near.
+
+    Others may set such variables, so they stop nothing; a slip of the pen should not pass unseen either.
+    """
+    known = [f"MR_{name.upper()}" for name in (*Settings.__struct_fields__, *_FROM_FILES)]
+    unknown = []
+    for name in sorted(environ):
+        if not name.startswith("MR_") or name in known or name.startswith(_ENVIRON_OTHER):
+            continue
+        if not _KUBERNETES.match(f"{name}={environ[name]}"):
+            near = difflib.get_close_matches(name, known, n=1)
+            unknown.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    return unknown
+
+
+def _with_files_read(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Replace `broker_url_file` by the `broker_url` in that file, and its like. Raises BadSetting."""
+    read = dict(values)
+    for name, setting in _FROM_FILES.items():
+        if name not in read:
+            continue
+        path = read.pop(name)
+        if setting in read:
+            raise BadSetting(f"{source} sets both {setting} and {name}; keep one")
+        try:
+            read[setting] = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError, TypeError) as error:
+            raise BadSetting(f"{source} sets {name} to {path!r}, which cannot be read: {error}") from error
+    return read
 
 
 def _convert(name: str, value: Any, source: str) -> Any:
@@ -222,6 +274,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
             return parse_bytes(value)
         if isinstance(value, str) and name.endswith("_seconds"):
             return parse_seconds(value)
+        if isinstance(value, str) and field.type == tuple[str, ...]:
+            return tuple(item.strip() for item in value.split(",") if item.strip())
         return msgspec.convert(value, field.type, strict=not isinstance(value, str))
     except (msgspec.ValidationError, BadSetting) as error:
         raise BadSetting(f"{source} sets {name} to {value!r}: {error}") from error

@@ -1,16 +1,18 @@
 """Options that several commands share, and the settings they lead to."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
+from mr.cli.printing import say
 from mr.errors import BadSetting
 from mr.protocol.jobs import EncodingErrors, InputFormat, OutputFormat
 from mr.protocol.names import MAX_JOB_PRIORITY
-from mr.settings import Settings, load_settings, parse_bytes, parse_seconds
+from mr.settings import Settings, load_settings, parse_bytes, parse_seconds, unknown_variables
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -143,6 +145,8 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
             given[name] = outer.get(name) if inner is None else inner
         config = given.pop("config")
         settings = load_settings(flags=given, file=config)
+        if unknown := unknown_variables(os.environ):
+            say(f"mr: ignored, as no setting has this name: {', '.join(unknown)}", error=True)
         said = {name: value for name, value in given.items() if value is not None}
         return command(*arguments, configured=Configured(settings, said, config), **flags)
 

@@ -26,7 +26,7 @@ def settings(json: bool, configured: Configured) -> None:
     if json:
         say_json(rows)
         return
-    lines = [[row["name"], str(row["value"]), row["origin"]] for row in rows]
+    lines = [[row["name"], _shown(row["value"]), row["origin"]] for row in rows]
     say(table(("SETTING", "VALUE", "FROM"), lines))
 
 
@@ -50,7 +50,9 @@ def setting_rows(configured: Configured) -> list[dict[str, Any]]:
             origin = "command line"
         elif variable in os.environ:
             origin = variable
-        elif field.name in in_file:
+        elif f"{variable}_FILE" in os.environ:
+            origin = f"{variable}_FILE"
+        elif field.name in in_file or f"{field.name}_file" in in_file:
             origin = str(file)
         else:
             origin = "default"
@@ -59,7 +61,11 @@ def setting_rows(configured: Configured) -> list[dict[str, Any]]:
     return rows
 
 
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 def hide_password(url: str) -> str:
     """The URL with its password, before the host or among the options, replaced by `***`."""
-    url = re.sub(r"^(\w+://[^:/@]*):.*@", r"\1:***@", url)
+    url = re.sub(r"^((?:[\w+.-]+://)?[^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&]password=)[^&]*", r"\1***", url)

@@ -116,6 +116,27 @@ def test_wrong_setting_names_its_source(
     assert "the environment sets lease_seconds to 'soon'" in error
 
 
+def test_an_unknown_variable_is_told_once_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MR_LEASESECONDS", "5")
+    monkeypatch.setenv("MR_BROKER_PORT", "tcp://10.0.0.1:5672")
+    assert invoke(["settings"]) == 0
+    told = "mr: ignored, as no setting has this name: MR_LEASESECONDS (did you mean MR_LEASE_SECONDS?)\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_url_from_a_file_is_told_as_such_and_its_password_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broker").write_text("amqps://u:sesame@host/")
+    monkeypatch.delenv("MR_BROKER_URL", raising=False)
+    monkeypatch.setenv("MR_BROKER_URL_FILE", str(tmp_path / "broker"))
+    assert invoke(["settings"]) == 0
+    printed = capsys.readouterr().out
+    assert "MR_BROKER_URL_FILE" in printed and "sesame" not in printed
+
+
 def test_missing_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["jobs", "--config", str(tmp_path / "absent.toml")]) == 2
     assert "absent.toml cannot be read" in capsys.readouterr().err

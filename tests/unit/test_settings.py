@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mr.errors import BadSetting
-from mr.settings import Settings, load_settings
+from mr.settings import Settings, load_settings, unknown_variables
 
 #: Settings of which 0 says "none" or "at once"; of every other number it would stop the engine.
 MAY_BE_ZERO = {
@@ -71,7 +71,6 @@ def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path
 @pytest.mark.parametrize(
     ("environ", "parts"),
     [
-        ({"MR_CHUNKROWS": "1"}, ("the environment", "chunkrows", "not a setting")),
         ({"MR_READ_BYTES": "much"}, ("the environment", "read_bytes", "'much'")),
         ({"MR_CHUNK_ROWS": "1.5"}, ("the environment", "chunk_rows", "1.5")),
     ],
@@ -81,3 +80,76 @@ def test_a_wrong_value_is_named_with_its_origin(environ: dict[str, str], parts: 
         load_settings(environ=environ)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_an_unknown_key_of_the_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mr.toml"
+    file.write_text("chunkrows = 1\n")
+    with pytest.raises(BadSetting, match=r"chunkrows.*not a setting"):
+        load_settings(environ={}, file=file)
+
+
+def test_an_unknown_variable_is_left_out_and_told() -> None:
+    environ = {
+        "MR_CHUNKROWS": "1",
+        "MR_COLOUR": "red",
+        "MR_TEST_X": "1",
+        "MR_JOB_X": "1",
+        "MR_CHUNK_ROWS": "7",
+    }
+    assert load_settings(environ=environ).chunk_rows == 7
+    assert unknown_variables(environ) == ["MR_CHUNKROWS (did you mean MR_CHUNK_ROWS?)", "MR_COLOUR"]
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_setting_and_no_news() -> None:
+    """For the Services `mr-broker` and `mr`."""
+    environ = {}
+    for service in ("MR_BROKER", "MR"):
+        environ |= {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "5672",
+            f"{service}_SERVICE_PORT_AMQP": "5672",
+            f"{service}_PORT": "tcp://10.0.0.1:5672",
+            f"{service}_PORT_5672_TCP": "tcp://10.0.0.1:5672",
+            f"{service}_PORT_5672_TCP_PROTO": "tcp",
+            f"{service}_PORT_5672_TCP_PORT": "5672",
+            f"{service}_PORT_5672_TCP_ADDR": "10.0.0.1",
+        }
+    assert load_settings(environ=environ) == Settings()
+    assert unknown_variables(environ) == []
+    assert unknown_variables({"MR_BROKER_PORT": "5672"}) != []
+
+
+def test_a_url_may_stand_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "broker"
+    secret.write_text("amqp://u:sesame@host/\n")
+    file = tmp_path / "mr.toml"
+    file.write_text(f'broker_url = "amqp://from-file/"\nredis_url_file = "{secret}"\n')
+    settings = load_settings(environ={"MR_BROKER_URL_FILE": str(secret)}, file=file)
+    assert settings.broker_url == settings.redis_url == "amqp://u:sesame@host/"
+    assert load_settings({"broker_url": "amqp://flag"}, {"MR_BROKER_URL_FILE": str(secret)}).broker_url == (
+        "amqp://flag"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "complaint"),
+    [
+        ({"MR_BROKER_URL_FILE": "/nowhere/at/all"}, "broker_url_file.*cannot be read"),
+        ({"MR_REDIS_URL_FILE": "/x", "MR_REDIS_URL": "redis://:sesame@x"}, "sets both.*keep one"),
+        ({"MR_INPUT_ROOTS": "/data,relative"}, "input_roots has 'relative'"),
+    ],
+)
+def test_a_file_or_root_that_cannot_be_is_refused(environ: dict[str, str], complaint: str) -> None:
+    with pytest.raises(BadSetting, match=complaint) as caught:
+        load_settings(environ=environ)
+    assert "sesame" not in str(caught.value)
+
+
+def test_lists_are_read_from_text_and_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mr.toml"
+    file.write_text('input_roots = ["/a", "s3://b"]\noutput_roots = "/c"\n')
+    settings = load_settings(environ={"MR_URL_SCHEMES": " s3 , https"}, file=file)
+    assert settings.input_roots == ("/a", "s3://b")
+    assert settings.output_roots == ("/c",)
+    assert settings.url_schemes == ("s3", "https")

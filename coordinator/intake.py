@@ -11,6 +11,7 @@ from mr.dead import bury
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.inputs import list_inputs
 from mr.formats.outputs import prepare_output
+from mr.formats.places import Places
 from mr.formats.splits import plan_splits
 from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, decode, encode
@@ -174,8 +175,14 @@ def plan_job(
         if "://" not in path and not path.startswith("/"):
             raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
     options = resolve_options(request, manifest, settings)
+    places = Places(settings)
+    places.check_output(request.output)
+    for pattern in request.inputs:
+        places.check_pattern(pattern)
+    files = list_inputs(request.inputs)
+    places.check_inputs(file.path for file in files)
     splits = plan_splits(
-        list_inputs(request.inputs),
+        files,
         input_format=options.input_format,
         split_bytes=options.split_bytes,
         maps=options.maps,

@@ -8,7 +8,8 @@ So `*_init` is where a task's own state is set up: hooks run once for each attem
 from collections.abc import Callable
 from pathlib import Path
 
-from mr.errors import BadJob, MrError, ShuffleError
+from mr.errors import BadInput, BadJob, MrError, ShuffleError
+from mr.formats.places import Places
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import TaskResult
@@ -33,6 +34,7 @@ def run_order(order: TaskOrder, on_progress: Callable[[Progress], None]) -> Task
     context = TaskContext(order.spec.params)
     with active(context), quiet_collector():
         try:
+            check_places(order)
             attempt = Attempt(order, code_of(order), context, on_progress)
             run = run_map if task_kind(order.task_id) is TaskKind.MAP else run_reduce
             return run(attempt)
@@ -45,6 +47,20 @@ def run_order(order: TaskOrder, on_progress: Callable[[Progress], None]) -> Task
             raise TaskError(out_of_memory(order, "", "", "")) from error
         except (OSError, MrError, ShuffleError) as error:
             raise TaskError(infrastructure_failure(order, error)) from error
+
+
+def check_places(order: TaskOrder) -> None:
+    """Refuse to read or write where this worker's settings allow no job to. Raises TaskError."""
+    places, worker = Places(order.settings), order.origin.worker
+    try:
+        if order.split is not None:
+            places.check_inputs(piece.path for piece in order.split.ranges)
+        if task_kind(order.task_id) is order.spec.output_kind:
+            places.check_output(order.spec.output)
+    except BadInput as error:
+        raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, f"worker {worker}: {error}")) from error
+    except BadJob as error:
+        raise TaskError(Failure(FailureKind.OUTPUT_UNWRITABLE, f"worker {worker}: {error}")) from error
 
 
 def code_of(order: TaskOrder) -> UserCode:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from mr.cli.cores import usable_cores
 from mr.cli.failures import describe_end
@@ -84,7 +85,10 @@ def _run_in(
     from mr.local import LocalJob, run_embedded
 
     inputs = tuple(_spooled(text, directory) for text in inputs)
-    prepared = prepare_job(job_file, inputs, flags, configured.settings)
+    settings = configured.settings
+    if settings.input_roots:  # what comes by standard input lies in this run's own directory meanwhile
+        settings = msgspec.structs.replace(settings, input_roots=(*settings.input_roots, str(directory)))
+    prepared = prepare_job(job_file, inputs, flags, settings)
     line = ProgressLine(sys.stderr, quiet=quiet)
 
     async def embedded() -> JobRecord:
@@ -93,7 +97,7 @@ def _run_in(
         interrupt = asyncio.Event()
         with on_signals(interrupt.set, lambda: _leave_at_once(directory, prepared.request)):
             return await run_embedded(
-                configured.settings,
+                settings,
                 LocalJob(prepared.bundle, prepared.manifest, prepared.request),
                 slots=slots or usable_cores(),
                 spool_dir=directory / "spool",

@@ -217,6 +217,8 @@ def _read_file(file: Path | None) -> dict[str, Any]:
 
 #: Settings whose value may be kept in a file, out of sight of whoever sees the environment.
 _FROM_FILES = {"broker_url_file": "broker_url", "redis_url_file": "redis_url"}
+#: Variables that lead to passwords: no business of user code.
+SECRET_VARIABLES = ("MR_BROKER_URL", "MR_REDIS_URL", "MR_BROKER_URL_FILE", "MR_REDIS_URL_FILE")
 #: MR_* variables that are not settings: the job's environment and the tests' servers.
 _ENVIRON_OTHER = ("MR_TEST_", "MR_JOB_")
 #: What Kubernetes puts into every container for a Service whose name begins with `mr`.

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import msgspec
 
 from mr.errors import MrError
+from mr.settings import SECRET_VARIABLES
 from workers.template import MESSAGE_BYTES
 
-#: The broker's and the store's passwords are no business of user code.
-_SECRET_VARIABLES = ("MR_BROKER_URL", "MR_REDIS_URL")
 #: One thread a process for native libraries: a worker's slots share its cores already.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -81,7 +80,7 @@ class Template:
             raise
 
     def _launch(self, control_fd: int) -> subprocess.Popen[bytes]:
-        environ = {name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES}
+        environ = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
         for name in _THREAD_VARIABLES:
             environ.setdefault(name, "1")
         # User code that walks a set of strings then does so alike in every process: same bytes.

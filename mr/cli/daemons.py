@@ -13,6 +13,7 @@ import click
 from mr.cli.cores import usable_cores
 from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
+from mr.cli.secrecy import hide_secrets
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
 from mr.telling import why
@@ -35,6 +36,7 @@ def coordinator(log_level: str, configured: Configured) -> None:
     """
     configure_logging(log_level)
     settings = configured.settings
+    hide_secrets(settings)
 
     async def serve(stop: asyncio.Event, kill: asyncio.Event) -> None:
         from coordinator.service import run_coordinator
@@ -94,6 +96,7 @@ def worker(
     if not is_id(identity):
         raise BadSetting(f"--id {identity!r}: letters, digits, '.', '_' and '-', at most 64")
     spool_dir = _writable(spool or default_spool())
+    hide_secrets(settings)
 
     async def serve(stop: asyncio.Event, kill: asyncio.Event) -> None:
         from mr.cli.cluster import connected

@@ -37,8 +37,10 @@ def _note_sighting(turn: Turn, job: ActiveJob, task: Task, view: WorkerView, run
     if known is not None and known.incarnation == view.beat.incarnation:
         known.seen_at = turn.now
         known.elapsed_seconds = running.elapsed_seconds
+        known.bytes_in = running.bytes_in
         return
-    attempt = RunningAttempt(view.beat.worker, view.beat.incarnation, turn.now, running.elapsed_seconds)
+    life = (view.beat.worker, view.beat.incarnation)
+    attempt = RunningAttempt(*life, turn.now, running.elapsed_seconds, running.bytes_in)
     start_attempt(turn, job, task, number, attempt)
 
 

@@ -56,16 +56,6 @@ def _broken_in_job(job: ActiveJob) -> Iterator[str]:
         yield f"the tasks count {counts}, the books say {job.counts}"
     if sum(counts.values()) != len(job.splits) + job.spec.reduces:
         yield "tasks are missing"
-    counted_bytes = _partition_bytes(job)
-    if counted_bytes != job.partition_bytes:
-        yield f"the partitions have {counted_bytes} bytes, the books say {job.partition_bytes}"
-
-
-def _partition_bytes(job: ActiveJob) -> list[int]:
-    """Bytes of each partition, counted afresh."""
-    outputs = [task.result.output for task in job.tasks.values() if task.result is not None]
-    sizes = [output.partition_bytes for output in outputs if isinstance(output, MapOutput)]
-    return [sum(each[index] for each in sizes if index < len(each)) for index in range(job.spec.reduces)]
 
 
 def _broken_in_task(job: ActiveJob, task: Task) -> Iterator[str]:

@@ -52,6 +52,8 @@ class RunningAttempt:
     #: When it was last known to run: listed by a live worker, or its lease was renewed.
     seen_at: float
     elapsed_seconds: float = 0.0
+    #: Bytes it has to read, as far as it has said.
+    bytes_in: int = 0
 
 
 @dataclass(slots=True)
@@ -160,8 +162,6 @@ class ActiveJob:
         #: A reduce found fewer map outputs in the store than are committed here.
         self.doubtful = False
         self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
-        #: Bytes of each partition in all committed map outputs.
-        self.partition_bytes = [0] * spec.reduces
 
     # --- tasks
 
@@ -205,16 +205,11 @@ class ActiveJob:
             output = task.result.output
             if isinstance(output, MapOutput):
                 self.outputs.setdefault(output.incarnation, set()).add(task.task_id)
-                self._count_partitions(output, 1)
             insort(self.durations[task.kind], (task.result.stats.wall_seconds, task.index))
 
     def _count(self, task: Task, change: int) -> None:
         key = (task.kind, task.state)
         self.counts[key] = self.counts.get(key, 0) + change
-
-    def _count_partitions(self, output: MapOutput, sign: int) -> None:
-        for index, size_bytes in enumerate(output.partition_bytes[: len(self.partition_bytes)]):
-            self.partition_bytes[index] += sign * size_bytes
 
     def unfile_output(self, task: Task) -> None:
         """Forget where a committed map's output lies, before the step OUTPUT_LOST."""
@@ -224,7 +219,6 @@ class ActiveJob:
             held.discard(task.task_id)
             if not held:
                 self.outputs.pop(incarnation, None)
-            self._count_partitions(task.result.output, -1)
 
     def next_waiting(self, now: float) -> Task | None:
         """The task to publish next: maps before reduces, reduces only when every map is committed."""
@@ -261,10 +255,12 @@ class ActiveJob:
         return self.spec.reduces > 0 and not self.output_done
 
     def input_bytes(self, task: Task) -> int:
-        """Bytes a task reads: its split, or its partition of all committed map outputs."""
+        """Bytes a task reads: its split; or its partition, as far as an attempt has said: 0 = not yet."""
         if task.kind is TaskKind.MAP:
             return self.splits[task.index].input_bytes
-        return self.partition_bytes[task.index]
+        if task.result is not None:
+            return task.result.stats.bytes_in
+        return max((attempt.bytes_in for attempt in task.running.values()), default=0)
 
     # --- the record
 

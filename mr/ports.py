@@ -12,7 +12,8 @@ import msgspec
 from mr.protocol.claims import Claim, Verdict
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
-from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
+from mr.protocol.locations import PackedOutputs
+from mr.protocol.records import JobRecord, TaskRecord, TaskResult, WorkerBeat, WorkerView
 
 #: `StateStore.workers` leaves out workers not heard of for this long.
 WORKER_MEMORY_SECONDS = 3600.0
@@ -255,8 +256,8 @@ class StateStore(Protocol):
     async def get_results(self, job: JobId, kind: TaskKind) -> Mapping[TaskId, TaskResult]:
         """The committed results of one kind of task."""
 
-    async def map_outputs(self, job: JobId) -> Sequence[MapOutput]:
-        """Where the committed map outputs lie, in order of task id."""
+    async def map_outputs(self, job: JobId) -> PackedOutputs:
+        """Where the committed map outputs lie: for a reducer, and cheap however many they are."""
 
     # --- tasks, as workers see them
 

@@ -78,6 +78,8 @@ class Attempt:
     context: TaskContext
     on_progress: Callable[[Progress], None]
     usage: Usage = field(default_factory=Usage)
+    #: Bytes of a reduce's partition, as far as they are known.
+    bytes_in: int = 0
     _next_report: float = 0.0
     _phase: str = ""
 
@@ -117,9 +119,8 @@ class Attempt:
         self._phase, self._next_report = phase, now + PROGRESS_SECONDS
         order = self.order
         share = min(1.0, max(0.0, share))
-        self.on_progress(
-            Progress(order.spec.job_id, order.task_id, order.attempt, round(share, 4), records, phase)
-        )
+        key = (order.spec.job_id, order.task_id, order.attempt)
+        self.on_progress(Progress(*key, round(share, 4), records, phase, self.bytes_in))
 
     def call_hook(self, name: str) -> Any:
         """Call an `*_init` or `*_final` function of the user's, if there is one; give what it returned."""

@@ -162,6 +162,7 @@ class _Running:
             records=progress.records if progress else 0,
             memory_bytes=self.child.memory_bytes(),
             cpu_percent=self.child.cpu_percent(),
+            bytes_in=progress.bytes_in if progress else 0,
             phase=progress.phase if progress else "",
         )
 

@@ -5,7 +5,8 @@ import msgspec
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import MapOutput, TaskResult
+from mr.protocol.locations import PackedOutputs
+from mr.protocol.records import TaskResult
 from mr.settings import Settings
 
 
@@ -34,8 +35,8 @@ class TaskOrder(msgspec.Struct, frozen=True):
     settings: Settings
     #: For a map task.
     split: Split | None
-    #: For a reduce task: all committed map outputs, in order of map task.
-    map_outputs: tuple[MapOutput, ...]
+    #: For a reduce task: all committed map outputs.
+    map_outputs: PackedOutputs
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -48,6 +49,8 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     share: float
     records: int
     phase: str
+    #: Of a reduce: bytes of its partition, as far as it knows.
+    bytes_in: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

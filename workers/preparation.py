@@ -14,7 +14,7 @@ from mr.ports import StateStore
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
-from mr.protocol.records import MapOutput
+from mr.protocol.locations import PackedOutputs
 from mr.settings import Settings
 from mr.telling import why
 from workers.holding import HeldAttempt
@@ -58,7 +58,7 @@ class Preparation:
         spec = await self._job_spec(attempt.job)
         if spec is None:
             return None
-        outputs: tuple[MapOutput, ...] = ()
+        outputs = PackedOutputs()
         if task_kind(attempt.task) is TaskKind.REDUCE:
             outputs = await self._map_outputs(spec)
         try:
@@ -120,10 +120,10 @@ class Preparation:
         except OSError as error:
             raise _no_disk(directory, error) from error
 
-    async def _map_outputs(self, spec: JobSpec) -> tuple[MapOutput, ...]:
-        outputs = tuple(await _readable(self._store.map_outputs(spec.job_id)))
-        if len(outputs) < spec.maps:
-            missing = spec.maps - len(outputs)
+    async def _map_outputs(self, spec: JobSpec) -> PackedOutputs:
+        outputs = await _readable(self._store.map_outputs(spec.job_id))
+        if outputs.count < spec.maps:
+            missing = spec.maps - outputs.count
             raise Unprepared(
                 Failure(FailureKind.INPUT_LOST, f"{missing} of {spec.maps} map outputs are being made again")
             )

@@ -27,7 +27,7 @@ COUNT_BYTES = 8
 def run_reduce(attempt: Attempt) -> TaskResult:
     """Run a reduce attempt to the end. Raises TaskError, InputLost, OSError."""
     attempt.progress("fetch", 0.0, 0)
-    sources = open_sources(attempt.order, attempt.index)
+    sources = open_sources(attempt.order, attempt.index, lambda more: _note_input(attempt, more))
     group_bytes = attempt.buffer_bytes(attempt.buffers.group_bytes)
     grouped = Grouped(sources, group_bytes=group_bytes, work_dir=attempt.work_dir)
     sink = PartSink(attempt)
@@ -47,6 +47,12 @@ def run_reduce(attempt: Attempt) -> TaskResult:
         **figures,
     )
     return TaskResult(part, stats)
+
+
+def _note_input(attempt: Attempt, more_bytes: int) -> None:
+    """Take in how much there is to read: much input excuses a slow attempt."""
+    attempt.bytes_in += more_bytes
+    attempt.progress("fetch", 0.0, 0)
 
 
 @contextlib.contextmanager

@@ -146,7 +146,6 @@ class ShuffleSink:
             address=order.origin.address,
             host=order.origin.host,
             path=str(file.path),
-            partition_bytes=tuple(file.partition_bytes),
         )
         figures = {
             "records_out": file.rows,

@@ -81,8 +81,13 @@ def claims_key(job: JobId) -> str:
 
 
 def results_key(job: JobId, kind: TaskKind) -> str:
-    """Hash: task id -> msgpack TaskResult of the committed attempt (for maps: the location)."""
+    """Hash: task id -> msgpack TaskResult of the committed attempt."""
     return f"mr:{{{job}}}:results:{kind}"
+
+
+def locations_key(job: JobId) -> str:
+    """Hash: map task id -> packed Location of its committed output, `@...` -> packed Place."""
+    return f"mr:{{{job}}}:locations"
 
 
 def tasks_key(job: JobId) -> str:

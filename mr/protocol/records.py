@@ -64,9 +64,8 @@ class MapOutput(msgspec.Struct, frozen=True, tag="map"):
     address: str
     #: Identity of machine and mount namespace: equal means that `path` can be opened directly.
     host: str
+    #: The file says itself where each partition's segment begins: see `workers.shuffle.segment_index`.
     path: str
-    #: Bytes of each partition's segment in the file, in partition order; 0 = no records.
-    partition_bytes: tuple[int, ...]
 
 
 class PartOutput(msgspec.Struct, frozen=True, tag="part"):
@@ -104,6 +103,8 @@ class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
     records: int = 0
     memory_bytes: int = 0
     cpu_percent: float = 0.0
+    #: Of a reduce: bytes of its partition in all map outputs, once it knows; 0 until then.
+    bytes_in: int = 0
     #: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`: what the attempt is at.
     phase: str = ""
 

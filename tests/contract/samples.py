@@ -98,7 +98,6 @@ def map_result(task_id: TaskId = MAP_0, attempt: int = 1, worker: WorkerId = ANN
         address="127.0.0.1:7000",
         host="host",
         path=f"/spool/{task_id}-{attempt}",
-        partition_bytes=(0, 17, 1 << 40),
     )
     return TaskResult(output, TaskStats(records_in=3, counters={"bad": 2}))
 

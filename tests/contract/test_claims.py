@@ -100,7 +100,7 @@ async def test_the_first_commit_wins_and_may_be_repeated(job: StateStore) -> Non
     assert await job.commit(JOB, MAP_0, 1, result)
     assert await job.commit(JOB, MAP_0, 1, result)
     assert await claim(job, BOB) == ClaimReply(Verdict.COMMITTED, 1, result=result)
-    assert await job.map_outputs(JOB) == [result.output]
+    assert (await job.map_outputs(JOB)).unpack() == [result.output]
     await job.speculate(JOB, [MAP_0], 1)
     assert (await claim(job, BOB)).verdict is Verdict.COMMITTED
 
@@ -109,7 +109,7 @@ async def test_an_attempt_that_was_never_granted_cannot_commit(job: StateStore) 
     assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
     await claim(job, ANN)
     assert not await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2))
-    assert await job.map_outputs(JOB) == []
+    assert (await job.map_outputs(JOB)).unpack() == []
 
 
 async def test_an_attempt_whose_lease_ran_out_may_still_commit(job: StateStore) -> None:
@@ -146,12 +146,12 @@ async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStor
     await claim(job, ANN)
     await job.commit(JOB, MAP_0, 1, samples.map_result())
     await job.reopen(JOB, {MAP_0: 1, MAP_1: 1}, 1)
-    assert await job.map_outputs(JOB) == []
+    assert (await job.map_outputs(JOB)).unpack() == []
     assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
     assert (await claim(job, BOB)).attempt == 2
     await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2, worker=BOB))
     await job.reopen(JOB, {MAP_0: 1}, 1)
-    assert [output.attempt for output in await job.map_outputs(JOB)] == [2]
+    assert [output.attempt for output in (await job.map_outputs(JOB)).unpack()] == [2]
 
 
 async def test_a_job_that_ended_has_gone(job: StateStore) -> None:

@@ -118,7 +118,7 @@ async def compare(url: str, sequence: list[tuple[Any, ...]]) -> None:
             # By real time, a long lease ends 60 s ahead, and the others have run out.
             between_ms = int(time.time() * 1000) + LONG_MS // 2
             assert timeless(stored, between_ms) == timeless(model.claim, NOW_MS)
-            results = await store.map_outputs(job)
+            results = (await store.map_outputs(job)).unpack()
             assert [output.attempt for output in results] == [model.claim.winner] * bool(model.claim.winner)
     finally:
         await store.end_job(samples.record(job), [], 9, 0.001)

@@ -207,7 +207,7 @@ async def test_results_are_kept_by_kind_in_order_of_task(store: StateStore) -> N
     maps = {MAP_0: samples.map_result(MAP_0), MAP_1: samples.map_result(MAP_1)}
     assert list((await store.get_results(JOB, TaskKind.MAP)).items()) == list(maps.items())
     assert await store.get_results(JOB, TaskKind.REDUCE) == {REDUCE_0: samples.part_result()}
-    assert await store.map_outputs(JOB) == [result.output for result in maps.values()]
+    assert (await store.map_outputs(JOB)).unpack() == [result.output for result in maps.values()]
 
 
 async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateStore) -> None:

@@ -66,9 +66,7 @@ def result_of(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarn
     writes_part = task_kind(task) is TaskKind.REDUCE or JOBS.get(job, (0, 0, 0))[1] == 0
     if writes_part:
         return TaskResult(PartOutput(task, attempt, "t", "p", 1, 1, "0"), TaskStats(wall_seconds=1.0))
-    return TaskResult(
-        MapOutput(task, attempt, *life, "", "", "", (1, 1)), TaskStats(records_in=1, wall_seconds=1.0)
-    )
+    return TaskResult(MapOutput(task, attempt, *life, "", "", ""), TaskStats(records_in=1, wall_seconds=1.0))
 
 
 def committed(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> Any:

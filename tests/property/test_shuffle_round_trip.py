@@ -15,6 +15,7 @@ from workers.shuffle import segment
 from workers.shuffle.buffer import Combiner, MapBuffer, PythonCombiner
 from workers.shuffle.group import Grouped
 from workers.shuffle.partition import partition_of
+from workers.shuffle.segment_index import find_segment
 from workers.shuffle.tables import to_pairs
 
 TEXT = st.text(st.characters(), max_size=4)
@@ -97,7 +98,8 @@ class Shuffle:
             buffer.add([key for key, _ in chunk], [value for _, value in chunk])
         file = buffer.finish(work / "output")
         assert [path.name for path in work.iterdir()] == ["output"]
-        assert (work / "output").stat().st_size == sum(file.partition_bytes)
+        segments = [find_segment(work / "output", n) for n in range(len(file.partition_bytes))]
+        assert segments == [file.segment(n) for n in range(len(file.partition_bytes))]
         return file
 
     def grouped(self, partition: int) -> Grouped:

@@ -160,7 +160,7 @@ class Script:
         stats = TaskStats(wall_seconds=seconds, records_in=10)
         if task_kind(TaskId(task)) is TaskKind.MAP and job not in self.map_only:
             where = (worker, incarnation, f"{worker}:1", worker, "/spool")
-            return TaskResult(MapOutput(TaskId(task), number, *where, (10,) * 8), stats)
+            return TaskResult(MapOutput(TaskId(task), number, *where), stats)
         return TaskResult(PartOutput(TaskId(task), number, "temporary", task, 10, 100, "0"), stats)
 
     def _read_failed(self, job: str, attempt: str, by: str, worker: str, kind: str, *lost: str) -> e.Event:

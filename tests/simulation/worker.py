@@ -282,9 +282,8 @@ class SimulatedWorker:
                 return self._write_part(attempt, tuple(words), stats)
             partitions = job.map(task_index(task))
             self.spool[job.spec.job_id, task, number] = partitions
-            sizes = tuple(10 * sum(counts.values()) for counts in partitions)
             where = (self.name, self.incarnation, f"{self.name}:1", self.name, "/spool")
-            return TaskResult(MapOutput(task, number, *where, sizes), stats)
+            return TaskResult(MapOutput(task, number, *where), stats)
         fetched = self._fetch(attempt)
         if isinstance(fetched, Failure):
             return fetched
@@ -301,7 +300,8 @@ class SimulatedWorker:
     def _fetch(self, attempt: SimulatedAttempt) -> Counter[str] | Failure:
         """Read a partition of every map output from the workers that hold them."""
         spec, index = attempt.job.spec, task_index(attempt.task)
-        outputs = {o.task_id: o for o in now_or_never(self.around.store.map_outputs(spec.job_id))}
+        located = now_or_never(self.around.store.map_outputs(spec.job_id)).unpack()
+        outputs = {output.task_id: output for output in located}
         if len(outputs) < spec.maps:
             return Failure(FailureKind.INPUT_LOST, "some map outputs are not in the store")
         total: Counter[str] = Counter()

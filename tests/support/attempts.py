@@ -12,6 +12,7 @@ from mr.formats.splits import plan_splits
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.resolve import buffers_of
 from mr.settings import Settings
@@ -73,7 +74,7 @@ class Workbench:
             work_dir=str(work_dir),
             settings=self.settings,
             split=split,
-            map_outputs=tuple(outputs),
+            map_outputs=pack_outputs(outputs),
         )
 
     def map(self, split: Split) -> TaskResult:

@@ -55,7 +55,6 @@ def run(order: TaskOrder, on_progress: Report) -> TaskResult:
         origin.address,
         origin.host,
         str(path),
-        (3, 3),
     )
     return TaskResult(output, stats)
 

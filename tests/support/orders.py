@@ -8,6 +8,7 @@ from typing import Any
 from mr.bundle import content_id
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
+from mr.protocol.locations import PackedOutputs
 from mr.resolve import buffers_of
 from mr.settings import Settings
 from workers.orders import Origin, TaskOrder
@@ -76,5 +77,5 @@ def make_order(
         work_dir=str(work_dir),
         settings=settings or Settings(),
         split=make_split(),
-        map_outputs=(),
+        map_outputs=PackedOutputs(),
     )

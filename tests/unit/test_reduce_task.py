@@ -13,6 +13,7 @@ from mr.protocol.records import MapOutput, PartOutput
 from tests.support.attempts import Workbench, failure_of
 from workers import reduce_task
 from workers.shuffle.group import GroupBatch
+from workers.shuffle.segment_index import find_segment
 
 MAP = "def map_fn(key, line):\n    word, number = line.split()\n    yield word, int(number)\n"
 LINES = "b 1\na 2\nb 3\nc 4\na 5\n"
@@ -135,12 +136,13 @@ def test_stats_and_progress(tmp_path: Path) -> None:
     assert isinstance(result.output, PartOutput)
     stats = result.stats
     assert (stats.records_in, stats.records_out) == (5, 3)
-    assert stats.bytes_in == sum(outputs[0].partition_bytes)
+    assert stats.bytes_in == find_segment(Path(outputs[0].path), 0).bytes
     assert stats.fetched_bytes == 0
     assert stats.bytes_out == result.output.bytes == len("a\t7\nb\t4\nc\t4\n")
     assert result.output.rows == 3
     assert [progress.phase for progress in bench.progress] == ["fetch", "reduce", "write"]
     assert bench.progress[-1].share == 1.0
+    assert [progress.bytes_in for progress in bench.progress] == [0, stats.bytes_in, stats.bytes_in]
 
 
 # --- failures

@@ -22,6 +22,7 @@ from mr.protocol.records import (
     JobState,
     MapOutput,
     PartOutput,
+    RunningTask,
     TaskRecord,
     TaskResult,
     TaskState,
@@ -49,7 +50,7 @@ def committed(
     stats = stats or TaskStats()
     output: MapOutput | PartOutput = PartOutput(task, attempt, "temporary", f"/out/{task}", 5, 50, "0")
     if task.startswith("map"):
-        output = MapOutput(task, attempt, WORKER, Incarnation("w1.1"), "", "", "/spool", (10,) * 8)
+        output = MapOutput(task, attempt, WORKER, Incarnation("w1.1"), "", "", "/spool")
     return e.ReportReceived(1.0, TaskCommitted(job, task, attempt, WORKER, TaskResult(output, stats)))
 
 
@@ -57,7 +58,7 @@ def failed(task: TaskId, attempt: int, failure: Failure) -> e.ReportReceived:
     return e.ReportReceived(1.0, TaskFailed(JOB, task, attempt, WORKER, failure))
 
 
-def workers(now: float, slots: int) -> e.WorkersObserved:
+def workers(now: float, slots: int, *running: RunningTask) -> e.WorkersObserved:
     beat = WorkerBeat(
         worker=WORKER,
         incarnation=Incarnation("w1.1"),
@@ -67,6 +68,7 @@ def workers(now: float, slots: int) -> e.WorkersObserved:
         started_at=0.0,
         slots=slots,
         open_slots=slots,
+        running=running,
     )
     return e.WorkersObserved(now, (WorkerView(beat, 0.0, True),))
 
@@ -104,17 +106,14 @@ def test_the_record_sums_committed_attempts_only() -> None:
     assert record.state is JobState.REDUCING
 
 
-def test_the_bytes_of_partitions_follow_the_map_outputs() -> None:
-    lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))
-    scheduler, _ = fed(accepted(2, 2), committed(MAP[0]), committed(MAP[0]), committed(MAP[1]))
+def test_a_reduce_s_input_is_what_its_attempt_says_or_what_was_committed() -> None:
+    scheduler, _ = fed(accepted(1, 2), committed(MAP[0]), committed(REDUCE[0], stats=TaskStats(bytes_in=20)))
     job = scheduler.core.jobs[JOB]
-    assert [job.input_bytes(job.tasks[name]) for name in (MAP[0], *REDUCE[:2])] == [100, 20, 20]
-    scheduler.handle(failed(REDUCE[0], 1, lost))
-    check(scheduler.core)
-    assert job.partition_bytes == [10, 10]
-    scheduler.handle(committed(MAP[0], 2))
-    check(scheduler.core)
-    assert job.partition_bytes == [20, 20]
+    names = (MAP[0], *REDUCE[:2])
+    assert [job.input_bytes(job.tasks[name]) for name in names] == [100, 20, 0]
+    running = RunningTask(JOB, REDUCE[1], 1, 0.0, 1.0, bytes_in=200)
+    scheduler.handle(workers(1.0, 1, running))
+    assert [job.input_bytes(job.tasks[name]) for name in names] == [100, 20, 200]
 
 
 def test_lost_inputs_are_acted_on_but_not_kept() -> None:

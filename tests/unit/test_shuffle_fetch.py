@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
+from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
 from tests.support.orders import make_order, make_spec
@@ -22,8 +23,9 @@ from workers.shuffle.buffer import MapBuffer
 from workers.shuffle.fetch import InputLost, ShuffleSource, find_corrupt, open_sources
 from workers.shuffle.outputs import Outputs
 from workers.shuffle.segment import read_segment
+from workers.shuffle.segment_index import find_segment
 from workers.shuffle.server import ShuffleServer
-from workers.shuffle.wire import FetchRequest
+from workers.shuffle.wire import FetchRequest, length_table
 
 JOB = JobId("job-1")
 TOKEN = "secret"
@@ -57,7 +59,6 @@ def make_output(directory: Path, index: int, words: list[str], address: str, wor
         address,
         f"host of {worker}",
         str(made.path),
-        made.partition_bytes,
     )
 
 
@@ -67,7 +68,7 @@ def make_reduce(
     order = make_order(directory, make_spec(token=TOKEN), "reduce-00000")
     return msgspec.structs.replace(
         order,
-        map_outputs=tuple(outputs),
+        map_outputs=pack_outputs(outputs),
         origin=Origin(WorkerId("r"), Incarnation("i"), "", host),
         settings=Settings(**settings),
     )
@@ -78,6 +79,13 @@ def damage(output: MapOutput, place: int) -> None:
     data = bytearray(Path(output.path).read_bytes())
     data[place] ^= 1
     Path(output.path).write_bytes(data)
+
+
+def segment_of(output: MapOutput) -> bytes:
+    """The bytes of partition 0."""
+    segment = find_segment(Path(output.path), 0)
+    with segment.open() as file:
+        return file.read(segment.bytes)
 
 
 def words_of(source: ShuffleSource) -> list[str]:
@@ -168,7 +176,7 @@ async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple
     outputs = [make_output(tmp_path, n, ["word"] * 50, address) for n in range(2)]
     for output in outputs:
         offered.add(JOB, TOKEN, output)
-    damage(outputs[1], -30)
+    damage(outputs[1], len(segment_of(outputs[1])) - 30)
     with pytest.raises(InputLost, match="fail their checksum") as caught:
         await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
     assert lost_in(caught.value) == [("map-00001", 1, "w1")]
@@ -177,9 +185,23 @@ async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple
 # --- without a server
 
 
-def test_a_partition_without_records_needs_nobody(tmp_path: Path) -> None:
-    outputs = [make_output(tmp_path, 0, ["word"], "127.0.0.1:1")]
-    assert open_sources(make_reduce(tmp_path, outputs), 1) == []
+async def test_a_partition_without_records_has_no_sources(
+    tmp_path: Path, served: tuple[str, Outputs]
+) -> None:
+    outputs = [make_output(tmp_path, 0, ["word"], served[0]), make_output(tmp_path, 1, ["word"], "", "w2")]
+    served[1].add(JOB, TOKEN, outputs[0])
+    assert await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 1) == []
+
+
+async def test_the_lengths_are_told_as_soon_as_they_are_known(
+    tmp_path: Path, served: tuple[str, Outputs]
+) -> None:
+    outputs = [make_output(tmp_path, 0, ["far"], served[0]), make_output(tmp_path, 1, ["near"], "", "w2")]
+    served[1].add(JOB, TOKEN, outputs[0])
+    told: list[int] = []
+    await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0, told.append)
+    far, near = (len(segment_of(output)) for output in outputs)
+    assert told == [near, far, 0]
 
 
 def test_a_worker_that_is_gone_has_lost_its_outputs(tmp_path: Path) -> None:
@@ -192,7 +214,7 @@ def test_a_local_file_that_is_gone_and_that_nobody_serves_is_lost(tmp_path: Path
     output = make_output(tmp_path, 0, ["word"], "")
     assert len(open_sources(make_reduce(tmp_path, [output]), 0)) == 1
     Path(output.path).unlink()
-    order = msgspec.structs.replace(make_reduce_again(tmp_path), map_outputs=(output,))
+    order = msgspec.structs.replace(make_reduce_again(tmp_path), map_outputs=pack_outputs([output]))
     with pytest.raises(InputLost, match="serves none and their files are gone"):
         open_sources(order, 0)
 
@@ -207,7 +229,7 @@ def test_the_damaged_among_local_segments_are_found(tmp_path: Path) -> None:
     outputs = [make_output(tmp_path, n, ["word"] * 50, "") for n in range(3)]
     sources = open_sources(make_reduce(tmp_path, outputs), 0)
     assert find_corrupt(sources) == []
-    damage(outputs[0], -30)
+    damage(outputs[0], len(segment_of(outputs[0])) - 30)
     Path(outputs[2].path).unlink()
     assert [output.task_id for output in find_corrupt(sources)] == ["map-00000", "map-00002"]
 
@@ -218,8 +240,9 @@ def test_the_damaged_among_local_segments_are_found(tmp_path: Path) -> None:
 class Flaky:
     """An HTTP server that gives the bytes of some files, each answer as the next word of its script says."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    def __init__(self, segments: list[bytes]) -> None:
+        self.lengths = [len(segment) for segment in segments]
+        self.data = b"".join(segments)
         self.script: list[str] = []
         self.requests: list[FetchRequest] = []
         flaky = self
@@ -244,7 +267,9 @@ class Flaky:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        claimed = len(rest) + (5 if how == "longer" else 0)
+        lengths = [n + 1 for n in self.lengths] if how == "other lengths" else self.lengths
+        table = length_table(lengths)
+        claimed = len(table) + len(rest) + (5 if how == "longer" else 0)
         handler.send_response(200)
         handler.send_header("Content-Length", str(claimed))
         handler.end_headers()
@@ -252,7 +277,7 @@ class Flaky:
             rest = rest[: len(rest) // 2]
         elif how == "damaged":
             rest = rest[:-20] + bytes([rest[-20] ^ 1]) + rest[-19:]
-        handler.wfile.write(rest)
+        handler.wfile.write(table + rest)
 
     @property
     def address(self) -> str:
@@ -268,7 +293,7 @@ class Flaky:
 def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, TaskOrder]]:
     words = [f"word-{n:05d}" for n in range(500)]
     made = [make_output(tmp_path, n, words, "") for n in range(2)]
-    server = Flaky(b"".join(Path(output.path).read_bytes() for output in made))
+    server = Flaky([segment_of(output) for output in made])
     outputs = [msgspec.structs.replace(output, address=server.address) for output in made]
     yield server, make_reduce(tmp_path, outputs, fetch_tries=4)
     server.close()
@@ -290,6 +315,13 @@ def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, TaskOrde
     size = len(server.data)
     half = size // 2
     assert [request.offset for request in server.requests] == [0, half, half + (size - half) // 2]
+
+
+def test_lengths_that_change_between_two_answers_are_not_believed(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["half", "other lengths"]
+    with pytest.raises(InputLost, match="other lengths than a moment ago"):
+        open_sources(order, 0)
 
 
 def test_a_transfer_that_came_damaged_is_made_again_from_the_start(flaky: tuple[Flaky, TaskOrder]) -> None:

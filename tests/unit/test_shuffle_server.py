@@ -1,5 +1,6 @@
 """The shuffle server over real loopback HTTP: what it gives, and to whom."""
 
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import aiohttp
 import msgspec
 import pytest
 
+from mr.errors import SegmentCorrupt
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
 from workers.shuffle import server as server_module
 from workers.shuffle.outputs import Outputs
+from workers.shuffle.segment_index import write_index
 from workers.shuffle.server import ListenFailed, ShuffleServer, advertised, parse_address
-from workers.shuffle.wire import FetchRequest, fetch_path
+from workers.shuffle.wire import FetchRequest, fetch_path, length_table, read_length_table
 
 JOB = JobId("job-1")
 ADMITTED = {"Authorization": "Bearer secret"}
@@ -22,7 +25,9 @@ ADMITTED = {"Authorization": "Bearer secret"}
 def put(directory: Path, outputs: Outputs, index: int, *segments: bytes) -> MapOutput:
     """Write a map output and offer it."""
     path = directory / f"map-{index}"
-    path.write_bytes(b"".join(segments))
+    with path.open("wb") as file:
+        file.writelines(segments)
+        write_index(file, [len(segment) for segment in segments])
     output = MapOutput(
         TaskId(f"map-{index:05d}"),
         1,
@@ -31,7 +36,6 @@ def put(directory: Path, outputs: Outputs, index: int, *segments: bytes) -> MapO
         "",
         "",
         str(path),
-        tuple(len(segment) for segment in segments),
     )
     outputs.add(JOB, "secret", output)
     return output
@@ -78,15 +82,16 @@ async def reducer(outputs: Outputs) -> AsyncIterator[Reducer]:
 
 
 async def test_one_answer_carries_the_segments_of_all_maps_in_the_order_asked(reducer: Reducer) -> None:
-    assert await reducer.ask((0, 1), partition=2) == (200, b"AAAAABB")
-    assert await reducer.ask((1, 0), partition=2) == (200, b"BBAAAAA")
-    assert await reducer.ask((0, 1), partition=1) == (200, b"b")
-    assert await reducer.ask((), partition=1) == (200, b"")
+    assert await reducer.ask((0, 1), partition=2) == (200, length_table([5, 2]) + b"AAAAABB")
+    assert await reducer.ask((1, 0), partition=2) == (200, length_table([2, 5]) + b"BBAAAAA")
+    assert await reducer.ask((0, 1), partition=1) == (200, length_table([0, 1]) + b"b")
+    assert await reducer.ask((), partition=1) == (200, length_table([]))
 
 
 @pytest.mark.parametrize("offset", range(8))
 async def test_an_answer_can_begin_at_any_byte(reducer: Reducer, offset: int) -> None:
-    assert await reducer.ask((0, 1), partition=2, offset=offset) == (200, b"AAAAABB"[offset:])
+    answer = await reducer.ask((0, 1), partition=2, offset=offset)
+    assert answer == (200, length_table([5, 2]) + b"AAAAABB"[offset:])
 
 
 async def test_an_offset_beyond_the_end_is_refused(reducer: Reducer) -> None:
@@ -99,7 +104,20 @@ async def test_large_segments_arrive_whole(
     monkeypatch.setattr(server_module, "TRANSFER_BYTES", 1000)
     data = bytes(range(256)) * 40
     put(tmp_path, outputs, 2, b"head", data, b"tail")
-    assert await reducer.ask((2,), partition=1) == (200, data)
+    assert await reducer.ask((2,), partition=1) == (200, length_table([len(data)]) + data)
+
+
+async def test_many_small_segments_are_sent_together(
+    tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "COPY_BYTES", 100)
+    lengths = [7, 90, 0, 30, 100, 1, 99, 250, 3]
+    bodies = [bytes([number]) * length for number, length in enumerate(lengths)]
+    for number, body in enumerate(bodies, start=2):
+        put(tmp_path, outputs, number, body)
+    for offset in (0, 6, 97, 480):
+        answer = await reducer.ask(tuple(range(2, 11)), offset=offset)
+        assert answer == (200, length_table(lengths) + b"".join(bodies)[offset:])
 
 
 async def test_where_the_kernel_cannot_send_files_they_are_copied(
@@ -114,7 +132,8 @@ async def test_where_the_kernel_cannot_send_files_they_are_copied(
     monkeypatch.setattr(server_module, "COPY_BYTES", 3)
     data = bytes(range(256))
     put(tmp_path, outputs, 2, b"head", data, b"tail")
-    assert await reducer.ask((2,), partition=1, offset=5) == (200, data[5:])
+    answer = await reducer.ask((2,), partition=1, offset=5)
+    assert answer == (200, length_table([len(data)]) + data[5:])
 
 
 @pytest.mark.parametrize(
@@ -148,10 +167,11 @@ async def test_missing_outputs_are_named(tmp_path: Path, outputs: Outputs, reduc
     assert msgspec.msgpack.decode(body) == [["map-00001", 1], ["map-00007", 1]]
 
 
-async def test_a_file_that_was_cut_short_is_missing(tmp_path: Path, reducer: Reducer) -> None:
-    (tmp_path / "map-0").write_bytes(b"aaaAA")
+@pytest.mark.parametrize("kept", [0, 5, 40])
+async def test_a_file_that_was_cut_short_is_missing(tmp_path: Path, reducer: Reducer, kept: int) -> None:
+    path = tmp_path / "map-0"
+    path.write_bytes(path.read_bytes()[:kept])
     assert (await reducer.ask((0,), partition=2))[0] == 404
-    assert await reducer.ask((0,), partition=0) == (200, b"aaa")
 
 
 async def test_another_attempt_s_output_is_missing(outputs: Outputs, reducer: Reducer) -> None:
@@ -164,6 +184,15 @@ async def test_another_attempt_s_output_is_missing(outputs: Outputs, reducer: Re
 async def test_nothing_of_an_ended_job_is_given(outputs: Outputs, reducer: Reducer) -> None:
     outputs.remove_job(JOB)
     assert (await reducer.ask((0,)))[0] == 404
+
+
+def test_a_table_of_lengths_is_read_back_and_nothing_else_is() -> None:
+    table = length_table([0, 7, 1 << 40])
+    assert read_length_table(io.BytesIO(table + b"rest").read, 3) == (0, 7, 1 << 40)
+    damaged = table[:20] + bytes([table[20] ^ 1]) + table[21:]
+    for wrong in (b"", table[:-1], length_table([0, 7]), damaged, b"x" + table[1:]):
+        with pytest.raises(SegmentCorrupt):
+            read_length_table(io.BytesIO(wrong).read, 3)
 
 
 @pytest.mark.parametrize("partition", ["9", "-1", "x", "0%2f1"])

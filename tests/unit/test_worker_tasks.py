@@ -329,7 +329,7 @@ async def test_an_attempt_that_lost_the_race_leaves_nothing(tmp_path: Path) -> N
         await appear(tmp_path / "map-00000.1")
         await worker.store.speculate(JOB, [MAP], 1)
         other = await worker.store.claim(JOB, MAP, WorkerId("other"), Incarnation("o"), 60.0)
-        output = MapOutput(MAP, other.attempt, WorkerId("other"), Incarnation("o"), "", "", "", (1, 1))
+        output = MapOutput(MAP, other.attempt, WorkerId("other"), Incarnation("o"), "", "", "")
         assert await worker.store.commit(JOB, MAP, other.attempt, TaskResult(output, TaskStats()))
         (tmp_path / "go").touch()
         await worker.settled()

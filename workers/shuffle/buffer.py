@@ -22,6 +22,7 @@ from workers.shuffle.order import sort_by_partition
 from workers.shuffle.partition import Partitioner
 from workers.shuffle.rows import ROW_BYTES, Rows, concatenate
 from workers.shuffle.segment import FileSegment, SegmentWriter, pieces
+from workers.shuffle.segment_index import write_index
 
 __all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
 
@@ -190,6 +191,7 @@ class MapBuffer:
                     writer.write(piece)
                 sizes.append(writer.close())
                 values += writer.values
+            write_index(file, sizes)
         return SegmentFile(path, tuple(sizes), values)
 
     def _merge_spills(self, path: Path) -> SegmentFile:
@@ -205,6 +207,7 @@ class MapBuffer:
                         write_range(writer, part)
                 sizes.append(writer.close())
                 values += writer.values
+            write_index(file, sizes)
         spilled = sum(sum(spill.partition_bytes) for spill in self._spills)
         for spill in self._spills:
             spill.path.unlink()

@@ -9,10 +9,12 @@ growing, jittered delay, and every segment's checksum is checked before any of t
 import contextlib
 import http.client
 import random
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +26,8 @@ from mr.protocol.records import MapOutput
 from mr.settings import Settings
 from workers.orders import TaskOrder
 from workers.shuffle.segment import FileSegment, SegmentSource, verify_segment
-from workers.shuffle.wire import MSGPACK, FetchRequest, fetch_path
+from workers.shuffle.segment_index import find_segment
+from workers.shuffle.wire import MSGPACK, FetchRequest, fetch_path, read_length_table
 
 #: Workers fetched from at once.
 MAX_HOSTS = 8
@@ -91,30 +94,37 @@ def _network() -> Iterator[None]:
         raise _Broken(str(error) or type(error).__name__) from error
 
 
-def open_sources(order: TaskOrder, partition: int) -> list[ShuffleSource]:
+#: Called with each further number of bytes that are known to be the attempt's input, and with 0 now and then.
+OnInput = Callable[[int], None]
+
+
+def open_sources(
+    order: TaskOrder, partition: int, on_input: OnInput = lambda more: None
+) -> list[ShuffleSource]:
     """Bring this partition of all map outputs within reach, in map order; empty segments are left out.
 
-    Raises InputLost, naming every output that could not be had, and OSError when the attempt's own
-    directory cannot be written.
+    `on_input` is called by one thread at a time. Raises InputLost, naming every output that could not be
+    had, OSError when the attempt's own directory cannot be written, and BadMessage.
     """
-    wanted = [output for output in order.map_outputs if output.partition_bytes[partition]]
+    outputs = order.map_outputs.unpack()
     sources: dict[str, ShuffleSource] = {}
     remote: dict[str, list[MapOutput]] = {}
-    for output in wanted:
+    for output in outputs:
         segment = _local_segment(order, output, partition)
         if segment is not None:
             sources[output.task_id] = ShuffleSource(output, segment, fetched=False)
         else:
             remote.setdefault(output.address, []).append(output)
+    on_input(sum(source.bytes for source in sources.values()))
     reasons: list[str] = []
     lost: list[MapOutput] = []
-    for fetched, missing, reason in _fetch_all(order, partition, remote):
+    for fetched, missing, reason in _fetch_all(order, partition, remote, on_input):
         sources.update({source.output.task_id: source for source in fetched})
         lost.extend(missing)
         reasons.extend([reason] if reason else [])
     if lost:
         raise lost_inputs(lost, "; ".join(sorted(set(reasons))))
-    return [sources[output.task_id] for output in wanted]
+    return [source for output in outputs if (source := sources[output.task_id]).bytes]
 
 
 def lost_inputs(outputs: Iterable[MapOutput], reason: str) -> InputLost:
@@ -132,7 +142,7 @@ def find_corrupt(sources: Iterable[ShuffleSource]) -> list[MapOutput]:
 
     For a reducer that met SegmentCorrupt while it merged all of them.
     """
-    return [source.output for source in sources if _complaint(source)]
+    return [source.output for source in sources if source.bytes and _complaint(source)]
 
 
 def _complaint(source: SegmentSource) -> str:
@@ -149,25 +159,29 @@ def _local_segment(order: TaskOrder, output: MapOutput, partition: int) -> FileS
     """The segment where the mapper wrote it, if that is on this host and can be read."""
     if output.address and not (order.settings.shuffle_local_reads and output.host == order.origin.host):
         return None
-    start = sum(output.partition_bytes[:partition])
-    segment = FileSegment(Path(output.path), start, output.partition_bytes[partition])
     try:
-        with segment.path.open("rb") as file:
-            file.seek(0, 2)
-            return segment if file.tell() >= start + segment.bytes else None
-    except OSError:  # gone, or another user's: the worker itself may still serve it
+        return find_segment(Path(output.path), partition)
+    except (OSError, SegmentCorrupt):  # gone, damaged, or another user's: the worker itself may serve it
         return None
 
 
 _Fetched = tuple[list[ShuffleSource], Sequence[MapOutput], str]
 
 
-def _fetch_all(order: TaskOrder, partition: int, remote: dict[str, list[MapOutput]]) -> list[_Fetched]:
+def _fetch_all(
+    order: TaskOrder, partition: int, remote: dict[str, list[MapOutput]], on_input: OnInput
+) -> list[_Fetched]:
     """Fetch from several workers at once: what came, what did not, and why."""
     if not remote:
         return []
+    lock = threading.Lock()
+
+    def tell(more: int) -> None:
+        with lock:
+            on_input(more)
+
     jobs = [
-        _HostFetch(order, partition, address, outputs, Path(order.work_dir) / f"fetched-{number}")
+        _HostFetch(order, partition, address, outputs, Path(order.work_dir) / f"fetched-{number}", tell)
         for number, (address, outputs) in enumerate(sorted(remote.items()))
     ]
     with ThreadPoolExecutor(min(MAX_HOSTS, len(jobs))) as pool:
@@ -178,7 +192,13 @@ class _HostFetch:
     """One partition's segments of all outputs of one worker, into one file."""
 
     def __init__(
-        self, order: TaskOrder, partition: int, address: str, outputs: Sequence[MapOutput], path: Path
+        self,
+        order: TaskOrder,
+        partition: int,
+        address: str,
+        outputs: Sequence[MapOutput],
+        path: Path,
+        on_input: OnInput,
     ) -> None:
         self._order = order
         self._settings: Settings = order.settings
@@ -186,7 +206,9 @@ class _HostFetch:
         self._address = address
         self._outputs = outputs
         self._path = path
-        self._total = sum(output.partition_bytes[partition] for output in outputs)
+        self._on_input = on_input
+        #: Of each segment, as the worker's first answer told it.
+        self._lengths: tuple[int, ...] | None = None
         self._rng = random.Random(f"{order.task_id}/{order.attempt}/{address}")
 
     def run(self) -> _Fetched:
@@ -220,13 +242,12 @@ class _HostFetch:
             time.sleep(RETRY_BASE_SECONDS * 2**failures * self._rng.uniform(0.5, 1.5))
 
     def _sources(self) -> list[ShuffleSource]:
-        sources = []
-        start = 0
-        for output in self._outputs:
-            length = output.partition_bytes[self._partition]
-            sources.append(ShuffleSource(output, FileSegment(self._path, start, length), fetched=True))
-            start += length
-        return sources
+        lengths = self._lengths or ()
+        starts = accumulate(lengths, initial=0)
+        return [
+            ShuffleSource(output, FileSegment(self._path, start, length), fetched=True)
+            for output, start, length in zip(self._outputs, starts, lengths, strict=False)
+        ]
 
     def _transfer(self, had: int) -> None:
         """Ask for everything from byte `had` on and append it to the file. Raises _Refused, _Broken."""
@@ -235,7 +256,21 @@ class _HostFetch:
         with open(self._path, "r+b" if had else "wb") as file:
             file.seek(had)
             with contextlib.closing(connection), self._ask(connection, had) as response:
-                self._receive(response, file, self._total - had)
+                self._receive(response, file, self._learn(response) - had)
+
+    def _learn(self, response: http.client.HTTPResponse) -> int:
+        """Read the lengths of the segments; returns the bytes of all. Raises _Refused, _Broken."""
+        try:
+            with _network():
+                lengths = read_length_table(response.read, len(self._outputs))
+        except SegmentCorrupt as error:
+            raise _Broken(str(error)) from error
+        if self._lengths is None:
+            self._lengths = lengths
+            self._on_input(sum(lengths))
+        elif lengths != self._lengths:
+            raise _Refused(self._outputs, "its segments have other lengths than a moment ago")
+        return sum(lengths)
 
     def _ask(self, connection: http.client.HTTPConnection, had: int) -> http.client.HTTPResponse:
         request = FetchRequest(tuple((output.task_id, output.attempt) for output in self._outputs), had)
@@ -269,9 +304,7 @@ class _HostFetch:
 
     def _receive(self, response: http.client.HTTPResponse, file: BinaryIO, expected: int) -> None:
         if response.length != expected:
-            raise _Refused(
-                self._outputs, f"it has {response.length} bytes of what was recorded as {expected} bytes"
-            )
+            raise _Refused(self._outputs, f"it promises {response.length} bytes of {expected}")
         left = expected
         while left:
             with _network():
@@ -280,6 +313,7 @@ class _HostFetch:
                 raise _Broken(f"the transfer broke off {left} bytes before its end")
             file.write(data)
             left -= len(data)
+            self._on_input(0)
 
 
 def _split_address(address: str) -> tuple[str, int]:

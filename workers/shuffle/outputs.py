@@ -1,41 +1,16 @@
-"""The map outputs this worker can serve: where each segment lies, and who may have it."""
+"""The map outputs this worker can serve: which file each is, and who may have it."""
 
 import hmac
-from itertools import accumulate
 from pathlib import Path
-
-import msgspec
 
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.records import MapOutput
 
 
-class FileRegion(msgspec.Struct, frozen=True):
-    """Bytes [offset, offset + bytes) of a file."""
-
-    path: Path
-    offset: int
-    bytes: int
-
-
-class _Kept:
-    """One output with the offsets of its segments; the last offset is the file's size."""
-
-    def __init__(self, output: MapOutput) -> None:
-        self.path = Path(output.path)
-        self.offsets = [0, *accumulate(output.partition_bytes)]
-
-    def region(self, partition: int) -> FileRegion | None:
-        if partition + 1 >= len(self.offsets):
-            return None
-        start, end = self.offsets[partition : partition + 2]
-        return FileRegion(self.path, start, end - start)
-
-
 class _Job:
     def __init__(self, token: str) -> None:
         self.token = token
-        self.kept: dict[tuple[TaskId, int], _Kept] = {}
+        self.files: dict[tuple[TaskId, int], Path] = {}
 
 
 class Outputs:
@@ -47,12 +22,12 @@ class Outputs:
     def add(self, job: JobId, token: str, output: MapOutput) -> None:
         """Offer an output to whoever shows the job's token."""
         entry = self._jobs.setdefault(job, _Job(token))
-        entry.kept[output.task_id, output.attempt] = _Kept(output)
+        entry.files[output.task_id, output.attempt] = Path(output.path)
 
     def remove(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Offer an output no more."""
         if entry := self._jobs.get(job):
-            entry.kept.pop((task, attempt), None)
+            entry.files.pop((task, attempt), None)
 
     def remove_job(self, job: JobId) -> None:
         """Offer nothing of a job any more."""
@@ -67,8 +42,7 @@ class Outputs:
         entry = self._jobs.get(job)
         return entry is not None and hmac.compare_digest(entry.token.encode(), token.encode())
 
-    def find(self, job: JobId, task: TaskId, attempt: int, partition: int) -> FileRegion | None:
-        """Where a segment lies; None when it is not here."""
+    def find(self, job: JobId, task: TaskId, attempt: int) -> Path | None:
+        """The file of an output; None when it is not here."""
         entry = self._jobs.get(job)
-        kept = entry.kept.get((task, attempt)) if entry else None
-        return kept.region(partition) if kept else None
+        return entry.files.get((task, attempt)) if entry else None

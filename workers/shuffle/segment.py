@@ -4,7 +4,8 @@ A segment is a sequence of frames. A frame is a header (tag, payload bytes, xxh3
 seeded with the frame's number) and its payload. `ROWS`: an Arrow IPC stream of one record batch, lz4,
 bounded in rows and bytes. `END.`: the number of values, last. So a reader holds one batch at a time, uses
 no byte before its checksum matched, and sees a truncated segment for what it is. A map output and a spill
-are the segments of all partitions one after the other; a partition without records has no bytes.
+are the segments of all partitions one after the other, then an index (`segment_index.py`); a partition
+without records has no bytes.
 """
 
 import io

@@ -1,22 +1,26 @@
 """The worker's HTTP server for map outputs: one answer streams all segments a reducer wants from here.
 
-The bytes go from the page cache to the socket by sendfile; the event loop only says which.
+The bytes of large segments go from the page cache to the socket by sendfile. Whatever waits for the disk
+does so in a thread: the event loop also carries the worker's heartbeat.
 """
 
 import asyncio
 import logging
 import socket
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 from aiohttp import web
 
-from mr.errors import MrError
-from mr.protocol.ids import JobId, is_id
+from mr.errors import MrError, SegmentCorrupt
+from mr.protocol.ids import JobId, TaskId, is_id
 from mr.telling import why
-from workers.shuffle.outputs import FileRegion, Outputs
-from workers.shuffle.wire import MAX_REQUEST_BYTES, MSGPACK, FetchRequest, fetch_path
+from workers.shuffle.outputs import Outputs
+from workers.shuffle.segment import FileSegment
+from workers.shuffle.segment_index import find_segment
+from workers.shuffle.wire import MAX_REQUEST_BYTES, MSGPACK, FetchRequest, fetch_path, length_table
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ MAX_TRANSFERS = 128
 #: Bytes handed to the kernel at a time, and how long a reducer may take to receive them.
 TRANSFER_BYTES = 16 * 1024 * 1024
 TRANSFER_SECONDS = 120.0
-#: Bytes copied at a time where the kernel cannot send a file.
+#: Bytes copied at a time, of small segments and where the kernel cannot send a file.
 COPY_BYTES = 256 * 1024
 
 _EVERYWHERE = ("0.0.0.0", "::")
@@ -82,17 +86,11 @@ class ShuffleServer:
             return web.Response(status=400, text=f"not a request: {error}")
         if partition < 0 or wanted.offset < 0:
             return web.Response(status=400, text="partition and offset must not be negative")
-        regions, missing = self._find(job, partition, wanted)
-        if missing:
-            return web.Response(status=404, body=msgspec.msgpack.encode(missing), content_type=MSGPACK)
-        total = sum(region.bytes for region in regions)
-        if wanted.offset > total:
-            return web.Response(status=416, text=f"the answer has {total} bytes")
         if self._transfers >= MAX_TRANSFERS:
             return web.Response(status=503, headers={"Retry-After": "1"})
         self._transfers += 1
         try:
-            return await self._stream(request, regions, wanted.offset, total - wanted.offset)
+            return await self._give(request, job, partition, wanted)
         finally:
             self._transfers -= 1
 
@@ -107,53 +105,104 @@ class ShuffleServer:
             return web.Response(status=403)
         return None
 
-    def _find(
-        self, job: JobId, partition: int, wanted: FetchRequest
-    ) -> tuple[list[FileRegion], list[tuple[str, int]]]:
-        """The wanted segments, and those that are not here (any more)."""
-        regions: list[FileRegion] = []
-        missing: list[tuple[str, int]] = []
-        for task, attempt in wanted.outputs:
-            region = self._outputs.find(job, task, attempt, partition)
-            if region is None or not _is_whole(region):
-                missing.append((task, attempt))
-            else:
-                regions.append(region)
-        return regions, missing
-
-    async def _stream(
-        self, request: web.Request, regions: list[FileRegion], skip: int, length: int
+    async def _give(
+        self, request: web.Request, job: JobId, partition: int, wanted: FetchRequest
     ) -> web.StreamResponse:
-        """Send the regions one after the other, without their first `skip` bytes."""
+        """Answer with the wanted segments, or with those that are not here (any more)."""
+        files = [(self._outputs.find(job, *name), name) for name in wanted.outputs]
+        segments, missing = await asyncio.to_thread(_find, files, partition)
+        if missing:
+            return web.Response(status=404, body=msgspec.msgpack.encode(missing), content_type=MSGPACK)
+        total = sum(segment.bytes for segment in segments)
+        if wanted.offset > total:
+            return web.Response(status=416, text=f"the segments have {total} bytes")
+        table = length_table([segment.bytes for segment in segments])
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-        response.content_length = length
+        response.content_length = len(table) + total - wanted.offset
         await response.prepare(request)
-        for region in regions:
-            if skip >= region.bytes:
-                skip -= region.bytes
-                continue
-            try:
-                await self._send(request, response, region, skip)
-            except (OSError, TimeoutError) as error:
-                # Too late for a status: the reducer sees a short answer and asks for the rest.
-                log.info("a transfer of %s broke off: %s", region.path.name, error)
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-            skip = 0
+        try:
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                await response.write(table)
+            for batch in _batches(_from(segments, wanted.offset)):
+                await _send(request, response, batch)
+        except (OSError, TimeoutError) as error:
+            # Too late for a status: the reducer sees a short answer and asks for the rest.
+            log.info("a transfer of %s partition %d broke off: %s", job, partition, error)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         await response.write_eof()
         return response
 
-    async def _send(
-        self, request: web.Request, response: web.StreamResponse, region: FileRegion, skip: int
-    ) -> None:
-        start, end = region.offset + skip, region.offset + region.bytes
-        with _open(region.path) as file:
-            while start < end:
-                count = min(TRANSFER_BYTES, end - start)
-                async with asyncio.timeout(TRANSFER_SECONDS):
-                    await _send_file(request, response, file, start, count)
-                start += count
+
+def _find(
+    files: Sequence[tuple[Path | None, tuple[TaskId, int]]], partition: int
+) -> tuple[list[FileSegment], list[tuple[TaskId, int]]]:
+    """The segments of a partition, and the outputs without a whole file. Blocks on the disk."""
+    segments: list[FileSegment] = []
+    missing: list[tuple[TaskId, int]] = []
+    for path, name in files:
+        try:
+            if path is None:
+                raise FileNotFoundError(name)
+            segments.append(find_segment(path, partition))
+        except (OSError, SegmentCorrupt):
+            missing.append(name)
+    return segments, missing
+
+
+def _from(segments: Iterable[FileSegment], offset: int) -> Iterator[FileSegment]:
+    """The segments without their first `offset` bytes, and without the empty ones."""
+    for segment in segments:
+        skip = min(offset, segment.bytes)
+        offset -= skip
+        if segment.bytes > skip:
+            yield FileSegment(segment.path, segment.start + skip, segment.bytes - skip)
+
+
+def _batches(segments: Iterable[FileSegment]) -> Iterator[list[FileSegment]]:
+    """Runs of segments that are read at once: neighbours up to COPY_BYTES together; larger ones alone."""
+    batch: list[FileSegment] = []
+    total = 0
+    for segment in segments:
+        if batch and total + segment.bytes > COPY_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(segment)
+        total += segment.bytes
+    if batch:
+        yield batch
+
+
+async def _send(request: web.Request, response: web.StreamResponse, batch: list[FileSegment]) -> None:
+    """Send a large segment by the kernel, several small ones as one buffer: what a call costs is shared."""
+    if batch[0].bytes < COPY_BYTES:
+        data = await asyncio.to_thread(_read_all, batch)
+        async with asyncio.timeout(TRANSFER_SECONDS):
+            await response.write(data)
+        return
+    (segment,) = batch
+    start, end = segment.start, segment.start + segment.bytes
+    file = await asyncio.to_thread(_open, segment.path)
+    try:
+        while start < end:
+            count = min(TRANSFER_BYTES, end - start)
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                await _send_file(request, response, file, start, count)
+            start += count
+    finally:
+        file.close()
+
+
+def _read_all(segments: Sequence[FileSegment]) -> bytes:
+    """The bytes of several segments, one after the other. Raises OSError, also for a file cut short."""
+    parts = []
+    for segment in segments:
+        with segment.open() as file:
+            parts.append(file.read(segment.bytes))
+        if len(parts[-1]) < segment.bytes:
+            raise OSError(f"{segment.path.name} was cut short")
+    return b"".join(parts)
 
 
 async def _send_file(
@@ -183,14 +232,6 @@ async def _copy_file(response: web.StreamResponse, file: BinaryIO, start: int, c
         await response.write(data)
         left -= len(data)
     return count - left
-
-
-def _is_whole(region: FileRegion) -> bool:
-    """Whether the file is there and long enough."""
-    try:
-        return region.path.stat().st_size >= region.offset + region.bytes
-    except OSError:
-        return False
 
 
 def parse_address(listen: str) -> tuple[str, int]:

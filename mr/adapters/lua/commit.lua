@@ -1,6 +1,6 @@
 -- commit v1: make an attempt the one that counts; says what mr.protocol.claims.commit says.
--- KEYS: 1 claims (hash), 2 results of the task's kind (hash)
--- ARGV: 1 task id, 2 attempt, 3 result
+-- KEYS: 1 claims (hash), 2 results of the task's kind (hash), 3 locations of map outputs (hash)
+-- ARGV: 1 task id, 2 attempt, 3 result, then field and value of each location that a map output adds
 -- Returns 1 (also to the same attempt twice), or 0: another counts, its output was lost, or the job is over.
 local packed = redis.call('HEXISTS', KEYS[1], 'open') == 1 and redis.call('HGET', KEYS[1], ARGV[1])
 if not packed then
@@ -15,4 +15,7 @@ if claim[3] ~= attempt then
   redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({claim[1], claim[2], attempt, false, {}}))
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+for i = 4, #ARGV, 2 do
+  redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
+end
 return 1

@@ -1,6 +1,6 @@
 -- end_job v1: write the final records, close the claims, delete what nobody needs, let the rest expire.
 -- KEYS: 1 job (hash), 2 tasks (hash), 3 logs (hash), 4 results of the parts (hash),
---       5 and more: what is deleted (claims, spec, splits, results of maps that are no parts)
+--       5 and more: what is deleted (claims, spec, splits, locations, results of maps that are no parts)
 -- ARGV: 1 epoch, 2 record, 3 history in milliseconds, then task id and record for each changed task
 -- Returns 'ok', or 'deposed' when a higher epoch wrote the job: nothing is changed then.
 if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then

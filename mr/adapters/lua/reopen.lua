@@ -1,5 +1,5 @@
 -- reopen v1: declare committed outputs lost; says what mr.protocol.claims.reopen says.
--- KEYS: 1 job (hash), 2 claims (hash), 3 results of maps (hash)
+-- KEYS: 1 job (hash), 2 claims (hash), 3 results of maps (hash), 4 locations of map outputs (hash)
 -- ARGV: 1 epoch, then task id and lost attempt for each
 -- Returns 'ok', or 'deposed' when a higher epoch wrote the job: nothing is changed then.
 if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then
@@ -13,6 +13,7 @@ for i = 2, #ARGV, 2 do
   if claim and claim[3] > 0 and claim[3] == tonumber(ARGV[i + 1]) then
     redis.call('HSET', KEYS[2], ARGV[i], cmsgpack.pack({claim[1], claim[1], 0, false, {}}))
     redis.call('HDEL', KEYS[3], ARGV[i])
+    redis.call('HDEL', KEYS[4], ARGV[i])
   end
 end
 return 'ok'

@@ -1,7 +1,7 @@
 -- rewrite_job v1: write a whole unfinished job back into a store that lost it; one still there stays.
 -- KEYS: 1 job (hash), 2 spec (string), 3 claims (hash), 4 splits, 5 tasks, 6 results of maps,
---       7 results of reduces (hashes)
--- ARGV: 1 epoch, 2 record, 3 spec, then for each entry: number of its key (3 to 7), field, value
+--       7 results of reduces, 8 locations of map outputs (hashes)
+-- ARGV: 1 epoch, 2 record, 3 spec, then for each entry: number of its key (3 to 8), field, value
 -- Returns 'ok', or 'deposed' when a higher epoch wrote the job: nothing is changed then.
 if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then
   return 'deposed'

@@ -12,6 +12,7 @@ from mr.protocol.claims import Claim, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, is_id, task_id, task_kind
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
+from mr.protocol.locations import PackedOutputs, pack_outputs
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
 
 
@@ -265,10 +266,10 @@ class MemoryStore:
         found = {} if entry is None else entry.results[kind]
         return {task: unpack(data, TaskResult) for task, data in sorted(found.items())}
 
-    async def map_outputs(self, job: JobId) -> Sequence[MapOutput]:
-        """Where the committed map outputs lie, in order of task id."""
+    async def map_outputs(self, job: JobId) -> PackedOutputs:
+        """Where the committed map outputs lie."""
         results = await self.get_results(job, TaskKind.MAP)
-        return [result.output for result in results.values() if isinstance(result.output, MapOutput)]
+        return pack_outputs(r.output for r in results.values() if isinstance(r.output, MapOutput))
 
     # --- tasks, as workers see them
 

@@ -14,7 +14,8 @@ from mr.protocol.claims import Claim
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult
+from mr.protocol.locations import PackedOutputs, result_locations
+from mr.protocol.records import JobRecord, TaskRecord, TaskResult
 
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class JobWrites:
     async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
         """Declare committed map outputs lost."""
         keys = [names.job_key(job), names.claims_key(job), names.results_key(job, TaskKind.MAP)]
+        keys += [names.locations_key(job)]
         await self._link.guarded("reopen", keys, epoch, flatten(lost))
 
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
@@ -74,7 +76,7 @@ class JobWrites:
         maps, reduces = (names.results_key(job, kind) for kind in TaskKind)
         keys = [names.job_key(job), names.tasks_key(job), names.logs_key(job)]
         keys += [reduces if record.reduces > 0 else maps]
-        keys += [names.claims_key(job), names.spec_key(job), names.splits_key(job)]
+        keys += [names.claims_key(job), names.spec_key(job), names.splits_key(job), names.locations_key(job)]
         keys += [maps] if record.reduces > 0 else []
         arguments = [pack(record), milliseconds(history_seconds), *_packed_tasks(tasks)]
         await self._link.guarded("end_job", keys, epoch, arguments)
@@ -138,7 +140,7 @@ class JobWrites:
         await self._index(name, job.spec.submitted_at)
         keys = [names.job_key(name), names.spec_key(name), names.claims_key(name)]
         keys += [names.splits_key(name), names.tasks_key(name)]
-        keys += [names.results_key(name, kind) for kind in TaskKind]
+        keys += [*(names.results_key(name, kind) for kind in TaskKind), names.locations_key(name)]
         arguments: list[str | bytes | int] = [pack(job.record), pack(job.spec)]
         for task, claim in job.claims.items():
             arguments += [3, task, pack(claim)]
@@ -148,6 +150,8 @@ class JobWrites:
             arguments += [5, task, pack(record)]
         for task, result in job.results.items():
             arguments += [6 if task_kind(task) is TaskKind.MAP else 7, task, pack(result)]
+            for field, value in result_locations(result).items():
+                arguments += [8, field, value]
         await self._link.guarded("rewrite_job", keys, epoch, arguments)
 
 
@@ -205,7 +209,6 @@ class JobReads:
         """The committed results of one kind of task."""
         return _by_task(await self._link.command("HGETALL", names.results_key(job, kind)), TaskResult)
 
-    async def map_outputs(self, job: JobId) -> Sequence[MapOutput]:
-        """Where the committed map outputs lie, in order of task id."""
-        results = await self.get_results(job, TaskKind.MAP)
-        return [result.output for result in results.values() if isinstance(result.output, MapOutput)]
+    async def map_outputs(self, job: JobId) -> PackedOutputs:
+        """Where the committed map outputs lie."""
+        return PackedOutputs(*await self._link.script("map_outputs", [names.locations_key(job)], []))

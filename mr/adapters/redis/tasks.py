@@ -14,6 +14,7 @@ from mr.protocol.claims import Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import Split
+from mr.protocol.locations import result_locations
 from mr.protocol.records import TaskResult, WorkerBeat, WorkerView
 
 
@@ -54,8 +55,9 @@ class TaskMethods:
 
     async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
         """Record a result; False: another attempt's counts, or the job is over."""
-        keys = [names.claims_key(job), names.results_key(job, task_kind(task))]
-        return bool(await self._link.script("commit", keys, [task, attempt, pack(result)]))
+        keys = [names.claims_key(job), names.results_key(job, task_kind(task)), names.locations_key(job)]
+        arguments = [task, attempt, pack(result), *flatten(result_locations(result))]
+        return bool(await self._link.script("commit", keys, arguments))
 
     async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Give the lease of a failed or stopped attempt back."""

@@ -134,7 +134,7 @@ class ScriptedExecutor:
         path.write_bytes(b"onetwo")
         origin = order.origin
         where = (origin.worker, origin.incarnation, origin.address, origin.host, str(path))
-        return TaskResult(MapOutput(order.task_id, order.attempt, *where, (3, 3)), TaskStats())
+        return TaskResult(MapOutput(order.task_id, order.attempt, *where), TaskStats())
 
     def stop(self, key: AttemptKey) -> None:
         """Kill what runs; no effect on others."""
@@ -193,7 +193,7 @@ class ScriptedWorker:
         reply = await self.store.claim(job, task, OTHER, OTHER_LIFE, LEASE_SECONDS)
         if reply.attempt and reply.result is None:
             where = (OTHER, OTHER_LIFE, "there:1", "elsewhere", "/there")
-            output: MapOutput | PartOutput = MapOutput(task, reply.attempt, *where, (3, 3))
+            output: MapOutput | PartOutput = MapOutput(task, reply.attempt, *where)
             if task_kind(task) is TaskKind.REDUCE:
                 output = PartOutput(task, reply.attempt, "t", "p", 1, 4, "0" * 16)
             await self.store.commit(job, task, reply.attempt, TaskResult(output, TaskStats()))

@@ -152,7 +152,7 @@ async def check(worker: ScriptedWorker, task: TaskId, delivery: ScriptedDelivery
 
 def check_files(worker: ScriptedWorker, task: TaskId, *, kept: bool, ended: bool) -> None:
     """Files and offers are those of a committed map output, and nothing else."""
-    offered = worker.outputs.find(JOB, task, 1, 0)
+    offered = worker.outputs.find(JOB, task, 1)
     expected = []
     if kept and offered is not None and task_kind(task) is TaskKind.MAP:
         expected = [f"{JOB}/outputs/{task}-1.index", f"{JOB}/outputs/{task}-1.segments"]
@@ -185,5 +185,5 @@ async def test_the_work_without_a_stop(tmp_path: Path, monkeypatch: pytest.Monke
     (report,) = worker.broker.reports
     assert delivery.settled == ["ack"]
     assert isinstance(report, TaskCommitted) and isinstance(report.result.output, MapOutput)
-    assert worker.outputs.find(JOB, MAP, 1, 0) is not None
+    assert worker.outputs.find(JOB, MAP, 1) is not None
     worker.spool.close()

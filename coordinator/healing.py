@@ -12,7 +12,7 @@ from coordinator.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
 from mr.protocol.claims import Claim, Holder
-from mr.protocol.ids import Incarnation, TaskId
+from mr.protocol.ids import Incarnation, TaskId, task_sort_key
 from mr.protocol.records import MapOutput, RunningTask, TaskResult, TaskState, WorkerView
 
 # --- what heartbeats show
@@ -65,7 +65,7 @@ def reopen_dead_outputs(core: Core, turn: Turn) -> None:
         if not job.needs_map_outputs:
             continue
         for incarnation in [name for name in job.outputs if core.cluster.is_dead(name)]:
-            for task_id in sorted(job.outputs[incarnation]):
+            for task_id in sorted(job.outputs[incarnation], key=task_sort_key):
                 reopen_output(turn, job, job.tasks[task_id])
 
 

@@ -13,7 +13,7 @@ from mr.errors import BadJob, BadMessage, BrokerUnavailable, ClusterUnreachable,
 from mr.formats.outputs import read_manifest
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import codec, names
-from mr.protocol.ids import JobId, is_id
+from mr.protocol.ids import JobId, is_id, task_sort_key
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
 from mr.protocol.records import (
     JobRecord,
@@ -210,6 +210,6 @@ class Client(Viewer):
             raise BadMessage(f"the coordinator's answer cannot be read: {error}") from error
 
 
-def _log_order(name: str) -> tuple[str, int]:
+def _log_order(name: str) -> tuple[tuple[str, int, str], int]:
     task, _, attempt = name.rpartition("/")
-    return task, int(attempt) if attempt.isdigit() else 0
+    return task_sort_key(task), int(attempt) if attempt.isdigit() else 0

@@ -1,12 +1,16 @@
 """Identifiers, each a type of its own, so that a job id never stands where a worker id belongs."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, TypeVar
+
+T = TypeVar("T")
 
 #: One job. Chosen by the sender or made by the client; letters, digits, `.`, `_`, `-`; at most 64.
 JobId = NewType("JobId", str)
-#: One task of a job: `map-00012` or `reduce-00003`. Sorts by kind, then by index.
+#: One task of a job: `map-00012` or `reduce-00003`. Sorted with `task_sort_key`: as text, `map-100000`
+#: comes before `map-99999`.
 TaskId = NewType("TaskId", str)
 #: One worker daemon, stable over its restarts when the operator names it.
 WorkerId = NewType("WorkerId", str)
@@ -40,6 +44,21 @@ def task_kind(task: TaskId) -> TaskKind:
 def task_index(task: TaskId) -> int:
     """Tell the split number (map) or partition number (reduce) of a task from its id."""
     return int(task.partition("-")[2])
+
+
+def task_sort_key(task: str) -> tuple[str, int, str]:
+    """Give the key that sorts task ids by kind, then by index, however many digits it has.
+
+    Total: text that is no task id has a place as well.
+    """
+    kind, _, index = task.partition("-")
+    digits = index.lstrip("0")
+    return kind, len(digits), digits
+
+
+def in_task_order(found: Mapping[TaskId, T]) -> dict[TaskId, T]:
+    """Give the same items, by kind and index of their task."""
+    return {task: found[task] for task in sorted(found, key=task_sort_key)}
 
 
 def is_id(text: str) -> bool:

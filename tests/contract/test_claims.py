@@ -7,7 +7,8 @@ import pytest
 from mr.errors import Deposed
 from mr.ports import ClaimReply, StateStore
 from mr.protocol.claims import Verdict
-from mr.protocol.ids import Incarnation, TaskId, WorkerId
+from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.jobs import Split
 from mr.protocol.records import JobState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore
@@ -186,6 +187,23 @@ async def test_claims_are_those_that_were_asked_for(job: StateStore) -> None:
     assert list(claims) == [MAP_1, REDUCE_0]
     assert claims[MAP_1].holders == ()
     assert (claims[REDUCE_0].attempt, claims[REDUCE_0].holders[0].worker) == (1, BOB)
+
+
+async def test_what_is_read_by_task_is_in_order_of_the_index(store: StateStore) -> None:
+    """As text, map-100000 comes before map-99999: the values of a key would leave the order of the input."""
+    tasks = [task_id(TaskKind.MAP, index) for index in (2, 99_998, 100_000, 100_001)]
+    splits = [Split(task_index(task), samples.splits()[0].ranges) for task in tasks]
+    assert await store.create_job(samples.spec(), splits, samples.record(), 1)
+    for task in reversed(tasks):
+        assert (await claim(store, ANN, task)).attempt == 1
+        assert await store.commit(JOB, task, 1, samples.map_result(task))
+    await store.save_job(samples.record(), [samples.task(task) for task in reversed(tasks)], 1)
+    assert [output.task_id for output in await store.map_outputs(JOB)] == tasks
+    assert list(await store.get_results(JOB, TaskKind.MAP)) == tasks
+    assert [record.task_id for record in await store.get_tasks(JOB)] == tasks
+    assert list(await store.claims(JOB)) == tasks
+    (restored,) = await store.restore(1)
+    assert list(restored.tasks) == list(restored.results) == list(restored.claims) == tasks
 
 
 async def test_a_deposed_coordinator_changes_no_claim(job: StateStore) -> None:

@@ -160,9 +160,11 @@ async def test_tasks_are_joined_with_their_newest_running_attempt(client: Client
 async def test_logs_are_in_order_and_by_task(client: Client) -> None:
     await put(client, job_record())
     await client.store.save_job(job_record(), [task_record("map-00000"), task_record("map-00001")], 1)
-    for task, attempt in (("map-00001", 1), ("map-00000", 10), ("map-00000", 2)):
+    last = (("map-100000", 1), ("map-99999", 1))
+    for task, attempt in (*last, ("map-00001", 1), ("map-00000", 10), ("map-00000", 2)):
         await client.store.put_log(JobId("words-1"), TaskId(task), attempt, "said", 1000)
-    assert list(await client.logs(JobId("words-1"))) == ["map-00000/2", "map-00000/10", "map-00001/1"]
+    in_order = ["map-00000/2", "map-00000/10", "map-00001/1", "map-99999/1", "map-100000/1"]
+    assert list(await client.logs(JobId("words-1"))) == in_order
     assert list(await client.logs(JobId("words-1"), "map-00001")) == ["map-00001/1"]
     with pytest.raises(NotFound, match="has no task 'map-00009'"):
         await client.logs(JobId("words-1"), "map-00009")

@@ -22,6 +22,7 @@ import msgspec
 
 from mr.errors import SegmentCorrupt, ShuffleError
 from mr.protocol.failures import LostInput
+from mr.protocol.ids import task_sort_key
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
 from workers.orders import TaskOrder
@@ -131,7 +132,7 @@ def lost_inputs(outputs: Iterable[MapOutput], reason: str) -> InputLost:
     """The exception that names these map outputs as lost."""
     lost = [
         LostInput(output.task_id, output.attempt, output.worker)
-        for output in sorted(outputs, key=lambda output: output.task_id)
+        for output in sorted(outputs, key=lambda output: task_sort_key(output.task_id))
     ]
     names = ", ".join(item.task_id for item in lost[:5]) + (" ..." if len(lost) > 5 else "")
     return InputLost(lost, f"{len(lost)} map outputs are lost ({names}): {reason}")

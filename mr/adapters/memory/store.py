@@ -10,7 +10,18 @@ from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Verdict
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, is_id, task_id, task_kind
+from mr.protocol.ids import (
+    CodeId,
+    Incarnation,
+    JobId,
+    TaskId,
+    TaskKind,
+    WorkerId,
+    in_task_order,
+    is_id,
+    task_id,
+    task_kind,
+)
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.locations import PackedOutputs, pack_outputs
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
@@ -234,7 +245,7 @@ class MemoryStore:
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
         entry = self._find(job)
-        return {} if entry is None else dict(sorted(entry.claims.items()))
+        return {} if entry is None else in_task_order(entry.claims)
 
     # --- jobs, as everybody reads them
 
@@ -258,13 +269,17 @@ class MemoryStore:
     async def get_tasks(self, job: JobId) -> Sequence[TaskRecord]:
         """The accounts of all tasks of a job, in order of task id."""
         entry = self._find(job)
-        return [] if entry is None else [unpack(data, TaskRecord) for _, data in sorted(entry.tasks.items())]
+        return (
+            []
+            if entry is None
+            else [unpack(data, TaskRecord) for data in in_task_order(entry.tasks).values()]
+        )
 
     async def get_results(self, job: JobId, kind: TaskKind) -> Mapping[TaskId, TaskResult]:
         """The committed results of one kind of task."""
         entry = self._find(job)
         found = {} if entry is None else entry.results[kind]
-        return {task: unpack(data, TaskResult) for task, data in sorted(found.items())}
+        return {task: unpack(data, TaskResult) for task, data in in_task_order(found).items()}
 
     async def map_outputs(self, job: JobId) -> PackedOutputs:
         """Where the committed map outputs lie."""
@@ -380,7 +395,7 @@ def _read_whole(entry: JobEntry, spec: JobSpec) -> RestoredJob:
         record=unpack(entry.record, JobRecord),
         spec=spec,
         splits=tuple(sorted(entry.splits.values(), key=lambda split: split.index)),
-        tasks={task: unpack(data, TaskRecord) for task, data in sorted(entry.tasks.items())},
-        claims=dict(sorted(entry.claims.items())),
-        results={task: unpack(data, TaskResult) for task, data in sorted(results.items())},
+        tasks={task: unpack(data, TaskRecord) for task, data in in_task_order(entry.tasks).items()},
+        claims=in_task_order(entry.claims),
+        results={task: unpack(data, TaskResult) for task, data in in_task_order(results).items()},
     )

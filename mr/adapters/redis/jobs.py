@@ -12,7 +12,7 @@ from mr.ports import RestoredJob
 from mr.protocol import names
 from mr.protocol.claims import Claim
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import JobId, TaskId, TaskKind, task_id, task_kind
+from mr.protocol.ids import JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import PackedOutputs, result_locations
 from mr.protocol.records import JobRecord, TaskRecord, TaskResult
@@ -156,12 +156,9 @@ class JobWrites:
 
 
 def _by_task(found: Mapping[bytes, bytes], kind: type[T]) -> dict[TaskId, T]:
-    """Decode a hash of task id -> record, in order of task id."""
-    return {
-        TaskId(field.decode()): unpack(data, kind)
-        for field, data in sorted(found.items())
-        if field != OPEN_FIELD
-    }
+    """Decode a hash of task id -> record, in order of kind and index."""
+    fields = {TaskId(field.decode()): data for field, data in found.items() if field != OPEN_FIELD}
+    return {task: unpack(data, kind) for task, data in in_task_order(fields).items()}
 
 
 class JobReads:

@@ -198,7 +198,7 @@ async def test_what_is_read_by_task_is_in_order_of_the_index(store: StateStore) 
         assert (await claim(store, ANN, task)).attempt == 1
         assert await store.commit(JOB, task, 1, samples.map_result(task))
     await store.save_job(samples.record(), [samples.task(task) for task in reversed(tasks)], 1)
-    assert [output.task_id for output in await store.map_outputs(JOB)] == tasks
+    assert [output.task_id for output in (await store.map_outputs(JOB)).unpack()] == tasks
     assert list(await store.get_results(JOB, TaskKind.MAP)) == tasks
     assert [record.task_id for record in await store.get_tasks(JOB)] == tasks
     assert list(await store.claims(JOB)) == tasks

@@ -20,6 +20,8 @@ class Life:
     final: bool = False
     #: Gave its leases back before it left.
     released: bool = False
+    #: Once dead: until then a worker that starts in the same spool may register the outputs as its own.
+    outputs_until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -136,11 +138,18 @@ class Cluster:
             life.alive_at = now
             life.dead = False
 
-    def stopped(self, worker: WorkerId, incarnation: Incarnation, now: float) -> bool:
-        """Note that a life ended in good order. Returns whether that is news."""
+    def stopped(
+        self, worker: WorkerId, incarnation: Incarnation, now: float, *, leaves_outputs: bool = False
+    ) -> bool:
+        """Note that a life ended in good order. Returns whether that is news.
+
+        Outputs that it leaves have as long to be adopted as those of a worker that died.
+        """
         life = self.hear_of(worker, incarnation, now)
         news = not life.final
         life.dead = life.final = life.released = True
+        if news and leaves_outputs:
+            life.outputs_until = now + self._settings.lease_seconds
         if worker in self.views and self.views[worker].beat.incarnation == incarnation:
             del self.views[worker]
         return news
@@ -149,6 +158,16 @@ class Cluster:
         """Whether a life is over; an unknown one is not."""
         life = self._lives.get(incarnation)
         return life is not None and life.dead
+
+    def outputs_gone(self, incarnation: Incarnation, now: float) -> bool:
+        """Whether what a life held in its spool is lost, unless another has registered it."""
+        life = self._lives.get(incarnation)
+        return life is not None and life.dead and now >= life.outputs_until
+
+    def may_return(self, incarnation: Incarnation, now: float) -> bool:
+        """Whether a life is over whose outputs may yet be registered by another in the same spool."""
+        life = self._lives.get(incarnation)
+        return life is not None and life.dead and now < life.outputs_until
 
     def leases_gone_at(self, incarnation: Incarnation, now: float) -> float:
         """When the store lets others have what a dead life had claimed: publishing sooner is in vain."""

@@ -15,6 +15,7 @@ from enum import IntEnum
 
 import msgspec
 
+from mr.protocol.claims import Placement
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.messages import Control, LifecycleEvent, TaskMessage
 from mr.protocol.records import JobRecord, Manifest, TaskRecord
@@ -29,10 +30,10 @@ class Effect(IntEnum):
 
 
 class Reopen(msgspec.Struct, frozen=True):
-    """`StateStore.reopen`: these committed map outputs are gone (task -> the attempt that was recorded)."""
+    """`StateStore.reopen`: these committed map outputs are gone, if they still are recorded to be there."""
 
     job_id: JobId
-    lost: dict[TaskId, int]
+    lost: dict[TaskId, Placement]
 
 
 class Speculate(msgspec.Struct, frozen=True):
@@ -94,6 +95,10 @@ class InspectClaims(msgspec.Struct, frozen=True):
     job_id: JobId
     #: Results are wanted of these where they are committed; of others they may be left out.
     tasks: tuple[TaskId, ...]
+    #: Whether the results of all maps are wanted: where outputs lie that were recorded before is in doubt.
+    outputs: bool = False
+    #: When it was asked, by the clock of the events: what was committed later is not in the answer.
+    asked_at: float = 0.0
 
 
 class FinishOutput(msgspec.Struct, frozen=True):

@@ -139,10 +139,12 @@ class Effects:
         try:
             claims = await self._store.claims(job_id)
             results: dict[TaskId, TaskResult] = {}
-            if any(claims[task].winner for task in command.tasks if task in claims):
+            if command.outputs or any(claims[task].winner for task in command.tasks if task in claims):
                 for kind in TaskKind:
                     results.update(await self._store.get_results(job_id, kind))
-            event = ClaimsObserved(self._clock.now(), job_id, claims, results)
+            event = ClaimsObserved(
+                self._clock.now(), job_id, claims, results, command.outputs, command.asked_at
+            )
         except BadMessage as error:
             log.error("job %s cannot go on: %s", job_id, error)
             event = CancelRequested(self._clock.now(), job_id, str(error))

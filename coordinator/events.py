@@ -71,6 +71,10 @@ class ClaimsObserved(msgspec.Struct, frozen=True):
     claims: Mapping[TaskId, Claim]
     #: At least of those tasks named by the command whose claim has a winner.
     results: Mapping[TaskId, TaskResult]
+    #: Whether the results of all committed maps are among them, as the command asked.
+    outputs: bool = False
+    #: When it was asked, as the command says.
+    asked_at: float = 0.0
 
 
 class CancelRequested(msgspec.Struct, frozen=True):

@@ -6,13 +6,13 @@ held by somebody who lives, or free to run again.
 
 from collections.abc import Iterator, Mapping
 
-from coordinator.outcomes import Core, commit_task, lose_attempts, reopen_output, set_record
+from coordinator.outcomes import Core, commit_task, lose_attempts, set_record
 from coordinator.policy import LEASE_PATIENCE, PATIENCE
 from coordinator.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
 from mr.protocol.claims import Claim, Holder
-from mr.protocol.ids import Incarnation, TaskId, task_sort_key
+from mr.protocol.ids import Incarnation, TaskId
 from mr.protocol.records import MapOutput, RunningTask, TaskResult, TaskState, WorkerView
 
 # --- what heartbeats show
@@ -59,16 +59,6 @@ def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: 
     turn.touch(job, task)
 
 
-def reopen_dead_outputs(core: Core, turn: Turn) -> None:
-    """Run those maps again whose output lay with a worker that died and that some reduce still needs."""
-    for job in core.jobs.values():
-        if not job.needs_map_outputs:
-            continue
-        for incarnation in [name for name in job.outputs if core.cluster.is_dead(name)]:
-            for task_id in sorted(job.outputs[incarnation], key=task_sort_key):
-                reopen_output(turn, job, job.tasks[task_id])
-
-
 # --- suspicion
 
 
@@ -113,12 +103,7 @@ def settle_claims(
     claims: Mapping[TaskId, Claim],
     results: Mapping[TaskId, TaskResult],
 ) -> None:
-    """Bring each open task in line with its claim; and the committed maps, where there is doubt."""
-    if job.doubtful:
-        job.doubtful = False
-        for known in job.tasks.values():
-            if known.state is TaskState.COMMITTED and not claims.get(known.task_id, Claim()).winner:
-                reopen_output(turn, job, known)
+    """Bring each open task in line with its claim."""
     for task_id, claim in claims.items():
         task = job.tasks.get(task_id)
         if task is None or task.state not in OPEN_STATES or job.job_id not in core.jobs:

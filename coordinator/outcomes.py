@@ -11,7 +11,7 @@ from coordinator.state import OPEN_STATES, ActiveJob, Task
 from coordinator.transitions import JobCause, TaskCause
 from coordinator.turn import Turn
 from mr.protocol.failures import Failure, FailureKind, Fault
-from mr.protocol.ids import JobId, TaskKind, WorkerId
+from mr.protocol.ids import JobId, WorkerId
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
 from mr.protocol.records import (
     JobState,
@@ -57,10 +57,17 @@ def delay(core: Core, job: ActiveJob, task: Task, tries: int) -> float:
 def commit_task(
     core: Core, turn: Turn, job: ActiveJob, task: Task, attempt: int, worker: WorkerId, result: TaskResult
 ) -> None:
-    """Take in that an attempt's output is recorded. Nothing when it is known, or was declared lost since."""
-    if task.state not in OPEN_STATES or attempt <= task.floor:
-        return
+    """Take in that an attempt's output is recorded. Nothing when it is known, or was declared lost since.
+
+    One that was declared lost stays recorded where another worker had adopted it by then.
+    """
     output = result.output
+    if task.state not in OPEN_STATES:
+        return
+    if attempt <= task.floor:
+        if not _was_adopted(task, output):
+            return
+        task.floor = attempt - 1
     others = [number for number in task.running if number != attempt]
     stop = bool(others) or task.record.speculative
     incarnation = output.incarnation if isinstance(output, MapOutput) else None
@@ -82,6 +89,15 @@ def commit_task(
     if stop:
         turn.control(StopAttempt(job.job_id, task.task_id, attempt))
     advance(turn, job)
+
+
+def _was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
+    """Whether this is an output that we took for lost, in a place of which we had not heard."""
+    return (
+        isinstance(output, MapOutput)
+        and output.placement not in task.left_places
+        and any(output.attempt == place.attempt for place in task.left_places)
+    )
 
 
 def advance(turn: Turn, job: ActiveJob) -> None:
@@ -144,7 +160,7 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
     if not rule.retry or _used_up(core, job, task):
         give_up(core, turn, job, task, failure)
         return
-    reopened = reopen_lost_inputs(turn, job, failure)
+    reopened = reopen_lost_inputs(core, turn, job, failure)
     if failure.kind is FailureKind.INPUT_LOST and not failure.lost and job.maps_done:
         job.doubtful = True
         turn.inspect(job)
@@ -204,28 +220,31 @@ def lose_attempts(core: Core, turn: Turn, job: ActiveJob, task: Task, due_at: fl
     job.move(task, TaskCause.ATTEMPT_LOST)
 
 
-def reopen_lost_inputs(turn: Turn, job: ActiveJob, failure: Failure) -> bool:
+def reopen_lost_inputs(core: Core, turn: Turn, job: ActiveJob, failure: Failure) -> bool:
     """Run those maps again whose recorded output a reduce could not read. Returns whether there were any.
 
-    Attempt 0 says that the store had no output of the map at all, whatever we recorded.
+    Attempt 0 says that the store had no output of the map at all, whatever we recorded. An output that was
+    relocated since is not lost, and one that may yet be is waited for.
     """
     reopened = False
     for lost in failure.lost:
         task = job.tasks.get(lost.task_id)
-        if task is None or task.result is None:
+        output = None if task is None or task.result is None else task.result.output
+        if task is None or not isinstance(output, MapOutput) or lost.attempt not in (0, output.attempt):
             continue
-        if lost.attempt in (0, task.result.output.attempt):
+        moved = lost.incarnation not in ("", output.incarnation)
+        if not moved and not core.cluster.may_return(output.incarnation, turn.now):
             reopened |= reopen_output(turn, job, task)
     return reopened
 
 
 def reopen_output(turn: Turn, job: ActiveJob, task: Task) -> bool:
     """Declare a committed map's output lost and run the map again. Returns whether it is needed at all."""
-    if task.kind is not TaskKind.MAP or task.result is None or not job.needs_map_outputs:
+    output = None if task.result is None else task.result.output
+    if not isinstance(output, MapOutput) or not job.needs_map_outputs:
         return False
     job.step(JobCause.MAP_OUTPUT_LOST, turn.now)
-    lost = task.result.output.attempt
-    turn.reopen(job, task, lost)
+    turn.reopen(job, task, output.placement)
     job.unfile_output(task)
     task.result = None
     task.floor = max(task.floor, task.record.attempt)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from coordinator import healing, stragglers
+from coordinator import healing, placements, stragglers
 from coordinator.cluster import Cluster
 from coordinator.commands import Command
 from coordinator.events import (
@@ -121,8 +121,11 @@ class Scheduler:
 
     def _report(self, turn: Turn, report: Report) -> None:
         if isinstance(report, WorkerStopped):
-            if self.core.cluster.stopped(report.worker, report.incarnation, turn.now):
-                healing.reopen_dead_outputs(self.core, turn)
+            news = self.core.cluster.stopped(
+                report.worker, report.incarnation, turn.now, leaves_outputs=report.leaves_outputs
+            )
+            if news:
+                placements.doubt_outputs(self.core, turn)
                 healing.inspect_suspects(self.core, turn, {report.incarnation})
             return
         found = self._find(report.job_id, report.task_id)
@@ -143,7 +146,7 @@ class Scheduler:
         core = self.core
         ended = core.cluster.observe(turn.now, event.views)
         healing.note_running(core, turn)
-        healing.reopen_dead_outputs(core, turn)
+        placements.doubt_outputs(core, turn)
         healing.inspect_suspects(core, turn, ended)
         stragglers.start_backups(core, turn)
         for job in core.jobs.values():
@@ -171,6 +174,8 @@ class Scheduler:
     def _claims(self, turn: Turn, event: ClaimsObserved) -> None:
         job = self.core.jobs.get(event.job_id)
         if job is not None:
+            if job.doubtful and event.outputs:
+                placements.settle_outputs(self.core, turn, job, event)
             healing.settle_claims(self.core, turn, job, event.claims, event.results)
 
     def _cancel(self, turn: Turn, event: CancelRequested) -> None:

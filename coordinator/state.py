@@ -9,6 +9,7 @@ import msgspec
 
 from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MAX_JOB_COUNTERS
 from coordinator.transitions import JobCause, TaskCause, next_job_state, next_task_state
+from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import JobSpec, Split
@@ -69,6 +70,8 @@ class Task:
     lost: set[int] = field(default_factory=set)
     #: Attempts up to this number can no longer commit: their output was lost.
     floor: int = 0
+    #: Where outputs of it were and are not any more: lost, or relocated since.
+    left_places: set[Placement] = field(default_factory=set)
     #: While WAITING: not to be published before.
     due_at: float = 0.0
     #: Of the committed attempt; None in every other state.
@@ -159,7 +162,8 @@ class ActiveJob:
         self.finish_tries = 0
         self.finish_due_at = 0.0
         self.inspected_at = 0.0
-        #: A reduce found fewer map outputs in the store than are committed here.
+        #: Where the committed map outputs lie is to be read in the store: a reduce found fewer there than are
+        #: committed here, or a worker that holds some is gone.
         self.doubtful = False
         self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
 
@@ -204,21 +208,33 @@ class ActiveJob:
         if task.state is TaskState.COMMITTED and task.result is not None:
             output = task.result.output
             if isinstance(output, MapOutput):
-                self.outputs.setdefault(output.incarnation, set()).add(task.task_id)
+                self._file_output(task, output)
             insort(self.durations[task.kind], (task.result.stats.wall_seconds, task.index))
+
+    def _file_output(self, task: Task, output: MapOutput) -> None:
+        self.outputs.setdefault(output.incarnation, set()).add(task.task_id)
 
     def _count(self, task: Task, change: int) -> None:
         key = (task.kind, task.state)
         self.counts[key] = self.counts.get(key, 0) + change
 
     def unfile_output(self, task: Task) -> None:
-        """Forget where a committed map's output lies, before the step OUTPUT_LOST."""
+        """Note that a committed map's output is not where it was: before the step OUTPUT_LOST, or a move."""
         if task.result is not None and isinstance(task.result.output, MapOutput):
             incarnation = task.result.output.incarnation
+            task.left_places.add(task.result.output.placement)
             held = self.outputs.get(incarnation, set())
             held.discard(task.task_id)
             if not held:
                 self.outputs.pop(incarnation, None)
+
+    def move_output(self, task: Task, result: TaskResult) -> None:
+        """Take in that a committed map's output lies elsewhere than it did."""
+        self.unfile_output(task)
+        task.result = result
+        if isinstance(result.output, MapOutput):
+            task.record = msgspec.structs.replace(task.record, worker=result.output.worker)
+            self._file_output(task, result.output)
 
     def next_waiting(self, now: float) -> Task | None:
         """The task to publish next: maps before reduces, reduces only when every map is committed."""

@@ -18,6 +18,7 @@ from coordinator.commands import (
 )
 from coordinator.state import ActiveJob, Task
 from mr.protocol import messages
+from mr.protocol.claims import Placement
 from mr.protocol.ids import JobId, TaskId, WorkerId
 from mr.protocol.messages import WIRE_VERSION, Control, LifecycleEvent, TaskMessage
 from mr.protocol.names import task_priority
@@ -30,7 +31,7 @@ class Turn:
     def __init__(self) -> None:
         self.now = 0.0
         self._changed: dict[JobId, dict[TaskId, None]] = {}
-        self._lost: dict[JobId, dict[TaskId, int]] = {}
+        self._lost: dict[JobId, dict[TaskId, Placement]] = {}
         self._backups: dict[JobId, list[TaskId]] = {}
         self._published: list[Publication] = []
         self._controls: list[Control] = []
@@ -45,9 +46,9 @@ class Turn:
         if task is not None:
             changed[task.task_id] = None
 
-    def reopen(self, job: ActiveJob, task: Task, attempt: int) -> None:
+    def reopen(self, job: ActiveJob, task: Task, place: Placement) -> None:
         """Declare a committed output lost."""
-        self._lost.setdefault(job.job_id, {})[task.task_id] = attempt
+        self._lost.setdefault(job.job_id, {})[task.task_id] = place
 
     def speculate(self, job: ActiveJob, task: Task) -> None:
         """Allow a task a backup attempt."""
@@ -110,7 +111,9 @@ class Turn:
         commands += [SendControl(control) for control in self._controls]
         commands += [EmitEvent(event) for event in self._events]
         commands += [
-            InspectClaims(job, tuple(jobs[job].outstanding)) for job in self._inspected if job in jobs
+            InspectClaims(job, tuple(jobs[job].outstanding), jobs[job].doubtful, self.now)
+            for job in self._inspected
+            if job in jobs
         ]
         commands += [finish for finish in self._finished if finish.job_id in jobs]
         commands += [

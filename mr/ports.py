@@ -4,16 +4,16 @@ Each has a memory adapter and a real one, held to one contract suite. All are as
 loop a daemon.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from mr.protocol.claims import Claim, Verdict
+from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.locations import PackedOutputs
-from mr.protocol.records import JobRecord, TaskRecord, TaskResult, WorkerBeat, WorkerView
+from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
 
 #: `StateStore.workers` leaves out workers not heard of for this long.
 WORKER_MEMORY_SECONDS = 3600.0
@@ -213,8 +213,8 @@ class StateStore(Protocol):
     async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
         """Write a job's record and those of its tasks that changed, in one step."""
 
-    async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
-        """Declare committed map outputs lost (task -> the attempt that was recorded)."""
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
+        """Declare committed map outputs lost; one that is no longer where it is said to be stays."""
 
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
         """Allow each of these tasks a second holder on another worker."""
@@ -273,6 +273,14 @@ class StateStore(Protocol):
 
     async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
         """Record a result; False: another attempt's counts, or the job is over."""
+
+    async def relocate(
+        self, job: JobId, moved: Mapping[TaskId, tuple[Placement, MapOutput]]
+    ) -> Collection[TaskId]:
+        """Record that committed map outputs lie elsewhere now, their statistics unchanged.
+
+        Returns those that were still where they are said to have been; of the others nothing changes.
+        """
 
     async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Give the lease of a failed or stopped attempt back."""

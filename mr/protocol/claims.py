@@ -49,6 +49,13 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     holders: tuple[Holder, ...] = ()
 
 
+class Placement(msgspec.Struct, frozen=True, array_like=True):
+    """Where a committed map output is recorded to be: of which attempt, and with which life of a worker."""
+
+    attempt: int
+    incarnation: Incarnation
+
+
 def grant(
     claim: Claim, worker: WorkerId, incarnation: Incarnation, now_ms: int, lease_ms: int
 ) -> tuple[Verdict, Claim]:
@@ -111,6 +118,14 @@ def reopen(claim: Claim, lost_attempt: int) -> Claim:
     if claim.winner != lost_attempt:
         return claim
     return Claim(claim.attempt, claim.attempt, 0, False, ())
+
+
+def is_placed(claim: Claim, recorded: Placement | None, asked: Placement) -> bool:
+    """Whether an output still is where it was when somebody looked: only then may it be lost or relocated.
+
+    Meanwhile it may have been made again by another attempt, or been adopted by another life of its worker.
+    """
+    return 0 < claim.winner == asked.attempt and recorded == asked
 
 
 def speculate(claim: Claim) -> Claim:

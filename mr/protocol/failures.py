@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mr.protocol.ids import TaskId, WorkerId
+from mr.protocol.ids import Incarnation, TaskId, WorkerId
 
 
 class FailureKind(StrEnum):
@@ -54,6 +54,8 @@ class LostInput(msgspec.Struct, frozen=True):
     task_id: TaskId
     attempt: int
     worker: WorkerId
+    #: The life of the worker where it was looked for; empty where that is not known.
+    incarnation: Incarnation = Incarnation("")
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

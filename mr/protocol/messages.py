@@ -40,10 +40,12 @@ class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class WorkerStopped(msgspec.Struct, frozen=True, tag="stopped"):
-    """On `mr.reports`: a worker leaves in good order; the map outputs it held go with it."""
+    """On `mr.reports`: a worker leaves in good order, with its leases given back."""
 
     worker: WorkerId
     incarnation: Incarnation
+    #: Whether map outputs stay behind in its spool, which the next worker to start there registers again.
+    leaves_outputs: bool = False
 
 
 Report = TaskCommitted | TaskFailed | WorkerStopped

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 
@@ -67,6 +68,11 @@ class MapOutput(msgspec.Struct, frozen=True, tag="map"):
     #: The file says itself where each partition's segment begins: see `workers.shuffle.segment_index`.
     path: str
 
+    @property
+    def placement(self) -> Placement:
+        """What tells this output from one made again or adopted by another life of its worker."""
+        return Placement(self.attempt, self.incarnation)
+
 
 class PartOutput(msgspec.Struct, frozen=True, tag="part"):
     """One output part: written to `temporary`, named `path` once its attempt is committed."""
@@ -121,6 +127,8 @@ class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     slots: int
     #: Slots it takes tasks for now: fewer than `slots` under pressure, 0 when draining or paused.
     open_slots: int
+    #: Finishes what runs, serves its map outputs until no reduce needs them, then leaves.
+    draining: bool = False
     #: Why `open_slots` is below `slots`, in words; empty when it is not.
     limited_by: str = ""
     cpu_percent: float = 0.0

@@ -2,19 +2,22 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from mr.errors import Deposed
 from mr.ports import ClaimReply, StateStore
-from mr.protocol.claims import Verdict
+from mr.protocol.claims import Placement, Verdict
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import Split
-from mr.protocol.records import JobState
+from mr.protocol.records import JobState, MapOutput, TaskResult
 from tests.contract import samples
 from tests.contract.conftest import OpenStore
 from tests.contract.samples import ANN, BOB, CID, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
 from tests.support.waiting import eventually
 
+#: Where `samples.map_result()` is.
+FIRST = Placement(1, FIRST_LIFE)
 LONG = 60.0
 SHORT = 0.05
 
@@ -146,13 +149,58 @@ async def test_a_released_task_is_free_at_once(job: StateStore) -> None:
 async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStore) -> None:
     await claim(job, ANN)
     await job.commit(JOB, MAP_0, 1, samples.map_result())
-    await job.reopen(JOB, {MAP_0: 1, MAP_1: 1}, 1)
+    await job.reopen(JOB, {MAP_0: FIRST, MAP_1: FIRST}, 1)
     assert (await job.map_outputs(JOB)).unpack() == []
     assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
     assert (await claim(job, BOB)).attempt == 2
     await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2, worker=BOB))
-    await job.reopen(JOB, {MAP_0: 1}, 1)
+    await job.reopen(JOB, {MAP_0: FIRST}, 1)
     assert [output.attempt for output in (await job.map_outputs(JOB)).unpack()] == [2]
+
+
+def relocated(result: TaskResult) -> TaskResult:
+    """The same result, adopted by another worker."""
+    assert isinstance(result.output, MapOutput)
+    where = {"worker": BOB, "incarnation": SECOND_LIFE, "address": "there:1", "path": "/there/x"}
+    return msgspec.structs.replace(result, output=msgspec.structs.replace(result.output, **where))
+
+
+async def test_an_adopted_output_is_recorded_elsewhere_with_its_statistics(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    moved = relocated(samples.map_result())
+    assert isinstance(moved.output, MapOutput)
+    for _ in range(2):  # an answer may be lost, and the same call be made again
+        assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved.output)})) == [MAP_0]
+    assert await job.get_results(JOB, TaskKind.MAP) == {MAP_0: moved}
+    assert await claim(job, BOB) == ClaimReply(Verdict.COMMITTED, 1, result=moved)
+
+
+async def test_an_output_that_was_relocated_is_not_lost_with_its_first_holder(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    moved = relocated(samples.map_result())
+    assert isinstance(moved.output, MapOutput)
+    await job.relocate(JOB, {MAP_0: (FIRST, moved.output)})
+    await job.reopen(JOB, {MAP_0: FIRST}, 1)
+    assert (await job.map_outputs(JOB)).unpack() == [moved.output]
+    await job.reopen(JOB, {MAP_0: Placement(1, SECOND_LIFE)}, 1)
+    assert (await job.map_outputs(JOB)).unpack() == []
+
+
+async def test_only_an_output_that_is_where_it_was_is_relocated(job: StateStore) -> None:
+    moved = relocated(samples.map_result()).output
+    assert isinstance(moved, MapOutput)
+    assert list(await job.relocate(JOB, {})) == []
+    assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
+    await claim(job, ANN)
+    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    for elsewhere in (Placement(1, SECOND_LIFE), Placement(2, FIRST_LIFE)):
+        assert list(await job.relocate(JOB, {MAP_0: (elsewhere, moved)})) == []
+    await job.reopen(JOB, {MAP_0: FIRST}, 1)
+    assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
+    await job.end_job(samples.record(state=JobState.CANCELLED), [], 1, LONG)
+    assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
 
 
 async def test_a_job_that_ended_has_gone(job: StateStore) -> None:
@@ -211,7 +259,7 @@ async def test_a_deposed_coordinator_changes_no_claim(job: StateStore) -> None:
     await job.commit(JOB, MAP_0, 1, samples.map_result())
     await job.save_job(samples.record(), [], 2)
     with pytest.raises(Deposed):
-        await job.reopen(JOB, {MAP_0: 1}, 1)
+        await job.reopen(JOB, {MAP_0: FIRST}, 1)
     with pytest.raises(Deposed):
         await job.speculate(JOB, [MAP_1], 1)
     claims = await job.claims(JOB)

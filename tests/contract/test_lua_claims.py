@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mr.adapters.open import open_store
 from mr.protocol import claims
-from mr.protocol.claims import Claim, Verdict
+from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.settings import Settings
 from tests.contract import samples
@@ -92,7 +92,7 @@ class Real:
         await self.store.release(self.job, MAP_0, attempt)
 
     async def reopen(self, attempt: int) -> None:
-        await self.store.reopen(self.job, {MAP_0: attempt}, 1)
+        await self.store.reopen(self.job, {MAP_0: Placement(attempt, samples.FIRST_LIFE)}, 1)
 
     async def speculate(self) -> None:
         await self.store.speculate(self.job, [MAP_0], 1)

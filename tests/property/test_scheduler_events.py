@@ -143,9 +143,9 @@ def restored(draw: st.DrawFn) -> Any:
     return lambda now: e.JobRestored(now, stored)
 
 
-def claims_observed(found: tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResult]]) -> Any:
+def claims_observed(found: tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResult]], outputs: bool) -> Any:
     job, claims, results = found
-    return lambda now: e.ClaimsObserved(now, JobId(job), claims, results)
+    return lambda now: e.ClaimsObserved(now, JobId(job), claims, results, outputs, now)
 
 
 sightings = st.tuples(job_names, tasks, attempts)
@@ -160,10 +160,14 @@ happenings = st.one_of(
     st.builds(failed, job_names, tasks, attempts, lives, st.sampled_from(FailureKind), tasks),
     seen.map(observed),
     seen.map(observed),
-    claims_of().map(claims_observed),
+    st.builds(claims_observed, claims_of(), st.booleans()),
     restored(),
     st.integers(0, 1).map(lambda ready: lambda now: e.QueueObserved(now, ready)),
-    lives.map(lambda life: lambda now: e.ReportReceived(now, WorkerStopped(*life))),
+    st.builds(
+        lambda life, leaves: lambda now: e.ReportReceived(now, WorkerStopped(*life, leaves)),
+        lives,
+        st.booleans(),
+    ),
     job_names.map(lambda j: lambda now: e.OutputFinished(now, JobId(j))),
     st.builds(
         lambda j, kind: lambda now: e.OutputFailed(now, JobId(j), Failure(kind, "away")),

@@ -6,7 +6,7 @@
     > queue 0                                          ready messages
     > committed a map-00000/1 by w1.1 [in 10s]
     > failed a reduce-00000/1 by w1 input_lost map-00000/1 [...]     or any other kind of failure
-    > stopped w1.1
+    > stopped w1.1 [leaving its outputs]
     > claims a map-00000/1@w1.1 map-00001=committed/2@w2.1 map-00002=reopened/3 [map-00003=lease/5@w1.1]
     > cancel a, finished a, unfinished a
     > takeover                                         a new scheduler goes on from what the store knows
@@ -175,8 +175,9 @@ class Script:
         report = messages.TaskFailed(JobId(job), TaskId(task), int(number), WorkerId(worker), failure)
         return e.ReportReceived(self.now, report)
 
-    def _read_stopped(self, text: str) -> e.Event:
-        return e.ReportReceived(self.now, messages.WorkerStopped(*life(text)))
+    def _read_stopped(self, text: str, *rest: str) -> e.Event:
+        report = messages.WorkerStopped(*life(text), leaves_outputs=rest == ("leaving", "its", "outputs"))
+        return e.ReportReceived(self.now, report)
 
     def _read_claims(self, job: str, *texts: str) -> e.Event:
         claims: dict[TaskId, Claim] = {}
@@ -194,7 +195,10 @@ class Script:
             else:
                 expires_ms = int((self.now if word == "held" else 0) * 1000)
                 claims[task] = Claim(attempt, 0, 0, False, (Holder(*life(where), attempt, expires_ms),))
-        return e.ClaimsObserved(self.now, JobId(job), claims, results)
+        job_id = JobId(job)
+        active = self.scheduler.core.jobs.get(job_id)
+        asked = (active.doubtful, active.inspected_at) if active is not None else (False, 0.0)
+        return e.ClaimsObserved(self.now, job_id, claims, results, *asked)
 
     def _read_cancel(self, job: str) -> e.Event:
         return e.CancelRequested(self.now, JobId(job), "cancelled by its owner")
@@ -230,7 +234,8 @@ class Script:
     def _render(self, command: c.Command) -> str:
         match command:
             case c.Reopen():
-                return f"reopen {command.job_id} " + " ".join(f"{t}/{n}" for t, n in command.lost.items())
+                lost = " ".join(f"{task}/{place.attempt}" for task, place in command.lost.items())
+                return f"reopen {command.job_id} {lost}"
             case c.Speculate():
                 return f"allow a backup {command.job_id} " + " ".join(command.tasks)
             case c.SaveJob():
@@ -251,7 +256,7 @@ class Script:
                 what = f" {event.task_id}/{event.attempt}" if event.task_id else ""
                 return f"event {event.job_id}{what} {event.state}" if self.with_events else ""
             case c.InspectClaims():
-                return f"inspect claims {command.job_id}"
+                return f"inspect claims{' and outputs' * command.outputs} {command.job_id}"
             case c.FinishOutput():
                 return f"finish output {command.job_id}, {len(command.manifest.parts)} parts"
             case c.AbandonOutput():

@@ -223,7 +223,12 @@ class SimulatedCoordinator:
         life = self.life
 
         def answer() -> None:
-            self._send(life, ClaimsObserved(self.world.now, command.job_id, claims, results))
+            self._send(
+                life,
+                ClaimsObserved(
+                    self.world.now, command.job_id, claims, results, command.outputs, command.asked_at
+                ),
+            )
 
         self.world.after(self.world.delay(), answer)
 

@@ -78,7 +78,7 @@ def test_a_seed_replays_exactly_in_any_process() -> None:
 def test_a_failing_seed_names_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler that never runs lost map outputs again is found out."""
     monkeypatch.setattr(outcomes, "reopen_lost_inputs", lambda *_: False)
-    monkeypatch.setattr("coordinator.healing.reopen_output", lambda *_: False)
+    monkeypatch.setattr("coordinator.placements.reopen_output", lambda *_: False)
     with pytest.raises(SimulationFailed, match=r"python -m tests\.simulation --seed \d+ -v"):
         for seed in range(100):
             simulate(seed)

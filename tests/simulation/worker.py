@@ -313,7 +313,7 @@ class SimulatedWorker:
             here = holder.alive and holder.incarnation == output.incarnation
             segments = holder.spool.get((spec.job_id, name, output.attempt)) if here else None
             if segments is None or (holder is not self and self.world.strikes(self.faults.unreachable)):
-                lost.append(LostInput(name, output.attempt, output.worker))
+                lost.append(LostInput(name, output.attempt, output.worker, output.incarnation))
             else:
                 total.update(segments[index])
         if lost:

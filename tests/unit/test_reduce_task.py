@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import TaskId, WorkerId
+from mr.protocol.ids import Incarnation, TaskId, WorkerId
 from mr.protocol.records import MapOutput, PartOutput
 from tests.support.attempts import Workbench, failure_of
 from workers import reduce_task
@@ -215,7 +215,8 @@ def test_input_that_is_gone_is_named(tmp_path: Path) -> None:
     Path(outputs[1].path).unlink()
     failure = failure_of(lambda: bench.reduce(0, outputs))
     assert failure.kind is FailureKind.INPUT_LOST
-    assert failure.lost == (LostInput(TaskId("map-00001"), outputs[1].attempt, WorkerId("w1")),)
+    life = (WorkerId("w1"), Incarnation("i1"))
+    assert failure.lost == (LostInput(TaskId("map-00001"), outputs[1].attempt, *life),)
 
 
 @pytest.mark.parametrize("reducer", ["def reduce_fn(key, values):\n    yield key, 1\n", "sum"])

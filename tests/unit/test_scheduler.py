@@ -13,7 +13,7 @@ from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
 from mr.ports import RestoredJob
-from mr.protocol.claims import Claim
+from mr.protocol.claims import Claim, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.jobs import FileRange, Split
@@ -120,7 +120,7 @@ def test_lost_inputs_are_acted_on_but_not_kept() -> None:
     lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))
     scheduler, _ = fed(accepted(1, 1), committed(MAP[0]))
     commands = scheduler.handle(failed(REDUCE[0], 1, lost))
-    assert only(commands, c.Reopen).lost == {MAP[0]: 1}
+    assert only(commands, c.Reopen).lost == {MAP[0]: Placement(1, Incarnation("w1.1"))}
     saved = only(commands, c.SaveJob)
     kept = [task.failure for task in saved.tasks if task.failure] + [g.failure for g in saved.record.failures]
     assert [failure.lost for failure in kept] == [(), ()]

@@ -131,7 +131,7 @@ def open_sources(
 def lost_inputs(outputs: Iterable[MapOutput], reason: str) -> InputLost:
     """The exception that names these map outputs as lost."""
     lost = [
-        LostInput(output.task_id, output.attempt, output.worker)
+        LostInput(output.task_id, output.attempt, output.worker, output.incarnation)
         for output in sorted(outputs, key=lambda output: task_sort_key(output.task_id))
     ]
     names = ", ".join(item.task_id for item in lost[:5]) + (" ..." if len(lost) > 5 else "")

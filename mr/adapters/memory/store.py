@@ -1,14 +1,16 @@
 """The StateStore port inside one process: claims by the pure functions of `mr.protocol.claims`."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import msgspec
 
 from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
 from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
 from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
 from mr.protocol import claims
-from mr.protocol.claims import Claim, Verdict
+from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import (
     CodeId,
@@ -183,14 +185,16 @@ class MemoryStore:
         entry.record = pack(record)
         entry.tasks.update({task.task_id: pack(task) for task in tasks})
 
-    async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
-        """Declare committed map outputs lost."""
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
+        """Declare committed map outputs lost; one that is no longer where it is said to be stays."""
         entry = self._write(job, epoch)
-        for task, attempt in lost.items():
-            claim = entry.claims.get(task)
-            if entry.open and claim is not None and 0 < attempt == claim.winner:
-                entry.claims[task] = claims.reopen(claim, attempt)
-                entry.results[task_kind(task)].pop(task, None)
+        for task, place in lost.items():
+            claim = entry.claims.get(task, Claim())
+            data = entry.results[TaskKind.MAP].get(task)
+            recorded = place if data is None else _placement(unpack(data, TaskResult))
+            if entry.open and claims.is_placed(claim, recorded, place):
+                entry.claims[task] = claims.reopen(claim, place.attempt)
+                entry.results[TaskKind.MAP].pop(task, None)
 
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
         """Allow each of these tasks a second holder."""
@@ -338,6 +342,26 @@ class MemoryStore:
         entry.results[task_kind(task)][task] = pack(result)
         return True
 
+    async def relocate(
+        self, job: JobId, moved: Mapping[TaskId, tuple[Placement, MapOutput]]
+    ) -> Collection[TaskId]:
+        """Record that committed map outputs lie elsewhere now; returns those that were where said."""
+        entry = self._find(job)
+        if entry is None or not entry.open:
+            return []
+        results = entry.results[TaskKind.MAP]
+        relocated = []
+        for task, (place, output) in moved.items():
+            if task not in results:
+                continue
+            result = unpack(results[task], TaskResult)
+            if claims.is_placed(entry.claims.get(task, Claim()), _placement(result), place):
+                results[task] = pack(msgspec.structs.replace(result, output=output))
+                relocated.append(task)
+            elif result.output == output:
+                relocated.append(task)
+        return relocated
+
     async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Give the lease of a failed or stopped attempt back."""
         entry = self._find(job)
@@ -383,6 +407,11 @@ class MemoryStore:
             for entry, age in ages
             if age < WORKER_MEMORY_SECONDS
         ]
+
+
+def _placement(result: TaskResult) -> Placement | None:
+    """Where a map's output is recorded to be; None for an output part, which is in no worker's spool."""
+    return result.output.placement if isinstance(result.output, MapOutput) else None
 
 
 def _text_bytes(text: str) -> int:

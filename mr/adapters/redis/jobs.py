@@ -10,7 +10,7 @@ from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage
 from mr.ports import RestoredJob
 from mr.protocol import names
-from mr.protocol.claims import Claim
+from mr.protocol.claims import Claim, Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
@@ -58,11 +58,12 @@ class JobWrites:
         keys = [names.job_key(record.job_id), names.tasks_key(record.job_id)]
         await self._link.guarded("save_job", keys, epoch, [pack(record), *_packed_tasks(tasks)])
 
-    async def reopen(self, job: JobId, lost: Mapping[TaskId, int], epoch: int) -> None:
-        """Declare committed map outputs lost."""
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
+        """Declare committed map outputs lost; one that is no longer where it is said to be stays."""
         keys = [names.job_key(job), names.claims_key(job), names.results_key(job, TaskKind.MAP)]
         keys += [names.locations_key(job)]
-        await self._link.guarded("reopen", keys, epoch, flatten(lost))
+        places = [word for task, at in lost.items() for word in (task, at.attempt, at.incarnation)]
+        await self._link.guarded("reopen", keys, epoch, places)
 
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
         """Allow each of these tasks a second holder."""

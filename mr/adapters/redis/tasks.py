@@ -1,7 +1,9 @@
 """Tasks as workers see them: claims, leases, commits, logs. And the workers themselves."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from mr.adapters.redis.jobs import READ_CHUNK
 from mr.adapters.redis.lead import milliseconds
@@ -10,12 +12,12 @@ from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage
 from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply
 from mr.protocol import names
-from mr.protocol.claims import Verdict
+from mr.protocol.claims import Placement, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import Split
-from mr.protocol.locations import result_locations
-from mr.protocol.records import TaskResult, WorkerBeat, WorkerView
+from mr.protocol.locations import location_fields, result_locations
+from mr.protocol.records import MapOutput, TaskResult, WorkerBeat, WorkerView
 
 
 class TaskMethods:
@@ -58,6 +60,25 @@ class TaskMethods:
         keys = [names.claims_key(job), names.results_key(job, task_kind(task)), names.locations_key(job)]
         arguments = [task, attempt, pack(result), *flatten(result_locations(result))]
         return bool(await self._link.script("commit", keys, arguments))
+
+    async def relocate(
+        self, job: JobId, moved: Mapping[TaskId, tuple[Placement, MapOutput]]
+    ) -> Collection[TaskId]:
+        """Record that committed map outputs lie elsewhere now; returns those that were where said."""
+        keys = [names.claims_key(job), names.results_key(job, TaskKind.MAP), names.locations_key(job)]
+        recorded = await self._link.command("HMGET", keys[1], *moved) if moved else []
+        arguments: list[str | bytes | int] = []
+        for (task, (place, output)), packed in zip(moved.items(), recorded, strict=True):
+            result = None if packed is None else unpack(packed, TaskResult)
+            if result is None or not isinstance(result.output, MapOutput):
+                continue
+            if result.output == output or result.output.placement == place:
+                changed = pack(msgspec.structs.replace(result, output=output))
+                fields = location_fields(output)
+                shared = next(field for field in fields if field != task)
+                arguments += [task, output.attempt, packed, changed, fields[task], shared, fields[shared]]
+        found = await self._link.script("relocate", keys, arguments) if arguments else []
+        return [TaskId(task.decode()) for task in found]
 
     async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Give the lease of a failed or stopped attempt back."""

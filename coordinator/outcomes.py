@@ -7,12 +7,13 @@ import msgspec
 from coordinator.cluster import Cluster
 from coordinator.commands import FinishOutput
 from coordinator.policy import retry_delay_seconds
-from coordinator.state import OPEN_STATES, ActiveJob, Task
+from coordinator.state import OPEN_STATES, ActiveJob, Level, Task
 from coordinator.transitions import JobCause, TaskCause
 from coordinator.turn import Turn
 from mr.protocol.failures import Failure, FailureKind, Fault
 from mr.protocol.ids import JobId, WorkerId
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
+from mr.protocol.names import MAX_JOB_PRIORITY
 from mr.protocol.records import (
     JobState,
     Manifest,
@@ -39,6 +40,10 @@ class Core:
     #: Most tasks of one priority level and above that were ever allowed to be out.
     peak_window: int = 0
     accepted: int = 0
+    #: One for each job priority.
+    levels: tuple[Level, ...] = field(
+        default_factory=lambda: tuple(Level() for _ in range(MAX_JOB_PRIORITY + 1))
+    )
 
 
 def set_record(task: Task, **changes: object) -> None:

@@ -14,6 +14,8 @@ MAX_GROUP_TASKS = 10
 #: Counters of a job, those whose names sort first: tasks that each count under names of their own must not
 #: make a record that grows with the tasks.
 MAX_JOB_COUNTERS = 1000
+#: What a task is charged for at least when jobs share slots: as much passes between two tasks of a slot.
+MINIMUM_COST_SECONDS = 0.1
 #: Jobs remembered against one worker.
 MAX_BLAMES = 64
 #: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.
@@ -58,3 +60,8 @@ def straggler_seconds(
     """How long an attempt may run before it is a straggler; more input than the median's excuses it."""
     scale = max(1.0, input_bytes / max(1, median_bytes))
     return max(settings.straggler_min_seconds, settings.straggler_factor * median_seconds * scale)
+
+
+def aged_limit(slots: int) -> int:
+    """How many tasks may be out at a time before their priority's turn: half of the slots."""
+    return max(1, slots // 2)

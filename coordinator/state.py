@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MAX_JOB_COUNTERS
+from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MAX_JOB_COUNTERS, MINIMUM_COST_SECONDS
 from coordinator.transitions import JobCause, TaskCause, next_job_state, next_task_state
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
@@ -97,6 +97,16 @@ class Task:
         return task_index(self.record.task_id)
 
 
+@dataclass(slots=True)
+class Level:
+    """What the jobs of one priority share: start-time fair queueing (Goyal, Vin, Cheng 1996)."""
+
+    #: Virtual time: the start tag of the task published last. A job that joins or comes back starts here.
+    virtual_seconds: float = 0.0
+    #: What the last task was charged whose job knew how long its tasks take.
+    cost_seconds: float = MINIMUM_COST_SECONDS
+
+
 class Totals:
     """Sums over committed attempts; peak memory is a maximum and never shrinks.
 
@@ -165,6 +175,12 @@ class ActiveJob:
         #: Where the committed map outputs lie is to be read in the store: a reduce found fewer there than are
         #: committed here, or a worker that holds some is gone.
         self.doubtful = False
+        #: Virtual time, in seconds for a weight of 1, up to which its published tasks are charged.
+        self.charged_until = 0.0
+        #: Since when tasks of it could run and none does; None while one runs, or none could.
+        self.idle_since: float | None = None
+        #: The task that was last published before its priority's turn.
+        self.aged: TaskId | None = None
         self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
 
     # --- tasks
@@ -195,6 +211,8 @@ class ActiveJob:
         self._count(task, 1)
         if target is not TaskState.RUNNING:
             task.running.clear()
+        if target in (TaskState.RUNNING, TaskState.COMMITTED):
+            self.idle_since = None
         self._file(task)
 
     def _file(self, task: Task) -> None:
@@ -269,6 +287,11 @@ class ActiveJob:
     def needs_map_outputs(self) -> bool:
         """Whether some reduce has yet to read what the maps made."""
         return self.spec.reduces > 0 and not self.output_done
+
+    def median_seconds(self, kind: TaskKind) -> float | None:
+        """How long the committed attempts of a kind took, the median; None before the first."""
+        durations = self.durations[kind]
+        return durations[len(durations) // 2][0] if durations else None
 
     def input_bytes(self, task: Task) -> int:
         """Bytes a task reads: its split; or its partition, as far as an attempt has said: 0 = not yet."""

@@ -54,10 +54,12 @@ class Turn:
         """Allow a task a backup attempt."""
         self._backups.setdefault(job.job_id, []).append(task.task_id)
 
-    def publish(self, job: ActiveJob, task: Task) -> None:
-        """Put a message for a task on the queue."""
+    def publish(self, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:
+        """Put a message for a task on the queue, at its job's priority unless another is given."""
         message = TaskMessage(WIRE_VERSION, job.job_id, task.task_id)
-        self._published.append(Publication(message, task_priority(job.spec.priority, task.kind)))
+        if priority is None:
+            priority = task_priority(job.spec.priority, task.kind)
+        self._published.append(Publication(message, priority))
 
     def control(self, control: Control) -> None:
         """Tell the workers something."""

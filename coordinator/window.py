@@ -1,45 +1,131 @@
-"""Which tasks are published next: a bounded number, by priority, then by fair share. Pure."""
+"""Which tasks are published next: a bounded number, by priority, then by weighted fair share. Pure."""
+
+import heapq
+from collections.abc import Iterable
 
 from coordinator.outcomes import Core, set_record
-from coordinator.policy import window_limit
-from coordinator.state import ActiveJob
+from coordinator.policy import MINIMUM_COST_SECONDS, aged_limit, window_limit
+from coordinator.state import OUTSTANDING_STATES, ActiveJob, Level, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
-from mr.protocol.names import MAX_JOB_PRIORITY
+from mr.protocol.ids import TaskKind
+from mr.protocol.names import MAX_JOB_PRIORITY, task_priority
+from mr.protocol.records import TaskState
 
 
 def fill_window(core: Core, turn: Turn) -> None:
     """Publish waiting tasks while the window has room.
 
-    A priority level sees only what is out at its own level and above, so that a full window of
-    lower jobs never delays it. Inside a level the job with the least out for its weight is next.
+    A priority level sees only what is out at its own level and above, so that a full window of lower
+    jobs never delays it. Inside a level the queue is first in, first out: jobs start tasks in the shares
+    in which they are published here.
     """
     limit = window_limit(core.settings, core.cluster.slots)
-    core.peak_window = max(core.peak_window, limit)
+    core.peak_window = max(core.peak_window, limit + aged_limit(core.cluster.slots))
+    _publish_aged(core, turn)
+    jobs: list[list[ActiveJob]] = [[] for _ in core.levels]
+    for job in core.jobs.values():
+        jobs[job.spec.priority].append(job)
     out = 0
     for priority in range(MAX_JOB_PRIORITY, -1, -1):
-        jobs = [job for job in core.jobs.values() if job.spec.priority == priority]
-        out += sum(len(job.outstanding) for job in jobs)
-        while out < limit and jobs:
-            job = min(jobs, key=_share)
-            if _publish_one(turn, job):
-                out += 1
-            else:
-                jobs.remove(job)
+        out += sum(len(job.outstanding) for job in jobs[priority])
+        if out < limit:
+            out += _fill_level(turn, core.levels[priority], jobs[priority], limit - out)
 
 
-def _share(job: ActiveJob) -> tuple[float, int]:
-    """What a job has out, for its weight; equals in order of acceptance."""
-    return len(job.outstanding) / job.spec.weight, job.order
+def _fill_level(turn: Turn, level: Level, jobs: Iterable[ActiveJob], room: int) -> int:
+    """Publish up to `room` tasks of equal priority, the earliest start tag first. Returns how many.
+
+    Start-time fair queueing: a job's next task starts where its last one was charged to, or now, in
+    virtual time, if the job had nothing to run meanwhile. So an absence gives no credit.
+    """
+    ready = [
+        (max(job.charged_until, level.virtual_seconds), job.order, job)
+        for job in jobs
+        if _next_task(turn, job) is not None
+    ]
+    heapq.heapify(ready)
+    published = 0
+    while ready and published < room:
+        tag, order, job = ready[0]
+        task = _next_task(turn, job)
+        if task is None:
+            heapq.heappop(ready)
+            continue
+        level.virtual_seconds = tag
+        _charge(level, job, task, tag)
+        _publish(turn, job, task)
+        published += 1
+        heapq.heapreplace(ready, (job.charged_until, order, job))
+    return published
 
 
-def _publish_one(turn: Turn, job: ActiveJob) -> bool:
-    """Publish the job's next task. Returns whether there was one."""
-    task = None if job.output_done else job.next_waiting(turn.now)
-    if task is None:
-        return False
+def _next_task(turn: Turn, job: ActiveJob) -> Task | None:
+    return None if job.output_done else job.next_waiting(turn.now)
+
+
+def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
+    """Charge a job for a task: the time its tasks take, so that short and long ones share slots fairly.
+
+    Before the first has finished, what others of its priority were charged last.
+    """
+    seconds = job.median_seconds(task.kind)
+    if seconds is not None:
+        level.cost_seconds = max(seconds, MINIMUM_COST_SECONDS)
+    job.charged_until = start + level.cost_seconds / job.spec.weight
+
+
+def _publish(turn: Turn, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:
+    cause = TaskCause.REPUBLISHED if task.state is TaskState.QUEUED else TaskCause.PUBLISHED
     set_record(task, queued_at=turn.now)
-    job.move(task, TaskCause.PUBLISHED)
+    job.move(task, cause)
     turn.touch(job, task)
-    turn.publish(job, task)
-    return True
+    turn.publish(job, task, priority=priority)
+
+
+# --- ageing
+
+
+def _publish_aged(core: Core, turn: Turn) -> None:
+    """Publish one task, before all others, of each job that waited too long behind those of higher priority.
+
+    A message keeps the priority it was published with, so one that is queued is published once more: the
+    claim lets one of the two run. At most half of the slots are given away like this.
+    """
+    patience_seconds = core.settings.starvation_seconds
+    busy = max((job.spec.priority for job in core.jobs.values() if job.outstanding), default=0)
+    room = aged_limit(core.cluster.slots)
+    starved: list[ActiveJob] = []
+    for job in core.jobs.values():
+        if job.aged is not None and job.tasks[job.aged].state not in OUTSTANDING_STATES:
+            job.aged = None
+        room -= job.aged is not None
+        _note_idle(turn, job)
+        waited = job.idle_since is not None and turn.now - job.idle_since >= patience_seconds
+        if waited and job.spec.priority < busy:
+            starved.append(job)
+    for job in sorted(starved, key=lambda job: (job.idle_since or 0.0, job.order))[: max(0, room)]:
+        task = _first_queued(job) or _next_task(turn, job)
+        if task is None:
+            continue
+        if task.state is TaskState.WAITING:
+            level = core.levels[job.spec.priority]
+            _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
+        _publish(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
+        job.aged, job.idle_since = task.task_id, turn.now
+
+
+def _note_idle(turn: Turn, job: ActiveJob) -> None:
+    """Note since when tasks of a job could run, and none does."""
+    queued = any(job.count(kind, TaskState.QUEUED) for kind in TaskKind)
+    running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
+    if running or not (queued or _next_task(turn, job) is not None):
+        job.idle_since = None
+    elif job.idle_since is None:
+        job.idle_since = turn.now
+
+
+def _first_queued(job: ActiveJob) -> Task | None:
+    """The task that was queued first."""
+    tasks = (job.tasks[name] for name in job.outstanding)
+    return next((task for task in tasks if task.state is TaskState.QUEUED), None)

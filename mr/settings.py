@@ -107,6 +107,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: ... once this share of its phase's tasks has finished, and not before this time.
     straggler_share: float = 0.75
     straggler_min_seconds: float = 15.0
+    #: A job of which nothing ran for this long, behind jobs of higher priority, has a task run before theirs.
+    starvation_seconds: float = 60.0
     #: A worker on which tasks of this many different jobs failed lately takes no tasks for `exclude_seconds`.
     exclude_jobs: int = 3
     exclude_seconds: float = 300.0

@@ -197,7 +197,7 @@ def full_spool(servers: Servers) -> Iterator[Row]:
 
 def shares(servers: Servers) -> Iterator[Row]:
     """Jobs of weights 1, 1 and 3 on four slots, tasks of 0.4 s: who started of the next 100."""
-    with servers.cluster("28", 4) as cluster:
+    with servers.cluster("28", 4, MR_STARVATION_SECONDS="5") as cluster:
         jobs = [
             cluster.submit(maps, map_seconds=0.4, flags=("--weight", weight))
             for maps, weight in ((80, 1), (80, 1), (140, 3))

@@ -1,7 +1,8 @@
 """Plays scenario scripts: lines with `>` are what happens, the others what the scheduler wants done.
 
     > accept a maps=2 reduces=1 [priority=2 weight=1 attempts=4 split=100]
-    > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s)    live lives, slots (2 if not said), what they run
+    > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s~40%)  live lives, slots (2 if not said), what they run
+    > workers w1.1+0.5s:4                                as of half a second ago
     > wait 10s
     > queue 0                                          ready messages
     > committed a map-00000/1 by w1.1 [in 10s]
@@ -27,6 +28,7 @@ from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import FileRange, Split
+from mr.protocol.names import task_priority
 from mr.protocol.records import (
     MapOutput,
     PartOutput,
@@ -121,15 +123,17 @@ class Script:
         return e.WorkersObserved(self.now, tuple(self._view(text) for text in lives))
 
     def _view(self, text: str) -> WorkerView:
-        match = re.fullmatch(r"([\w.]+)(?::(\d+))?(?:\((.*)\))?", text)
+        match = re.fullmatch(r"([\w.]+)(?:\+([\d.]+)s)?(?::(\d+))?(?:\((.*)\))?", text)
         assert match is not None, text
         worker, incarnation = life(match[1])
         running = []
-        for attempt in filter(None, (match[3] or "").split(",")):
-            job, task, number, seconds = re.split(r"[/@]", attempt)
+        for attempt in filter(None, (match[4] or "").split(",")):
+            job, task, number, seconds, *share = re.split(r"[/@~]", attempt)
             elapsed = float(seconds.removesuffix("s"))
-            running.append(RunningTask(JobId(job), TaskId(task), int(number), self.now - elapsed, elapsed))
-        slots = int(match[2] or 2)
+            done = float(share[0].removesuffix("%")) / 100 if share else 0.0
+            known = (JobId(job), TaskId(task), int(number), self.now - elapsed, elapsed, done)
+            running.append(RunningTask(*known))
+        slots = int(match[3] or 2)
         beat = WorkerBeat(
             worker=worker,
             incarnation=incarnation,
@@ -141,7 +145,7 @@ class Script:
             open_slots=slots,
             running=tuple(running),
         )
-        return WorkerView(beat, 0.0, True)
+        return WorkerView(beat, float(match[2] or 0.0), True)
 
     def _read_queue(self, ready: str) -> e.Event:
         return e.QueueObserved(self.now, int(ready))
@@ -248,7 +252,7 @@ class Script:
                 cause = f" ({command.record.cause})" if command.record.cause else ""
                 return f"end {command.record.job_id} {command.record.state}{cause}" + _tasks(command.tasks)
             case c.PublishTasks():
-                return "publish " + " ".join(f"{p.message.job_id}/{p.message.task_id}" for p in command.tasks)
+                return "publish " + " ".join(map(self._publication, command.tasks))
             case c.SendControl():
                 return "tell workers: " + _control(command.control)
             case c.EmitEvent():
@@ -261,6 +265,14 @@ class Script:
                 return f"finish output {command.job_id}, {len(command.manifest.parts)} parts"
             case c.AbandonOutput():
                 return f"abandon output {command.job_id}"
+
+    def _publication(self, publication: c.Publication) -> str:
+        """`a/map-00000`, and `@9` behind it where the priority is not the job's own."""
+        message = publication.message
+        spec = self.scheduler.core.jobs[message.job_id].spec
+        usual = task_priority(spec.priority, task_kind(message.task_id))
+        aged = "" if publication.priority == usual else f"@{publication.priority}"
+        return f"{message.job_id}/{message.task_id}{aged}"
 
 
 def _waiting(command: c.SaveJob) -> str:

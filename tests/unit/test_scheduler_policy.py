@@ -4,6 +4,7 @@ import pytest
 
 from coordinator.policy import (
     MINIMUM_WINDOW,
+    aged_limit,
     chance,
     retry_delay_seconds,
     straggler_seconds,
@@ -52,3 +53,7 @@ def test_more_input_excuses_more_time_less_input_not_less() -> None:
     assert straggler_seconds(SETTINGS, 10.0, 100, 1) == 20.0
     assert straggler_seconds(SETTINGS, 10.0, 0, 0) == 20.0
     assert straggler_seconds(SETTINGS, 0.1, 100, 100) == SETTINGS.straggler_min_seconds
+
+
+def test_half_of_the_slots_at_most_are_given_to_jobs_that_waited_too_long() -> None:
+    assert [aged_limit(slots) for slots in (0, 1, 2, 3, 4, 9)] == [1, 1, 1, 1, 2, 4]

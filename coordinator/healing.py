@@ -34,14 +34,16 @@ def _note_sighting(turn: Turn, job: ActiveJob, task: Task, view: WorkerView, run
     if task.state not in OPEN_STATES or number in task.failed or number <= task.floor:
         return
     known = task.running.get(number)
-    if known is not None and known.incarnation == view.beat.incarnation:
-        known.seen_at = turn.now
-        known.elapsed_seconds = running.elapsed_seconds
-        known.bytes_in = running.bytes_in
-        return
-    life = (view.beat.worker, view.beat.incarnation)
-    attempt = RunningAttempt(*life, turn.now, running.elapsed_seconds, running.bytes_in)
-    start_attempt(turn, job, task, number, attempt)
+    started_at = turn.now - view.age_seconds - running.elapsed_seconds
+    if known is None or known.incarnation != view.beat.incarnation:
+        known = RunningAttempt(view.beat.worker, view.beat.incarnation, turn.now, started_at)
+        start_attempt(turn, job, task, number, known)
+    known.seen_at, known.started_at = turn.now, started_at
+    known.bytes_in = running.bytes_in
+    progress = (running.phase, running.progress, running.records)
+    if progress != known.progress:
+        known.progress = progress
+        known.progressed_at = turn.now
 
 
 def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt) -> None:
@@ -54,7 +56,7 @@ def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: 
             task,
             attempt=number,
             worker=attempt.worker,
-            started_at=turn.now - attempt.elapsed_seconds,
+            started_at=attempt.started_at,
         )
     turn.touch(job, task)
 
@@ -164,7 +166,7 @@ def _keep_holders(turn: Turn, job: ActiveJob, task: Task, living: list[Holder]) 
         seen_at = task.leases[holder.attempt][1]
         known = task.running.get(holder.attempt)
         if known is None:
-            attempt = RunningAttempt(holder.worker, holder.incarnation, seen_at)
+            attempt = RunningAttempt(holder.worker, holder.incarnation, seen_at, seen_at)
             start_attempt(turn, job, task, holder.attempt, attempt)
         else:
             known.seen_at = max(known.seen_at, seen_at)

@@ -57,9 +57,25 @@ def window_limit(settings: Settings, slots: int) -> int:
 def straggler_seconds(
     settings: Settings, median_seconds: float, median_bytes: int, input_bytes: int
 ) -> float:
-    """How long an attempt may run before it is a straggler; more input than the median's excuses it."""
+    """How long an attempt may run before it is a straggler; more input than the median's excuses it.
+
+    `straggler_min_seconds` on top: what starting takes varies by as much, however short the tasks are.
+    """
     scale = max(1.0, input_bytes / max(1, median_bytes))
-    return max(settings.straggler_min_seconds, settings.straggler_factor * median_seconds * scale)
+    return settings.straggler_min_seconds + settings.straggler_factor * median_seconds * scale
+
+
+def most_finished(settings: Settings, finished: int, total: int) -> bool:
+    """Whether so many of a phase's tasks have finished that the others can be held to their time."""
+    return finished > 0 and total - finished <= max(1.0, (1.0 - settings.straggler_share) * total)
+
+
+def backup_patience_seconds(settings: Settings) -> float:
+    """Wait before a backup that nobody is seen to run is published again.
+
+    Its message may have been handed to the worker that runs the task, which drops it.
+    """
+    return 2.0 * settings.heartbeat_seconds + settings.tick_seconds
 
 
 def aged_limit(slots: int) -> int:

@@ -52,9 +52,13 @@ class RunningAttempt:
     incarnation: Incarnation
     #: When it was last known to run: listed by a live worker, or its lease was renewed.
     seen_at: float
-    elapsed_seconds: float = 0.0
+    #: By our clock, as far as is known: heartbeats are seconds old.
+    started_at: float
     #: Bytes it has to read, as far as it has said.
     bytes_in: int = 0
+    #: (phase, share of the input consumed, records), and when that last changed.
+    progress: tuple[str, float, int] = ("", 0.0, 0)
+    progressed_at: float = 0.0
 
 
 @dataclass(slots=True)

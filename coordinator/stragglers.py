@@ -1,8 +1,8 @@
 """Backup attempts for those that are slow without reason. Pure."""
 
 from coordinator.outcomes import Core, set_record
-from coordinator.policy import straggler_seconds
-from coordinator.state import ActiveJob, Task
+from coordinator.policy import backup_patience_seconds, most_finished, straggler_seconds
+from coordinator.state import ActiveJob, RunningAttempt, Task
 from coordinator.turn import Turn
 from mr.protocol.ids import TaskKind, WorkerId, task_id
 from mr.protocol.records import TaskState
@@ -27,9 +27,9 @@ def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
     for kind in TaskKind:
         total = len(job.splits) if kind is TaskKind.MAP else job.spec.reduces
         finished = job.count(kind, TaskState.COMMITTED)
-        if job.output_done or finished == 0 or finished < core.settings.straggler_share * total:
-            continue
         durations = job.durations[kind]
+        if job.output_done or not durations or not most_finished(core.settings, finished, total):
+            continue
         median_seconds, median_index = durations[len(durations) // 2]
         median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
         running = [job.tasks[name] for name in job.outstanding if job.tasks[name].kind is kind]
@@ -37,19 +37,24 @@ def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
             if len(task.running) != 1 or not _may_have_backup(core, turn, task):
                 continue
             (attempt,) = task.running.values()
-            if attempt.elapsed_seconds <= core.settings.straggler_min_seconds:
-                continue
             limit = straggler_seconds(core.settings, median_seconds, median_bytes, job.input_bytes(task))
-            if attempt.elapsed_seconds > limit:
+            stuck = straggler_seconds(core.settings, median_seconds, 1, 1)
+            if turn.now - attempt.started_at > limit or _stalled_seconds(attempt, turn.now) > stuck:
                 found.append(task)
     return found
+
+
+def _stalled_seconds(attempt: RunningAttempt, now: float) -> float:
+    """How long an attempt has got no further, though its progress can be seen: it stands inside its input."""
+    _, share, _ = attempt.progress
+    return now - attempt.progressed_at if 0 < share < 1 else 0.0
 
 
 def _may_have_backup(core: Core, turn: Turn, task: Task) -> bool:
     """Whether a task was given no backup yet, or one whose message nobody took."""
     if not task.record.speculative:
         return True
-    return core.ready == 0 and turn.now - task.backup_at > core.settings.republish_seconds
+    return core.ready == 0 and turn.now - task.backup_at > backup_patience_seconds(core.settings)
 
 
 def _another_worker_is_free(task: Task, free: dict[WorkerId, int]) -> bool:

@@ -54,7 +54,7 @@ def _restored_task(
             core.cluster.hear_of(result.output.worker, result.output.incarnation, now)
         changes = {"state": TaskState.COMMITTED, "stats": result.stats, "ended_at": record.ended_at or now}
     elif claim.holders:
-        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now) for h in claim.holders}
+        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in claim.holders}
         changes = {"state": TaskState.RUNNING, "worker": claim.holders[-1].worker}
     else:
         changes = {"state": TaskState.WAITING}

@@ -102,11 +102,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     window_factor: float = 2.0
     #: Lost workers, lost inputs and infrastructure failures a task survives before its job fails.
     max_uncounted_attempts: int = 20
-    #: A running attempt this many times slower than the finished median gets a backup ...
-    straggler_factor: float = 2.0
-    #: ... once this share of its phase's tasks has finished, and not before this time.
+    #: A running attempt this many times slower than the finished median, its input considered, and slower
+    #: by `straggler_min_seconds` on top, gets a backup ...
+    straggler_factor: float = 1.5
+    straggler_min_seconds: float = 1.0
+    #: ... once this share of its phase's tasks has finished, or all but one, and a slot is free.
     straggler_share: float = 0.75
-    straggler_min_seconds: float = 15.0
     #: A job of which nothing ran for this long, behind jobs of higher priority, has a task run before theirs.
     starvation_seconds: float = 60.0
     #: A worker on which tasks of this many different jobs failed lately takes no tasks for `exclude_seconds`.

@@ -6,6 +6,7 @@ from coordinator.policy import (
     MINIMUM_WINDOW,
     aged_limit,
     chance,
+    most_finished,
     retry_delay_seconds,
     straggler_seconds,
     window_limit,
@@ -48,11 +49,24 @@ def test_the_window_follows_the_slots_but_lets_work_start_without_any() -> None:
 
 
 def test_more_input_excuses_more_time_less_input_not_less() -> None:
-    assert straggler_seconds(SETTINGS, 10.0, 100, 100) == 20.0
-    assert straggler_seconds(SETTINGS, 10.0, 100, 1000) == 200.0
-    assert straggler_seconds(SETTINGS, 10.0, 100, 1) == 20.0
-    assert straggler_seconds(SETTINGS, 10.0, 0, 0) == 20.0
-    assert straggler_seconds(SETTINGS, 0.1, 100, 100) == SETTINGS.straggler_min_seconds
+    assert straggler_seconds(SETTINGS, 10.0, 100, 100) == 16.0
+    assert straggler_seconds(SETTINGS, 10.0, 100, 1000) == 151.0
+    assert straggler_seconds(SETTINGS, 10.0, 100, 1) == 16.0
+    assert straggler_seconds(SETTINGS, 10.0, 0, 0) == 16.0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 3600.0])
+def test_tasks_of_any_length_are_held_to_a_multiple_of_it_and_what_starting_takes(seconds: float) -> None:
+    least = SETTINGS.straggler_min_seconds
+    assert straggler_seconds(SETTINGS, seconds, 1, 1) - least == pytest.approx(1.5 * seconds)
+
+
+@pytest.mark.parametrize(
+    ("total", "finished"), [(1, None), (2, 1), (3, 2), (4, 3), (5, 4), (8, 6), (9, 7), (100, 75)]
+)
+def test_all_but_one_are_most_and_so_is_the_share_of_many(total: int, finished: int | None) -> None:
+    enough = [number for number in range(total) if most_finished(SETTINGS, number, total)]
+    assert next(iter(enough), None) == finished
 
 
 def test_half_of_the_slots_at_most_are_given_to_jobs_that_waited_too_long() -> None:

@@ -1,10 +1,14 @@
-"""Input files as streams of bytes: plain ones, and gz, bz2, xz, zst by their suffix, in bounded memory."""
+"""Input files as streams of bytes: plain ones, and gz, bz2, xz, zst by their suffix, in bounded memory.
+
+A compressed file may hold several streams, one after the other. After them nothing may follow but zero
+bytes in gz and xz files, where the tools of these formats pad. Anything else is an error, in whichever
+stream it is: what follows a stream is never taken for the end of the data.
+"""
 
 import bz2
-import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
@@ -36,10 +40,6 @@ class _Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Read up to `size` bytes, b"" at the end."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what is held."""
         ...
 
 
@@ -90,6 +90,102 @@ class _Raw:
         self._file.close()
 
 
+class _Decoder(Protocol):
+    """A decompressor of one stream, as `bz2` and `lzma` have them."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the end of the stream was reached."""
+        ...
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether more compressed bytes are needed before more can come out."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was fed after the end of the stream."""
+        ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Feed compressed bytes, and give up to `max_length` bytes."""
+        ...
+
+
+class _GzipDecoder:
+    """zlib's decompressor of one gzip member, in the shape of a _Decoder; it checks length and checksum."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._member.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._member.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._member.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._member.decompress(self._member.unconsumed_tail + data, max_length)
+
+
+#: Compressed bytes read at a time.
+_BLOCK_BYTES = 64 * 1024
+
+
+class _Streams:
+    """The compressed streams of a file one after the other, as one."""
+
+    def __init__(self, raw: _Raw, decoder: Callable[[], _Decoder], padding: int) -> None:
+        self._raw = raw
+        self._new = decoder
+        #: Zero bytes may follow a stream in multiples of this; 0: none may.
+        self._padding = padding
+        self._decoder = decoder()
+        self._ahead = b""
+        #: Offset in the file of the block that was decompressed last.
+        self.offset = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to `size` bytes, b"" at the end. Raises what the decompressor does, and EOFError."""
+        while True:
+            if self._decoder.eof:
+                if not self._has_next():
+                    return b""
+                self._decoder = self._new()
+            data = self._next_block() if self._decoder.needs_input else b""
+            ended = not data and self._decoder.needs_input
+            if made := self._decoder.decompress(data, size):
+                return made
+            if ended and not self._decoder.eof:
+                raise EOFError("it ends inside of a compressed stream")
+
+    def _next_block(self) -> bytes:
+        data, self._ahead = self._ahead or self._raw.read(_BLOCK_BYTES), b""
+        self.offset = self._raw.position - len(data)
+        return data
+
+    def _has_next(self) -> bool:
+        """Whether another stream follows; it begins in `_ahead` then. Raises EOFError for odd padding."""
+        zeros = 0
+        ahead = self._decoder.unused_data or self._raw.read(_BLOCK_BYTES)
+        while self._padding and ahead.startswith(b"\0"):
+            stream = ahead.lstrip(b"\0")
+            zeros += len(ahead) - len(stream)
+            ahead = stream or self._raw.read(_BLOCK_BYTES)
+        self.offset = self._raw.position - len(ahead)
+        if zeros and zeros % self._padding:
+            raise EOFError(f"{zeros} zero bytes follow a stream, which is no padding")
+        self._ahead = ahead
+        return bool(ahead)
+
+
 class Stream:
     """One file opened for reading, decompressed if its suffix says so (unless `raw`).
 
@@ -109,17 +205,33 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._reader is not self._raw:
-            self._reader.close()
         self._raw.close()
 
     def read(self, size: int) -> bytes:
-        """Read up to `size` bytes, b"" only at the end. Raises BadInput."""
+        """Read `size` bytes, fewer only at the end. Raises BadInput.
+
+        A network file system may give less than it is asked for. Blocks are full all the same, so that
+        they end at the same bytes on every run.
+        """
+        data = self._read(size)
+        if not data or len(data) == size:
+            return data
+        parts = [data]
+        left = size - len(data)
+        while left and (more := self._read(left)):
+            parts.append(more)
+            left -= len(more)
+        return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
         try:
             return self._reader.read(size)
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             suffix = self.path.lower().rpartition(".")[2]
-            raise BadInput(f"{self.path} is truncated or not a valid {suffix} file: {why(error)}") from error
+            near = self._reader.offset if isinstance(self._reader, _Streams) else self._raw.position
+            raise BadInput(
+                f"{self.path} is truncated or not a valid {suffix} file near byte {near}: {why(error)}"
+            ) from error
 
     def seek(self, position: int) -> None:
         """Go to an offset of the stored file; plain files only. Raises BadInput."""
@@ -133,13 +245,13 @@ class Stream:
 def _decompressor(path: str, raw: _Raw) -> _Readable:
     """Wrap the stored bytes; each of these reads on over concatenated members and frames."""
     suffix = path.lower().rpartition(".")[2]
-    source: Any = raw
     if suffix == "gz":
-        return gzip.GzipFile(fileobj=source, mode="rb")
+        return _Streams(raw, _GzipDecoder, padding=1)
     if suffix == "bz2":
-        return bz2.BZ2File(source)
+        return _Streams(raw, bz2.BZ2Decompressor, padding=0)
     if suffix == "xz":
-        return lzma.LZMAFile(source)
+        return _Streams(raw, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), padding=4)
     import pyarrow as pa
 
+    source: Any = raw
     return pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")  # type: ignore[no-any-return]

@@ -13,11 +13,20 @@ from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.locations import PackedOutputs
-from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
+from mr.protocol.records import (
+    JobRecord,
+    MapOutput,
+    Refusal,
+    TaskRecord,
+    TaskResult,
+    WorkerBeat,
+    WorkerView,
+)
 
 #: `StateStore.workers` leaves out workers not heard of for this long.
 WORKER_MEMORY_SECONDS = 3600.0
-
+#: Refused requests that are remembered; of more, the newest.
+MAX_REFUSALS = 1000
 
 #: Stands for the output of the attempt that went over what is kept of one job.
 LOGS_FULL = "(not kept, nor what was printed after it: the job has printed more than log_total_bytes)\n"
@@ -49,6 +58,8 @@ class Delivery(Protocol):
     routing_key: str
     reply_to: str | None
     correlation_id: str | None
+    #: Who published it, vouched for by the broker; None where the publisher did not say.
+    user_id: str | None
     redelivered: bool
 
     async def ack(self) -> None:
@@ -177,6 +188,20 @@ class StateStore(Protocol):
 
     async def release_lead(self, holder: str) -> None:
         """Step down, so that a standby takes over at once."""
+
+    # --- what is left for onlookers
+
+    async def identity(self) -> str:
+        """A text made up at the first question, by which two clients tell whether they share a database."""
+
+    async def coordinator_age(self) -> float | None:
+        """Seconds since a coordinator last took or renewed the lead; None when none is remembered."""
+
+    async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
+        """Keep the trace of a refused request for a time, and MAX_REFUSALS of them at most, the newest."""
+
+    async def get_refusal(self, job: JobId) -> Refusal | None:
+        """The refusal of the request that chose this id, if it is remembered."""
 
     # --- code
 

@@ -36,6 +36,10 @@ def task_event_key(state: str, job: JobId) -> str:
 
 LEADER_KEY = "mr:leader"
 EPOCH_KEY = "mr:epoch"
+LEADER_SEEN_KEY = "mr:leader:seen"
+IDENTITY_KEY = "mr:identity"
+REFUSED_KEY = "mr:{refused}"
+REFUSED_INDEX_KEY = "mr:{refused}:index"
 JOBS_KEY = "mr:jobs"
 REGISTRY_KEY = "mr:registry"
 WORKERS_KEY = "mr:workers"
@@ -44,6 +48,10 @@ WORKERS_KEY = "mr:workers"
 KEY_MEANINGS = {
     LEADER_KEY: "String: who coordinates, with the lease as its time to live.",
     EPOCH_KEY: "String: the highest epoch ever given to a coordinator, and which call made it.",
+    LEADER_SEEN_KEY: "String: when a coordinator last said that it leads: the store's time in milliseconds.",
+    IDENTITY_KEY: "String: made up by whoever asks first; tells this database from others.",
+    REFUSED_KEY: "Hash: job id -> msgpack Refusal, the newest 1000; expires.",
+    REFUSED_INDEX_KEY: "Sorted set: the ids of refused requests, by the store's time.",
     JOBS_KEY: "Sorted set: the ids of all jobs still remembered, by time of submission.",
     REGISTRY_KEY: "Hash: registered name -> msgpack CodeManifest.",
     WORKERS_KEY: "Sorted set: the ids of the workers, by the store's time of their last heartbeat.",

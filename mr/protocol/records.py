@@ -1,7 +1,7 @@
 """What the state store keeps: accounts of jobs, tasks, outputs and workers."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -209,6 +209,20 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     failures: tuple[FailureGroup, ...] = ()
     #: What keeps the job from going on (`no live workers`); empty when nothing does.
     waiting_for: str = ""
+    #: What was asked for, in bounded words, secrets by their names alone: see `mr.requested`.
+    request: dict[str, str] = {}
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A request that was refused: a trace for whoever was not there to hear the answer."""
+
+    job_id: JobId
+    #: Seconds since the epoch, by the store's clock.
+    at: float
+    reason: str
+    #: As in JobRecord.
+    request: dict[str, str] = {}
+    state: Literal["REFUSED"] = "REFUSED"
 
 
 class Manifest(msgspec.Struct, frozen=True):

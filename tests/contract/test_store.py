@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
-from mr.ports import LOGS_FULL, RestoredJob, StateStore
+from mr.ports import LOGS_FULL, MAX_REFUSALS, RestoredJob, StateStore
 from mr.protocol.claims import Verdict
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
-from mr.protocol.records import JobState, TaskState
+from mr.protocol.records import JobState, Refusal, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, spoil_record
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
@@ -21,6 +21,61 @@ SHORT = 0.05
 async def create(store: StateStore, job: str = JOB, epoch: int = 1, **changes: object) -> bool:
     spec = samples.spec(job, **changes)
     return await store.create_job(spec, samples.splits(), samples.record(job), epoch)
+
+
+# --- what is left for onlookers
+
+
+async def test_clients_of_one_store_see_one_identity(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    assert await one.identity() == await two.identity() != ""
+
+
+async def test_how_long_ago_a_coordinator_was_heard_of(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    assert await two.coordinator_age() is None
+    await one.acquire_lead("one", LONG, 0)
+    first = await two.coordinator_age()
+    assert first is not None and first < LONG
+
+    async def older() -> bool:
+        age = await two.coordinator_age()
+        return age is not None and age > 0.05
+
+    await eventually(older)
+    await one.renew_lead("one", LONG)
+    await two.renew_lead("two", LONG)
+    age = await two.coordinator_age()
+    assert age is not None and age < LONG
+    await one.release_lead("one")
+    assert await two.coordinator_age() is not None, "who steps down is still the last one heard of"
+
+
+def refusal(job: str, reason: str = "because") -> Refusal:
+    return Refusal(job_id=JobId(job), at=1.0, reason=reason, request={"output": "/out"})
+
+
+async def test_a_refusal_is_remembered_for_a_time(store: StateStore) -> None:
+    assert await store.get_refusal(JOB) is None
+    await store.put_refusal(refusal(JOB), LONG)
+    await store.put_refusal(refusal(JOB, "still"), LONG)
+    assert await store.get_refusal(JOB) == refusal(JOB, "still")
+
+
+async def test_a_refusal_expires(store: StateStore) -> None:
+    await store.put_refusal(refusal(JOB), SHORT)
+
+    async def gone() -> bool:
+        return await store.get_refusal(JOB) is None
+
+    await eventually(gone)
+
+
+async def test_of_many_refusals_the_newest_are_remembered(store: StateStore) -> None:
+    for number in range(MAX_REFUSALS + 2):
+        await store.put_refusal(refusal(f"job-{number:04d}"), LONG)
+    kept = [await store.get_refusal(JobId(f"job-{number:04d}")) is not None for number in (0, 1, 2, 1001)]
+    assert kept == [False, False, True, True]
 
 
 # --- who coordinates

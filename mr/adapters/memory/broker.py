@@ -24,6 +24,7 @@ class MemoryDelivery:
         self.routing_key: str = message.outgoing.routing_key
         self.reply_to: str | None = message.outgoing.reply_to
         self.correlation_id: str | None = message.outgoing.correlation_id
+        self.user_id: str | None = None  # in one process there is one user
         self.redelivered: bool = message.redelivered
 
     async def ack(self) -> None:

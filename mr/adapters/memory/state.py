@@ -70,7 +70,12 @@ class MemoryStoreServer:
     workers: dict[WorkerId, WorkerEntry] = field(default_factory=dict)
     leader: str | None = None
     leader_until: float = 0.0
+    #: When a coordinator last took or renewed the lead.
+    leader_seen: float | None = None
     epoch: int = 0
+    identity: str = ""
+    #: msgpack Refusal and when it is forgotten, oldest first.
+    refusals: dict[JobId, tuple[bytes, float]] = field(default_factory=dict)
 
     def flush(self) -> None:
         """Lose everything, as a Redis without persistence does when it restarts."""
@@ -78,4 +83,6 @@ class MemoryStoreServer:
         self.code.clear()
         self.registry.clear()
         self.workers.clear()
-        self.leader, self.leader_until, self.epoch = None, 0.0, 0
+        self.refusals.clear()
+        self.leader, self.leader_until, self.leader_seen, self.epoch = None, 0.0, None, 0
+        self.identity = ""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from mr.adapters.memory.notices import NoticeMethods
 from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
 from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
@@ -29,7 +30,7 @@ from mr.protocol.locations import PackedOutputs, pack_outputs
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
 
 
-class MemoryStore:
+class MemoryStore(NoticeMethods):
     """One client's view of a `MemoryStoreServer`; without one it makes its own.
 
     `now` is the store's clock, in seconds since the epoch.
@@ -91,7 +92,7 @@ class MemoryStore:
         state, now = self._state(), self._now()
         if state.leader not in (None, holder) and state.leader_until > now:
             return None
-        state.leader, state.leader_until = holder, now + lease_seconds
+        state.leader, state.leader_until, state.leader_seen = holder, now + lease_seconds, now
         state.epoch = max(state.epoch, floor) + 1
         return state.epoch
 
@@ -100,7 +101,7 @@ class MemoryStore:
         state, now = self._state(), self._now()
         if state.leader != holder or state.leader_until <= now:
             return False
-        state.leader_until = now + lease_seconds
+        state.leader_until, state.leader_seen = now + lease_seconds, now
         return True
 
     async def last_epoch(self) -> int:

@@ -48,6 +48,7 @@ class RabbitDelivery:
         self.routing_key: str = method.routing_key
         self.reply_to: str | None = properties.reply_to
         self.correlation_id: str | None = properties.correlation_id
+        self.user_id: str | None = properties.user_id
         self.redelivered: bool = method.redelivered
 
     async def ack(self) -> None:

@@ -28,12 +28,16 @@ class LeadMethods:
         lease_ms = milliseconds(lease_seconds)
         if not await self._link.script("acquire_lead", [names.LEADER_KEY], [holder, lease_ms]):
             return None
+        await self._link.script("see_leader", [names.LEADER_SEEN_KEY], [])
         return int(await self._link.script("next_epoch", [names.EPOCH_KEY], [floor, uuid.uuid4().hex]))
 
     async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
         """Stay the coordinator; False when the lease was lost."""
         lease_ms = milliseconds(lease_seconds)
-        return bool(await self._link.script("renew_lead", [names.LEADER_KEY], [holder, lease_ms]))
+        if not await self._link.script("renew_lead", [names.LEADER_KEY], [holder, lease_ms]):
+            return False
+        await self._link.script("see_leader", [names.LEADER_SEEN_KEY], [])
+        return True
 
     async def last_epoch(self) -> int:
         """The highest epoch given so far."""

@@ -1,0 +1,17 @@
+-- put_refusal v1: remember a refused request, the newest of a bounded number.
+-- KEYS: 1 refusals (hash, expires), 2 their ids by time (sorted set, expires)
+-- ARGV: 1 job id, 2 refusal, 3 how long they are kept in milliseconds, 4 most that are kept
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
+local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms - tonumber(ARGV[3]))
+for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1 - tonumber(ARGV[4]))) do
+  old[#old + 1] = id
+end
+for _, id in ipairs(old) do
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])

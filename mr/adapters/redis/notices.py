@@ -1,0 +1,40 @@
+"""What is left for onlookers: which database this is, whether a coordinator lives, what was refused."""
+
+import uuid
+
+from mr.adapters.redis.lead import milliseconds
+from mr.adapters.redis.link import RedisLink
+from mr.ports import MAX_REFUSALS
+from mr.protocol import names
+from mr.protocol.codec import pack, unpack
+from mr.protocol.ids import JobId
+from mr.protocol.records import Refusal
+
+
+class NoticeMethods:
+    """The part of the store that belongs to no job that runs."""
+
+    _link: RedisLink
+
+    async def identity(self) -> str:
+        """What tells this database from others."""
+        await self._link.command("SET", names.IDENTITY_KEY, uuid.uuid4().hex, "NX")
+        identity: bytes = await self._link.command("GET", names.IDENTITY_KEY) or b""
+        return identity.decode(errors="replace")
+
+    async def coordinator_age(self) -> float | None:
+        """Seconds since a coordinator last took or renewed the lead."""
+        age_ms = await self._link.script("leader_age", [names.LEADER_SEEN_KEY], [])
+        if age_ms is None and await self._link.command("EXISTS", names.LEADER_KEY):
+            return 0.0  # an older version leads, which leaves no other sign
+        return None if age_ms is None else int(age_ms) / 1000
+
+    async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
+        """Keep the trace of a refused request, the newest of all."""
+        arguments = [refusal.job_id, pack(refusal), milliseconds(keep_seconds), MAX_REFUSALS]
+        await self._link.script("put_refusal", [names.REFUSED_KEY, names.REFUSED_INDEX_KEY], arguments)
+
+    async def get_refusal(self, job: JobId) -> Refusal | None:
+        """The refusal of the request that chose this id."""
+        data = await self._link.command("HGET", names.REFUSED_KEY, job)
+        return None if data is None else unpack(data, Refusal)

@@ -17,29 +17,38 @@ from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
+from mr.protocol.records import Refusal
+from mr.requested import differences, request_summary
 from mr.resolve import resolve_options, resolve_spec
 from mr.settings import Settings
+from mr.telling import bounded
 
 log = logging.getLogger(__name__)
 
 #: AMQP `type` of a request to stop a job; any other type is a job request.
 CANCEL_TYPE = "cancel"
+#: AMQP `type` of a question that asks for nothing but an answer.
+PING_TYPE = "ping"
 #: Prefix of the job ids that the coordinator makes up, followed by 12 hex digits.
 _MADE_ID = "job-"
 #: Jobs of the very same request that are told apart by number; further ones by chance.
 _MADE_TRIES = 32
 #: Longest reason of a refusal; it may quote what the request holds.
 _REASON_CHARACTERS = 10_000
+#: Longest reason that is kept in the store.
+_TRACE_CHARACTERS = 2000
 
 OnJob = Callable[[JobSpec, tuple[Split, ...], bytes], Awaitable[bool]]
 OnCancel = Callable[[JobId], Awaitable[bool]]
+Unfinished = Callable[[str], int]
 
 
 class Intake:
     """Answers requests. One request's planning never holds up another's.
 
     `on_job(spec, splits, bundle)` takes a planned job over and returns once it is persisted, False when the
-    id was taken; `on_cancel(job)` likewise, False for a job that is unknown or has ended.
+    id was taken; `on_cancel(job)` likewise, False for a job that is unknown or has ended;
+    `unfinished(sender)` counts the jobs of one sender.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Intake:
         clock: Clock,
         on_job: OnJob,
         on_cancel: OnCancel,
+        unfinished: Unfinished,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -57,13 +67,16 @@ class Intake:
         self._clock = clock
         self._on_job = on_job
         self._on_cancel = on_cancel
+        self._unfinished = unfinished
         #: One lock for each id being planned: a doubled request, or its cancellation, waits for the first.
         self._planning: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def on_delivery(self, delivery: Delivery) -> None:
         """Answer one request, then acknowledge it: the answer and the job are safe by then."""
         try:
-            if delivery.type == CANCEL_TYPE:
+            if delivery.type == PING_TYPE:
+                reply = RequestReply(accepted=True, store=await self._store.identity())
+            elif delivery.type == CANCEL_TYPE:
                 reply = await self._cancel(decode(delivery.body, CancelRequest, delivery.content_type))
             else:
                 request = decode(delivery.body, JobRequest, delivery.content_type)
@@ -76,10 +89,11 @@ class Intake:
 
     async def _accept(self, request: JobRequest, delivery: Delivery) -> RequestReply:
         if request.job_id is not None:
-            return await self._answer_for(JobId(request.job_id), request)
+            return await self._answer_for(JobId(request.job_id), request, delivery)
         digest = _digest(delivery)
         async with self._turn(JobId(digest)):
-            return await self._answer_for(await self._made_id(digest, delivery.redelivered), request)
+            job_id = await self._made_id(digest, delivery.redelivered)
+            return await self._answer_for(job_id, request, delivery)
 
     async def _made_id(self, digest: str, redelivered: bool) -> JobId:
         """The id of a job whose sender chose none: unlike others', and the same when the message comes again.
@@ -100,20 +114,58 @@ class Intake:
     def _turn(self, job_id: JobId) -> asyncio.Lock:
         return self._planning.setdefault(job_id, asyncio.Lock())
 
-    async def _answer_for(self, job_id: JobId, request: JobRequest) -> RequestReply:
+    async def _answer_for(self, job_id: JobId, request: JobRequest, delivery: Delivery) -> RequestReply:
         async with self._turn(job_id):
             try:
-                reply = await self._plan(job_id, request)
+                reply = await self._plan(job_id, request, delivery.user_id or "")
             except (BadJob, BadInput, NotFound, BadMessage) as error:
                 reply = _refusal(job_id, str(error))
+                await self._leave_trace(job_id, request, str(error))
         if not reply.accepted:
             log.info("job %s refused: %s", job_id, reply.reason)
         return reply
 
-    async def _plan(self, job_id: JobId, request: JobRequest) -> RequestReply:
+    async def _leave_trace(self, job_id: JobId, request: JobRequest, reason: str) -> None:
+        """Let `mr status` tell what became of the request: who sent it may not have waited for the answer."""
+        refusal = Refusal(
+            job_id=job_id,
+            at=await self._store.server_time(),
+            reason=bounded(reason, _TRACE_CHARACTERS),
+            request=request_summary(request),
+        )
+        await self._store.put_refusal(refusal, self._settings.history_seconds)
+
+    async def _again(self, job_id: JobId, request: JobRequest) -> RequestReply | None:
+        """The answer when there is a job of this id; None when there is none. Raises BadJob, BadMessage.
+
+        The same request is accepted again, as who asks may not have heard the first answer. Another one is
+        refused: its sender would take the old job's result for its own.
+        """
+        record = await self._store.get_job(job_id)
+        if record is None:
+            return None
+        changed = differences(record.request, request_summary(request)) if record.request else ""
+        if changed:
+            raise BadJob(
+                f"the id {job_id} is that of the job {record.name!r} ({record.state}), which was asked for "
+                f"otherwise: {changed}; choose another id"
+            )
+        return RequestReply(accepted=True, job_id=job_id, duplicate=True)
+
+    def _check_share(self, sender: str) -> None:
+        """Refuse a sender whose unfinished jobs are as many as one may have. Raises BadJob."""
+        most = self._settings.max_jobs_per_sender
+        if most and self._unfinished(sender) >= most:
+            who = f"the sender {sender!r} has" if sender else "senders who do not say who they are have"
+            raise BadJob(
+                f"{who} {most} unfinished jobs (max_jobs_per_sender); submit it again when some ended"
+            )
+
+    async def _plan(self, job_id: JobId, request: JobRequest, sender: str) -> RequestReply:
         """Plan and hand over one job. Raises BadJob, BadInput, NotFound, BadMessage: why it is refused."""
-        if await self._store.get_job(job_id) is not None:
-            return RequestReply(accepted=True, job_id=job_id, duplicate=True)
+        if (reply := await self._again(job_id, request)) is not None:
+            return reply
+        self._check_share(sender)
         manifest = await self._store.registered(request.job)
         bundle = None if manifest is None else await self._store.get_code(CodeId(manifest.code_id))
         if manifest is None or bundle is None:
@@ -121,10 +173,11 @@ class Intake:
                 f"no job is registered as {request.job!r}; store its code with `mr register` first"
             )
         spec, splits = await asyncio.to_thread(
-            plan_job, request, manifest, self._settings, job_id, self._clock.now()
+            plan_job, request, manifest, self._settings, job_id, self._clock.now(), sender
         )
         if not await self._on_job(spec, splits, bundle):
-            return RequestReply(accepted=True, job_id=job_id, duplicate=True)
+            again = await self._again(job_id, request)
+            return again or RequestReply(accepted=True, job_id=job_id, duplicate=True)
         return RequestReply(accepted=True, job_id=job_id)
 
     async def _cancel(self, request: CancelRequest) -> RequestReply:
@@ -165,7 +218,12 @@ def _refusal(job_id: JobId | None, reason: str) -> RequestReply:
 
 
 def plan_job(
-    request: JobRequest, manifest: CodeManifest, settings: Settings, job_id: JobId, now: float
+    request: JobRequest,
+    manifest: CodeManifest,
+    settings: Settings,
+    job_id: JobId,
+    now: float,
+    sender: str = "",
 ) -> tuple[JobSpec, tuple[Split, ...]]:
     """Resolve the options, split the input, make the output directory. Blocks on the file system.
 
@@ -197,6 +255,7 @@ def plan_job(
         splits_count=len(splits),
         token=secrets.token_urlsafe(24),
         now=now,
+        sender=sender,
     )
     prepare_output(spec.output, job_id)
     return spec, splits

@@ -60,6 +60,8 @@ class _Code:
 
     manifest: CodeManifest
     bundle: bytes
+    #: Who asked for the job.
+    sender: str
 
 
 class Runner:
@@ -82,7 +84,9 @@ class Runner:
         self._codes: dict[JobId, _Code] = {}
         #: The lead is renewed or won back by one at a time: an answer is about the epoch it was asked for.
         self._lead_lock = asyncio.Lock()
-        self._intake = Intake(settings, broker, store, clock, self._take_job, self._cancel_job)
+        self._intake = Intake(
+            settings, broker, store, clock, self._take_job, self._cancel_job, self._unfinished
+        )
 
     @property
     def epoch(self) -> int:
@@ -233,8 +237,11 @@ class Runner:
     async def _take_code(self, spec: JobSpec, bundle: bytes) -> None:
         """Keep the code of an unfinished job, here and in the store; jobs of one code share its bytes."""
         shared = (code.bundle for code in self._codes.values() if code.bundle == bundle)
-        self._codes[spec.job_id] = _Code(spec.code, next(shared, bundle))
+        self._codes[spec.job_id] = _Code(spec.code, next(shared, bundle), spec.sender)
         await self._keep_code(spec.job_id)
+
+    def _unfinished(self, sender: str) -> int:
+        return sum(code.sender == sender for code in self._codes.values())
 
     async def _cancel_job(self, job_id: JobId) -> bool:
         if job_id not in self._codes:

@@ -41,6 +41,7 @@ def submitted_record(spec: JobSpec) -> JobRecord:
         maps=spec.maps,
         reduces=spec.reduces,
         history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
+        request=spec.request,
     )
 
 

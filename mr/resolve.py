@@ -18,6 +18,7 @@ from mr.protocol.jobs import (
     JobSpec,
     OutputFormat,
 )
+from mr.requested import request_summary
 from mr.settings import Settings, parse_bytes, parse_seconds
 
 DEFAULT_PRIORITY = 2
@@ -53,6 +54,9 @@ def resolve_options(request: JobRequest, manifest: CodeManifest, settings: Setti
     Raises BadJob for one that is impossible, naming it.
     """
 
+    if both := sorted({*(request.params or {})} & {*(request.secret_params or {})}):
+        raise BadJob(f"{', '.join(both)}: given as params and as secret_params; keep one")
+
     def pick(name: str, default: Any) -> Any:
         return _pick(name, request, manifest.options, default)
 
@@ -84,6 +88,7 @@ def resolve_spec(
     splits_count: int,
     token: str,
     now: float,
+    sender: str = "",
 ) -> JobSpec:
     """Fix a job for good, once its input is split into `splits_count` map tasks.
 
@@ -116,6 +121,9 @@ def resolve_spec(
         params=options.params,
         token=token,
         submitted_at=now,
+        secret_params=request.secret_params or {},
+        request=request_summary(request),
+        sender=sender,
     )
 
 

@@ -32,6 +32,7 @@ _MAY_BE_ZERO = frozenset(
         "history_seconds",
         "drain_seconds",
         "max_uncounted_attempts",
+        "max_jobs_per_sender",
         "straggler_share",
         "straggler_min_seconds",
         "exclude_seconds",
@@ -152,6 +153,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_total_bytes: int = 16 * MIB
 
     # --- what requests may name
+    #: Unfinished jobs of one sender (AMQP `user_id`; those who do not say are one); 0 = no limit.
+    max_jobs_per_sender: int = 1000
     #: Where inputs and outputs must lie once links are resolved: directories or URLs; empty = anywhere.
     input_roots: tuple[str, ...] = ()
     output_roots: tuple[str, ...] = ()

@@ -56,7 +56,9 @@ class JobRequest(JobOptions, frozen=True, omit_defaults=True, forbid_unknown_fie
     #: Paths, directories, globs or fsspec URLs, as the workers see them.
     inputs: Annotated[list[str], Meta(min_length=1, max_length=10_000)]
     output: Annotated[str, Meta(min_length=1)]
-    #: Chosen by the sender: the same id twice is one job.
+    #: Parameters that are shown nowhere: read by the job as those of `params` are.
+    secret_params: dict[str, str] | None = None
+    #: Chosen by the sender: the same id twice is one job, and refused for another request.
     job_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
 
 
@@ -75,6 +77,8 @@ class RequestReply(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Whether this id had been accepted before: nothing was started twice.
     duplicate: bool = False
     reason: str | None = None
+    #: To a question (AMQP `type` = `ping`): the identity of the coordinator's store.
+    store: str | None = None
 
 
 class CodeManifest(msgspec.Struct, frozen=True):
@@ -160,6 +164,12 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     #: Seconds since the epoch, by the coordinator's clock.
     submitted_at: float
+    #: Parameters that are shown nowhere.
+    secret_params: dict[str, str] = {}
+    #: What was asked for: see JobRecord.
+    request: dict[str, str] = {}
+    #: Who asked, as the broker vouches for it: the AMQP property `user_id`; empty where it was not set.
+    sender: str = ""
 
     @property
     def code_id(self) -> CodeId:

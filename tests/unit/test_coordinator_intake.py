@@ -5,17 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from coordinator.intake import Intake
 from coordinator.service import SystemClock
+from coordinator.state import submitted_record
 from mr.adapters.memory import MemoryBroker, MemoryStore
 from mr.bundle import build_bundle
 from mr.ports import Delivery, OutgoingMessage
-from mr.protocol.codec import JSON
+from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE
+from mr.protocol.records import as_json
 from mr.settings import Settings
 
 
@@ -28,7 +31,16 @@ class Desk:
         self.taken: set[str] = set()
         self.broker = MemoryBroker()
         self.store = MemoryStore(lambda: 0.0)
-        self.intake = Intake(Settings(), self.broker, self.store, SystemClock(), self._take, self._cancel)
+        self.unfinished = 0
+        self.intake = Intake(
+            Settings(max_jobs_per_sender=2),
+            self.broker,
+            self.store,
+            SystemClock(),
+            self._take,
+            self._cancel,
+            lambda sender: self.unfinished,
+        )
 
     async def open(self) -> None:
         await self.broker.connect()
@@ -47,7 +59,7 @@ class Desk:
             return False
         self.taken.add(spec.job_id)
         self.jobs.append(spec)
-        return True
+        return await self.store.create_job(spec, splits, submitted_record(spec), 1)
 
     async def _cancel(self, job: JobId) -> bool:
         return job in self.taken
@@ -143,3 +155,93 @@ async def test_a_job_can_be_cancelled_while_it_is_planned(desk: Desk) -> None:
     planned = asyncio.create_task(desk.ask(desk.request()))
     cancelled = asyncio.create_task(desk.ask({"version": 1, "job_id": "one"}, type="cancel"))
     assert (await planned)["accepted"] and (await cancelled)["accepted"]
+
+
+# --- an id that is used already
+
+
+async def test_the_same_request_again_is_accepted_once_more(desk: Desk) -> None:
+    first = desk.request(split_size="64KiB", params={"a": "1", "b": "2"}, secret_params={"k": "one"})
+    again = desk.request(split_size=65536, params={"b": "2", "a": "1"}, secret_params={"k": "another"})
+    await desk.ask(first)
+    assert await desk.ask(again) == {"accepted": True, "job_id": "one", "duplicate": True}
+
+
+async def test_code_registered_anew_is_no_other_request(desk: Desk) -> None:
+    await desk.ask(desk.request())
+    (desk.tmp_path / "count.py").write_text("def map_fn(k, v):\n    yield v, 2\n")
+    bundle = build_bundle(desk.tmp_path / "count.py", ())
+    manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
+    await desk.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
+    await desk.store.register("count", manifest, 3600.0)
+    assert (await desk.ask(desk.request()))["duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("inputs", ["/elsewhere"]),
+        ("output", "/elsewhere"),
+        ("name", "other"),
+        ("priority", 4),
+        ("params", {"day": "monday"}),
+        ("job", "sha256:" + "0" * 64),
+    ],
+)
+async def test_another_request_with_a_used_id_is_refused_showing_both(
+    desk: Desk, field: str, value: object
+) -> None:
+    await desk.ask(desk.request())
+    answer = await desk.ask(desk.request(**{field: value}))
+    assert not answer["accepted"]
+    shown = value if isinstance(value, str) else json.dumps(value).replace(" ", "")
+    assert f"{field}: " in answer["reason"] and f"{shown} now" in answer["reason"]
+    assert "SUBMITTED" in answer["reason"] and len(desk.jobs) == 1
+
+
+async def test_a_job_that_an_older_version_recorded_is_taken_for_the_same(desk: Desk) -> None:
+    await desk.ask(desk.request())
+    record = await desk.store.get_job(JobId("one"))
+    assert record is not None
+    await desk.store.save_job(msgspec.structs.replace(record, request={}), (), 1)
+    assert (await desk.ask(desk.request(output="/elsewhere")))["duplicate"]
+
+
+# --- what is refused leaves a trace
+
+
+async def test_a_refused_request_leaves_its_reason(desk: Desk) -> None:
+    answer = await desk.ask(desk.request(inputs=["/no/such/file"], secret_params={"key": "sesame"}))
+    refusal = await desk.store.get_refusal(JobId("one"))
+    assert refusal is not None and refusal.reason == answer["reason"]
+    assert refusal.request["inputs"] == '["/no/such/file"]'
+    assert "sesame" not in str(refusal)
+
+
+async def test_the_trace_of_a_refusal_is_bounded(desk: Desk) -> None:
+    await desk.ask(desk.request(inputs=["/no/such/file" + "x" * 100_000] * 5))
+    refusal = await desk.store.get_refusal(JobId("one"))
+    assert refusal is not None and len(pack(refusal)) < 4000
+
+
+async def test_a_senders_unfinished_jobs_are_bounded(desk: Desk) -> None:
+    desk.unfinished = 2
+    answer = await desk.ask(desk.request())
+    assert not answer["accepted"] and "max_jobs_per_sender" in answer["reason"]
+    desk.unfinished = 1
+    assert (await desk.ask(desk.request()))["accepted"]
+    desk.unfinished = 2
+    assert (await desk.ask(desk.request()))["duplicate"], "what was accepted stays accepted"
+
+
+async def test_secret_params_reach_the_spec_and_nothing_that_is_shown(desk: Desk) -> None:
+    await desk.ask(desk.request(params={"a": "open"}, secret_params={"key": "sesame"}))
+    (spec,) = desk.jobs
+    assert spec.secret_params == {"key": "sesame"} and spec.params == {"a": "open"}
+    record = await desk.store.get_job(JobId("one"))
+    assert record is not None and record.request["secret_params"] == "key"
+    assert "sesame" not in as_json(record)
+
+
+async def test_a_ping_is_answered_with_the_stores_identity(desk: Desk) -> None:
+    assert await desk.ask({}, type="ping") == {"accepted": True, "store": await desk.store.identity()}

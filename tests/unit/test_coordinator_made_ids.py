@@ -17,7 +17,7 @@ from mr.protocol.codec import JSON
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
 from mr.protocol.names import JOBS_QUEUE
-from mr.protocol.records import JobRecord, JobState
+from mr.protocol.records import JobRecord, JobState, Refusal
 from mr.settings import Settings
 from tests.support.job_records import job_record
 
@@ -37,6 +37,7 @@ class Request:
     routing_key: str = JOBS_QUEUE
     reply_to: str | None = "answers"
     correlation_id: str | None = "1"
+    user_id: str | None = None
 
     async def ack(self) -> None:
         """Nothing waits for it."""
@@ -60,7 +61,21 @@ class Desk:
         self.answers: list[dict[str, object]] = []
         broker = MemoryBroker()
         broker.publish = self.publish  # type: ignore[method-assign]
-        self.intake = Intake(Settings(), broker, self, SystemClock(), self.take, self.cancel)  # type: ignore[arg-type]
+        self.intake = Intake(
+            Settings(),
+            broker,
+            self,  # type: ignore[arg-type]
+            SystemClock(),
+            self.take,
+            self.cancel,
+            lambda sender: 0,
+        )
+
+    async def server_time(self) -> float:
+        return 0.0
+
+    async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
+        """What was refused is not asked for here."""
 
     async def get_job(self, job: JobId) -> JobRecord | None:
         return self.jobs.get(job)

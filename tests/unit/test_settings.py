@@ -17,6 +17,7 @@ MAY_BE_ZERO = {
     "history_seconds",
     "drain_seconds",
     "max_uncounted_attempts",
+    "max_jobs_per_sender",
     "straggler_share",
     "straggler_min_seconds",
     "exclude_seconds",

@@ -19,6 +19,7 @@ from mr.protocol.records import (
     JobRecord,
     JobState,
     Manifest,
+    Refusal,
     RunningTask,
     TaskRecord,
     WorkerView,
@@ -39,6 +40,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     record: JobRecord
     running: tuple[RunningTask, ...]
+    #: That no coordinator is heard of, which none can write into the record; empty while one is.
+    missing: str = ""
+
+    @property
+    def waiting_for(self) -> str:
+        """What keeps the job from going on; empty when nothing does."""
+        return ", ".join(filter(None, (self.missing, self.record.waiting_for)))
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -76,6 +84,10 @@ class Viewer:
             raise NotFound(f"{text!r} may be any of {len(found)} jobs; write more of the id")
         raise NotFound(f"there is no job {text!r}; `mr jobs` lists those there are")
 
+    async def refusal(self, text: str) -> Refusal | None:
+        """The refusal of the request that chose this id; None when none is remembered."""
+        return await self.store.get_refusal(JobId(text)) if is_id(text) else None
+
     async def snapshot(self, job: JobId) -> Snapshot | None:
         """The job as it stands; None when the store knows none such."""
         record = await self.store.get_job(job)
@@ -83,7 +95,17 @@ class Viewer:
             return None
         if record.state.terminal:
             return Snapshot(record, ())
-        return Snapshot(record, tuple(r for r in await self._running() if r.job_id == job))
+        running = tuple(r for r in await self._running() if r.job_id == job)
+        return Snapshot(record, running, await self.missing_coordinator())
+
+    async def missing_coordinator(self) -> str:
+        """Say for how long no coordinator has been heard of; empty while one renews its lead."""
+        age_seconds = await self.store.coordinator_age()
+        if age_seconds is None:
+            return "no coordinator heard of"
+        if age_seconds <= self.settings.lease_seconds:
+            return ""
+        return f"coordinator silent for {age_seconds:.0f} s"
 
     async def tasks(self, job: JobId) -> Sequence[TaskView]:
         """All tasks of a job, each with the heartbeat's account of its newest running attempt."""
@@ -160,12 +182,13 @@ class Client(Viewer):
         return reply
 
     async def watch(
-        self, job: JobId, interval_seconds: float = WATCH_SECONDS
+        self, job: JobId, interval_seconds: float = WATCH_SECONDS, queued_since: float | None = None
     ) -> AsyncGenerator[Snapshot, None]:
         """Yield the job at each change and at least every `interval_seconds`, until it has ended.
 
         Waits for a job that is not there yet. Raises NotFound when one that was there stays away
-        for `reconnect_seconds`.
+        for `reconnect_seconds`; BadJob when its request, which is queued since `queued_since` (seconds by the
+        store's clock), is refused.
         """
         changed = asyncio.Event()
 
@@ -179,6 +202,10 @@ class Client(Viewer):
         try:
             while True:
                 changed.clear()
+                if queued_since is not None:
+                    refusal = await self.store.get_refusal(job)
+                    if refusal is not None and refusal.at >= queued_since:
+                        raise BadJob(refusal.reason)
                 snapshot = await self.snapshot(job)
                 if snapshot is not None:
                     seen, missing_since = True, None
@@ -192,6 +219,13 @@ class Client(Viewer):
                 await happens(changed, interval_seconds)
         finally:
             await consumer.cancel()
+
+    async def ask_store(self, timeout_seconds: float) -> str | None:
+        """The identity of the coordinator's store; None when it does not say: it is of an older version."""
+        try:
+            return (await self._ask(b"{}", "ping", timeout_seconds)).store
+        except (Unanswered, BadMessage):
+            return None
 
     async def _ask(self, body: bytes, kind: str, timeout_seconds: float | None) -> RequestReply:
         if timeout_seconds is None:

@@ -18,6 +18,7 @@ from mr.cli import tables
 from mr.cli.daemons import default_spool
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say, say_json
+from mr.client import Client
 from mr.errors import ClusterUnreachable, MrError
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import names
@@ -77,6 +78,8 @@ async def all_findings(settings: Settings, spool: Path) -> AsyncIterator[Finding
     async for finding in _broker_findings(settings):
         yield finding
     async for finding in _store_findings(settings):
+        yield finding
+    async for finding in _shared_findings(settings):
         yield finding
 
 
@@ -183,6 +186,47 @@ async def _store_findings(settings: Settings) -> AsyncIterator[Finding]:
     finally:
         if store is not None:
             await store.close()
+
+
+async def _shared_findings(settings: Settings) -> AsyncIterator[Finding]:
+    """Whether the daemons on this broker keep their state in the store that was examined."""
+    from mr.cli.cluster import connected
+
+    try:
+        async with connected(settings) as client:
+            if finding := await _coordinators_store(client):
+                yield finding
+            if finding := await _workers_store(client):
+                yield finding
+    except MrError:
+        return  # what cannot be reached was told
+
+
+async def _coordinators_store(client: Client) -> Finding | None:
+    depth = await client.broker.depth(names.JOBS_QUEUE)
+    if not depth.consumers:
+        return None
+    theirs = await client.ask_store(client.settings.connect_seconds)
+    if theirs is None:
+        return Finding("warn", "same store", "the coordinator did not say which Redis database it uses")
+    if theirs != await client.store.identity():
+        message = (
+            "the coordinator on this broker uses another Redis database than this command: give all of them "
+            "the same MR_REDIS_URL (host, port and database number)"
+        )
+        return Finding("FAIL", "same store", message)
+    return Finding("ok", "same store", "the coordinator uses the same Redis database")
+
+
+async def _workers_store(client: Client) -> Finding | None:
+    consumers = (await client.broker.depth(names.TASKS_QUEUE)).consumers
+    if not consumers or any(view.live for view in await client.workers()):
+        return None
+    message = (
+        f"{consumers} worker(s) take tasks from this broker, but none is known in this Redis database: give "
+        "all of them the same MR_REDIS_URL"
+    )
+    return Finding("FAIL", "same store", message)
 
 
 async def _clocks(store: StateStore) -> Finding:

@@ -13,8 +13,9 @@ from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import progress_share
 from mr.client import Snapshot, TaskView, Viewer
+from mr.errors import NotFound
 from mr.protocol.ids import TaskKind, task_kind
-from mr.protocol.records import JobRecord, RunningTask, TaskRecord, TaskState, WorkerView
+from mr.protocol.records import JobRecord, Refusal, RunningTask, TaskRecord, TaskState, WorkerView
 from mr.protocol.records import as_json as render_json
 
 Seen = TypeVar("Seen")
@@ -51,18 +52,26 @@ def jobs(last: int | None, json: bool, configured: Configured) -> None:
 @as_json
 @with_settings
 def status(job: str, json: bool, configured: Configured) -> None:
-    """Tell where a job stands.
+    """Tell where a job stands, or why its request was refused.
 
     Its states with their times and causes, progress, counters, and what failed, each cause once.
     """
 
-    async def at(viewer: Viewer) -> tuple[Snapshot, list[TaskView]]:
-        record = await viewer.find(job)
+    async def at(viewer: Viewer) -> tuple[JobRecord | Refusal, str]:
+        refusal = await viewer.refusal(job)
+        try:
+            record = await viewer.find(job)
+        except NotFound:
+            if refusal is None:
+                raise
+            return refusal, describe_refusal(refusal)
         snapshot = await viewer.snapshot(record.job_id) or Snapshot(record, ())
-        return snapshot, [] if json else list(await viewer.tasks(record.job_id))
+        if json:
+            return snapshot.record, ""
+        return snapshot.record, describe_job(snapshot, list(await viewer.tasks(record.job_id)), refusal)
 
-    snapshot, views = look(configured, at)
-    say(render_json(snapshot.record) if json else describe_job(snapshot, views))
+    record, text = look(configured, at)
+    say(render_json(record) if json else text)
 
 
 @click.command()
@@ -112,8 +121,18 @@ def workers(json: bool, configured: Configured) -> None:
         say(tables.table(_SLOT_HEADERS, rows, right=("TIME", "DONE", "RECORDS", "MEMORY", "CPU")))
 
 
-def describe_job(snapshot: Snapshot, views: Sequence[TaskView]) -> str:
-    """Everything that is known of a job, for people."""
+def describe_refusal(refusal: Refusal) -> str:
+    """A request that never became a job, for people."""
+    pairs = [
+        ("job", refusal.job_id),
+        ("state", f"{refusal.state}: {refusal.reason}"),
+        ("refused", tables.moment(refusal.at)),
+    ]
+    return tables.fields([*pairs, *refusal.request.items()])
+
+
+def describe_job(snapshot: Snapshot, views: Sequence[TaskView], refusal: Refusal | None = None) -> str:
+    """Everything that is known of a job, for people; `refusal` is that of another request for its id."""
     record = snapshot.record
     maps = [view.record.stats for view in views if task_kind(view.record.task_id) is TaskKind.MAP]
     reduces = [view.record.stats for view in views if task_kind(view.record.task_id) is TaskKind.REDUCE]
@@ -122,7 +141,7 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView]) -> str:
         ("job", record.job_id),
         ("name", record.name),
         ("state", record.state + (f": {record.cause}" if record.cause else "")),
-        ("waiting for", record.waiting_for),
+        ("waiting for", snapshot.waiting_for),
         ("progress", tables.percent(progress_share(snapshot))),
         ("maps", f"{record.maps_committed} of {record.maps}"),
         ("reduces", f"{record.reduces_committed} of {record.reduces}"),
@@ -130,6 +149,7 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView]) -> str:
         ("failed attempts", str(record.attempts_failed) if record.attempts_failed else ""),
         ("priority", str(record.priority)),
         ("output", record.output),
+        ("refused since", refusal.reason if refusal is not None else ""),
         ("read", _volume((s.records_in, s.bytes_in) for s in maps)),
         ("shuffled", _volume((s.records_out, s.bytes_out) for s in maps) if record.reduces else ""),
         ("written", _volume((s.records_out, s.bytes_out) for s in (reduces if record.reduces else maps))),

@@ -8,7 +8,7 @@ from typing import TextIO
 from mr.cli.tables import duration, number, short_number, size
 from mr.client import Snapshot
 from mr.protocol.ids import TaskKind, task_kind
-from mr.protocol.records import JobRecord, JobState, RunningTask
+from mr.protocol.records import JobState, RunningTask
 from mr.telling import printable_line
 
 _BAR_WIDTH = 16
@@ -36,7 +36,7 @@ class ProgressLine:
         self._started = clock()
         self._drawn_at = float("-inf")
         self._drawn_width = 0
-        self._said: tuple[str, str] | None = None
+        self._said: tuple[str, str, bool] | None = None
         self._share = 0.0
 
     def show(self, snapshot: Snapshot) -> None:
@@ -44,7 +44,7 @@ class ProgressLine:
         if self._quiet:
             return
         if not self._interactive:
-            self._say_state(snapshot.record)
+            self._say_state(snapshot)
             return
         now = self._clock()
         if now - self._drawn_at < _REDRAW_SECONDS and not snapshot.record.state.terminal:
@@ -67,12 +67,14 @@ class ProgressLine:
         self._stream.flush()
         self._drawn_width = len(line)
 
-    def _say_state(self, record: JobRecord) -> None:
-        said = (str(record.state), record.waiting_for)
+    def _say_state(self, snapshot: Snapshot) -> None:
+        record = snapshot.record
+        # how long a coordinator has been silent changes all the time: that it is, is said once
+        said = (str(record.state), record.waiting_for, bool(snapshot.missing))
         if said == self._said:
             return
         self._said = said
-        detail = f" (waiting: {record.waiting_for})" if record.waiting_for else ""
+        detail = f" (waiting: {snapshot.waiting_for})" if snapshot.waiting_for else ""
         if record.state is JobState.MAPPING:
             detail = f" {number(record.maps)} map tasks" + detail
         elif record.state is JobState.REDUCING:
@@ -115,8 +117,8 @@ def render(snapshot: Snapshot, share: float, elapsed_seconds: float) -> str:
     ]
     if record.reduces:
         parts.append(f"reduces {record.reduces_committed}/{record.reduces}")
-    if record.waiting_for:
-        parts.append(f"waiting: {record.waiting_for}")
+    if snapshot.waiting_for:
+        parts.append(f"waiting: {snapshot.waiting_for}")
     if record.attempts_failed:
         parts.append(f"{record.attempts_failed} failed attempts")
     if record.state is JobState.MAPPING:  # later the totals count what the reduces read as well

@@ -58,6 +58,8 @@ def submit(
         async with connected(settings) as client:
             await client.upload(prepared.bundle, prepared.manifest)
             job = JobId(prepared.request.job_id or "")
+            began = await client.store.server_time()
+            queued_since = None
             try:
                 await client.submit(prepared.request)
             except Unanswered:
@@ -65,11 +67,14 @@ def submit(
                 if not wait:
                     raise Unanswered(_queued(job)) from None
                 say(f"mr: {_queued(job)}", error=True)
+                queued_since = began
             else:
                 say(job)
             if not wait:
                 return 0
-            return await _follow(client, job, quiet=quiet, cancel=cancel_on_interrupt)
+            return await _follow(
+                client, job, quiet=quiet, cancel=cancel_on_interrupt, queued_since=queued_since
+            )
 
     return asyncio.run(send(prepare_job(job_file, inputs, flags, settings)))
 
@@ -138,12 +143,17 @@ def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: 
     say(f"{name} = {bundle.code_id}")
 
 
-async def _follow(client: Client, job: JobId, *, quiet: bool, cancel: bool) -> int:
-    """Show a job until it ends. Raises Interrupted on a signal, telling how to go on; 0 or 1 else."""
+async def _follow(
+    client: Client, job: JobId, *, quiet: bool, cancel: bool, queued_since: float | None = None
+) -> int:
+    """Show a job until it ends. Raises Interrupted on a signal, telling how to go on; 0 or 1 else.
+
+    `queued_since`: as in `Client.watch`.
+    """
     line = ProgressLine(sys.stderr, quiet=quiet)
 
     async def follow() -> JobRecord:
-        async with aclosing(client.watch(job)) as snapshots:
+        async with aclosing(client.watch(job, queued_since=queued_since)) as snapshots:
             async for snapshot in snapshots:
                 line.show(snapshot)
         return snapshot.record

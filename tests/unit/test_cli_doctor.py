@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory import MemoryBroker, MemoryStore, MemoryStoreServer
 from mr.cli import invoke
 from mr.cli.doctor import disk
 from mr.errors import BrokerUnavailable
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol import names
+from mr.protocol.codec import JSON, encode
+from mr.protocol.jobs import RequestReply
 from mr.settings import Settings
 from tests.support.job_records import worker_beat
 
@@ -30,6 +32,11 @@ class Patient:
         self.dead = 0
         self.broker_error: BrokerUnavailable | None = None
         self.deaf = False
+        self.store_server = MemoryStoreServer()
+        #: What the coordinator says of its store; None: what is true of ours.
+        self.coordinators_store: str | None = None
+        #: Consumers on `mr.tasks`.
+        self.takers = 1
 
     def open_store(self, settings: Settings) -> MemoryStore:
         return StoreOf(self)
@@ -40,7 +47,7 @@ class Patient:
 
 class StoreOf(MemoryStore):
     def __init__(self, patient: Patient) -> None:
-        super().__init__()
+        super().__init__(server=patient.store_server)
         self._patient = patient
 
     async def connect(self) -> None:
@@ -65,13 +72,29 @@ class BrokerOf(MemoryBroker):
             raise self._patient.broker_error
         await super().connect()
 
-        async def hold(delivery: Delivery) -> None:
-            raise AssertionError("nobody asks")
-
         for _ in range(self._patient.coordinators):
-            await self.consume(names.JOBS_QUEUE, hold, prefetch=1)
+            await self.consume(names.JOBS_QUEUE, self._answer, prefetch=1)
+        for _ in range(self._patient.takers):
+            await self.consume(names.TASKS_QUEUE, self._answer, prefetch=1)
         for _ in range(self._patient.dead):
             await self.publish(OutgoingMessage(routing_key=names.DEAD_QUEUE, body=b""))
+
+    async def _answer(self, delivery: Delivery) -> None:
+        assert delivery.type == "ping"
+        theirs = self._patient.coordinators_store
+        if theirs is None:
+            store = self._patient.open_store(Settings())
+            await store.connect()
+            theirs = await store.identity()
+        reply = RequestReply(accepted=True, store=theirs or None)
+        await self.publish(
+            OutgoingMessage(
+                routing_key=delivery.reply_to or "",
+                body=encode(reply, JSON),
+                correlation_id=delivery.correlation_id,
+            )
+        )
+        await delivery.ack()
 
     async def publish(self, message: OutgoingMessage) -> None:
         if not (self._patient.deaf and message.exchange):
@@ -84,8 +107,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Patient:
     patient = Patient()
     patient.coordinators = 1
     patient.beats = [worker_beat("w1")]
-    monkeypatch.setattr("mr.adapters.open.open_store", patient.open_store)
-    monkeypatch.setattr("mr.adapters.open.open_broker", patient.open_broker)
+    for module in ("mr.adapters.open", "mr.cli.cluster"):
+        monkeypatch.setattr(f"{module}.open_store", patient.open_store)
+        monkeypatch.setattr(f"{module}.open_broker", patient.open_broker)
     monkeypatch.setenv("MR_CONNECT_SECONDS", "0.05")
     return patient
 
@@ -106,7 +130,7 @@ def test_healthy_cluster(examine: Examine) -> None:
     assert {finding["level"] for finding in findings.values()} == {"ok"}
     assert list(findings) == [
         *("versions", "disk", "broker", "permissions", "coordinator", "dead letters"),
-        *("store", "clocks", "workers"),
+        *("store", "clocks", "workers", "same store"),
     ]
 
 
@@ -138,7 +162,7 @@ def test_message_that_does_not_come_back(patient: Patient, examine: Examine) -> 
 
 
 def test_nobody_at_work(patient: Patient, examine: Examine) -> None:
-    patient.coordinators, patient.beats, patient.dead = 0, [], 2
+    patient.coordinators, patient.takers, patient.beats, patient.dead = 0, 0, [], 2
     findings = examine(0)
     assert "`mr coordinator`" in findings["coordinator"]["message"]
     assert "`mr worker`" in findings["workers"]["message"]
@@ -164,3 +188,20 @@ def test_full_disk_is_told_with_the_way_out(tmp_path: Path) -> None:
     finding = disk(tmp_path / "not" / "made" / "yet", reserve_bytes=2**62)
     assert finding.level == "warn"
     assert "--spool" in finding.message
+
+
+def test_a_coordinator_on_another_database_is_found(patient: Patient, examine: Examine) -> None:
+    patient.coordinators_store = "another"
+    finding = examine(3)["same store"]
+    assert finding["level"] == "FAIL" and "MR_REDIS_URL" in finding["message"]
+
+
+def test_a_coordinator_that_does_not_say_is_a_warning(patient: Patient, examine: Examine) -> None:
+    patient.coordinators_store = ""
+    assert examine(0)["same store"]["level"] == "warn"
+
+
+def test_workers_on_another_database_are_found(patient: Patient, examine: Examine) -> None:
+    patient.beats = []
+    finding = examine(3)["same store"]
+    assert finding["level"] == "FAIL" and "1 worker(s) take tasks" in finding["message"]

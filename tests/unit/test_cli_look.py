@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mr.protocol.records import (
     JobState,
     Manifest,
     PartOutput,
+    Refusal,
     TaskState,
     TaskStats,
     as_json,
@@ -231,3 +233,36 @@ def test_names_of_others_do_not_reach_the_terminal_raw(server: MemoryStoreServer
         told = ask(*command)
         assert not {"\x1b", "\x9b", "\u202e"} & set(told)
     assert json.loads(ask("jobs", "--json"))[0]["name"] == "\x1b[2Jx\x9b"
+
+
+REFUSAL = Refusal(
+    job_id=JobId("nightly-1"), at=1000.0, reason="no such file: /in\x1b[2J", request={"output": "/out"}
+)
+
+
+def test_a_refused_request_is_shown_with_its_reason(server: MemoryStoreServer, ask: Ask) -> None:
+    change(server, lambda store: store.put_refusal(REFUSAL, 60))
+    told = ask("status", "nightly-1")
+    assert "REFUSED: no such file: /in\\u001b[2J" in told and "/out" in told
+    assert json.loads(ask("status", "nightly-1", "--json"))["reason"] == REFUSAL.reason
+
+
+def test_a_job_shows_that_another_request_for_its_id_was_refused(server: MemoryStoreServer, ask: Ask) -> None:
+    put(server, job_record("nightly-1"))
+    change(server, lambda store: store.put_refusal(REFUSAL, 60))
+    told = ask("status", "nightly-1")
+    assert "state          MAPPING" in told and "refused since  no such file" in told
+
+
+def test_status_tells_that_no_coordinator_is_heard(server: MemoryStoreServer, ask: Ask) -> None:
+    put(server, job_record(waiting_for="no live workers"))
+    assert "waiting for  no coordinator heard of, no live workers" in ask("status", "words-1")
+    server.leader_seen = time.time()
+    assert "waiting for  no live workers" in ask("status", "words-1")
+    server.leader_seen = time.time() - 20.2
+    assert "waiting for  coordinator silent for 20 s, no live workers" in ask("status", "words-1")
+
+
+def test_an_ended_job_waits_for_no_coordinator(server: MemoryStoreServer, ask: Ask) -> None:
+    put(server, job_record(state=JobState.COMPLETED))
+    assert "coordinator" not in ask("status", "words-1")

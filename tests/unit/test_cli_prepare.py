@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from mr.cli.prepare import prepare_job
+from mr.cli.prepare import parse_secrets, prepare_job
 from mr.errors import BadJob
 from mr.protocol.ids import is_id
 from mr.settings import Settings
@@ -13,6 +14,7 @@ from mr.settings import Settings
 FLAGS: dict[str, Any] = {
     "output": "out",
     "params": (),
+    "secret_params": (),
     "includes": (),
     "job_id": None,
     **dict.fromkeys(("name", "maps", "reduces", "split_size", "input_format", "output_format", "encoding")),
@@ -85,3 +87,44 @@ def test_missing_module_is_found_before_submission(job_file: Path) -> None:
     with pytest.raises(BadJob, match="helper"):
         prepare_job(job_file, ("in",), FLAGS, Settings())
     prepare_job(job_file, ("in",), FLAGS | {"includes": (Path("helper.py"),)}, Settings())
+
+
+def test_secrets_are_read_from_the_text_a_file_or_the_environment(
+    job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("from file\n")
+    monkeypatch.setenv("TOKEN", "from environment")
+    flags = FLAGS | {"secret_params": ("a=plain=x", "b=@token", "c=env:TOKEN"), "params": ("d=open",)}
+    request = prepare_job(job_file, ("in",), flags, Settings()).request
+    assert request.secret_params == {"a": "plain=x", "b": "from file", "c": "from environment"}
+    assert request.params == {"d": "open"}
+
+
+def test_the_job_file_reads_secrets_while_it_is_inspected(job_file: Path) -> None:
+    job_file.write_text("import mr\nKEY = mr.param('key')\n\ndef map_fn(key, line):\n    yield line, 1\n")
+    prepare_job(job_file, ("in",), FLAGS | {"secret_params": ("key=sesame",)}, Settings())
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("sesame",), "not of the form"),
+        (("=sesame",), "not of the form"),
+        (("a=@no/sesame",), "cannot be read: No such file"),
+        (("a=env:NO_SUCH_VARIABLE",), "a: there is no variable"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_refused(flags: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        parse_secrets(flags)
+    assert complaint in caught.value.message
+
+
+def test_no_refusal_shows_a_secret(job_file: Path) -> None:
+    for flags in (
+        {"secret_params": ("key=sesame\udce9",)},
+        {"secret_params": ("key=sesame",), "params": ("key=open",)},
+    ):
+        with pytest.raises(BadJob) as caught:
+            prepare_job(job_file, ("in",), FLAGS | flags, Settings())
+        assert "key" in str(caught.value) and "sesame" not in str(caught.value)

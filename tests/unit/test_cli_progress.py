@@ -88,3 +88,17 @@ def test_quiet_is_quiet() -> None:
     line.show(Snapshot(job_record(), ()))
     line.clear()
     assert stream.getvalue() == ""
+
+
+def test_a_silent_coordinator_is_shown_and_told_once() -> None:
+    shown = render(Snapshot(job_record(), (), "coordinator silent for 20 s"), 0.25, 2.0)
+    assert "waiting: coordinator silent for 20 s" in shown
+    stream = io.StringIO()
+    line = ProgressLine(stream, interactive=False)
+    for seconds in (20, 21):
+        line.show(Snapshot(job_record(), (), f"coordinator silent for {seconds} s"))
+    line.show(Snapshot(job_record(), ()))
+    assert stream.getvalue().splitlines() == [
+        "MAPPING 4 map tasks (waiting: coordinator silent for 20 s)",
+        "MAPPING 4 map tasks",
+    ]

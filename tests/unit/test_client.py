@@ -14,7 +14,7 @@ from mr.ports import Delivery, OutgoingMessage
 from mr.protocol import codec, names
 from mr.protocol.ids import CodeId, JobId, TaskId, is_id
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobOptions, JobRequest, JobSpec, RequestReply
-from mr.protocol.records import JobRecord, JobState
+from mr.protocol.records import JobRecord, JobState, Refusal
 from mr.resolve import resolve_spec
 from mr.settings import Settings
 from tests.support.job_records import job_record, running_task, task_record, worker_beat
@@ -188,3 +188,19 @@ def test_made_ids_are_valid_and_differ(name: str) -> None:
     assert is_id(new_job_id(name))
     assert not is_id(new_job_id(name) + "\n")
     assert new_job_id(name) != new_job_id(name)
+
+
+async def test_watching_a_queued_request_ends_when_it_is_refused(client: Client) -> None:
+    before = Refusal(job_id=JobId("words-1"), at=10.0, reason="an earlier one")
+    await client.store.put_refusal(before, 60)
+    watched = asyncio.create_task(anext(client.watch(JobId("words-1"), 0.01, queued_since=20.0)))
+    await client.store.put_refusal(msgspec.structs.replace(before, at=20.0, reason="no such input"), 60)
+    with pytest.raises(BadJob, match="no such input"):
+        await watched
+
+
+async def test_a_queued_request_that_was_refused_once_is_waited_for(client: Client) -> None:
+    await client.store.put_refusal(Refusal(job_id=JobId("words-1"), at=10.0, reason="an earlier one"), 60)
+    await put(client, job_record("words-1"))
+    snapshot = await anext(client.watch(JobId("words-1"), 0.01, queued_since=20.0))
+    assert snapshot.record.job_id == "words-1"

@@ -31,7 +31,7 @@ def run_order(order: TaskOrder, on_progress: Callable[[Progress], None]) -> Task
 
     `on_progress` is called in this thread, a few times a second at most and at each new phase.
     """
-    context = TaskContext(order.spec.params)
+    context = TaskContext({**order.spec.params, **order.spec.secret_params})
     with active(context), quiet_collector():
         try:
             check_places(order)

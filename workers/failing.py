@@ -7,6 +7,7 @@ from pathlib import Path
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
+from mr.settings import Settings, parse_bytes, parse_seconds
 from mr.telling import bounded, printable_line
 from workers.orders import TaskOrder
 from workers.tracebacks import describe, has_user_frames, last_user_line, user_traceback
@@ -139,16 +140,26 @@ def _word(text: str) -> str:
 
 
 def _flags(spec: JobSpec, reducing: bool) -> list[str]:
-    """The flags that matter to one record and that the job file does not set itself."""
-    own = spec.code.options
+    """The flags that decide what the user's functions meet, where the job file does not set them itself."""
+    own, usual = spec.code.options, Settings()
+    values = [
+        ("input_format", spec.input_format, own.input_format or "text"),
+        ("output_format", spec.output_format, own.output_format or "text"),
+        ("encoding", spec.encoding, own.encoding or "utf-8"),
+        ("encoding_errors", spec.encoding_errors, own.encoding_errors or "strict"),
+        ("split_size", spec.split_bytes, parse_bytes(own.split_size or usual.split_bytes)),
+        ("task_memory", spec.task_memory_bytes, parse_bytes(own.task_memory or usual.task_memory_bytes)),
+        ("task_timeout", spec.task_timeout_seconds, parse_seconds(own.task_timeout or 0.0)),
+    ]
+    if reducing:
+        values.append(("reduces", spec.reduces, own.reduces))
     flags: list[str] = []
-    for name, default in (("input_format", "text"), ("encoding", "utf-8"), ("encoding_errors", "strict")):
-        value = getattr(spec, name)
-        if value != (getattr(own, name) or default):
+    for name, value, without in values:
+        if value != without and (value or name != "task_memory"):
             flags += [f"--{name.replace('_', '-')}", str(value)]
-    if reducing and spec.reduces != own.reduces:
-        flags += ["--reduces", str(spec.reduces)]
     for name, value in sorted(spec.params.items()):
         if (own.params or {}).get(name) != value:
             flags += ["--param", f"{name}={value}"]
+    for name in sorted(spec.secret_params):  # whoever runs the command has the value, and puts it there
+        flags += ["--secret-param", f"{name}=env:{name}"]
     return flags

@@ -95,8 +95,15 @@ _JOB_OPTIONS = (
         metavar="K=V",
         help='Read by the job as mr.param("K"). Repeatable.',
     ),
+    click.option(
+        "--secret-param",
+        "secret_params",
+        multiple=True,
+        metavar="K=V",
+        help="As --param, and shown nowhere; V is a text, @FILE or env:VARIABLE. Repeatable.",
+    ),
     include_option,
-    click.option("--job-id", metavar="ID", help="Id of the job; the same id twice is one job."),
+    click.option("--job-id", metavar="ID", help="Id of the job; the same request twice is one job."),
 )
 
 as_json = click.option("--json", "json", is_flag=True, help="Print JSON instead of a table.")

@@ -1,6 +1,7 @@
 """From a job file and flags to what is submitted: the bundle, its manifest, the request."""
 
 import glob
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from mr.protocol.ids import is_id
 from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobOptions, JobRequest
 from mr.resolve import resolve_options
 from mr.settings import Settings
+from mr.telling import why
 
+_SECRET = "--secret-param"
 #: Options of a job that a request carries under the names of the flags.
 _REQUEST_OPTIONS = tuple(name for name in JobOptions.__struct_fields__ if name != "params")
 
@@ -58,7 +61,8 @@ def prepare_job(
     if job_id is not None and not is_id(job_id):
         raise BadJob(f"--job-id {job_id!r}: letters, digits, '.', '_' and '-', at most 64")
     params = parse_params(flags["params"])
-    bundle, manifest = prepare_code(job_file, flags["includes"], settings, params)
+    secrets = parse_secrets(flags["secret_params"])
+    bundle, manifest = prepare_code(job_file, flags["includes"], settings, {**params, **secrets})
     raw = {
         "version": REQUEST_VERSION,
         "job": bundle.code_id,
@@ -68,6 +72,8 @@ def prepare_job(
     }
     if params:
         raw["params"] = params
+    if secrets:
+        raw["secret_params"] = secrets
     _check_utf8(raw)
     try:
         request = msgspec.convert(raw, JobRequest)
@@ -81,11 +87,22 @@ def prepare_job(
 def _check_utf8(raw: Mapping[str, Any]) -> None:
     """Refuse a name that no message can hold: names of files are bytes, messages are text."""
     params = raw.get("params", {})
-    for text in (*raw["inputs"], *params, *params.values(), *raw.values()):
-        try:
-            str(text).encode()
-        except UnicodeEncodeError:
-            raise BadJob(f"{text!r} is not UTF-8; rename the file, or write the value in UTF-8") from None
+    secrets = raw.get("secret_params", {})
+    for name, value in secrets.items():
+        if not _is_utf8(name + value):
+            raise BadJob(f"the secret parameter {name!a} is not UTF-8; write it in UTF-8")
+    open_values = (value for name, value in raw.items() if name != "secret_params")
+    for text in (*raw["inputs"], *params, *params.values(), *open_values):
+        if not _is_utf8(str(text)):
+            raise BadJob(f"{text!r} is not UTF-8; rename the file, or write the value in UTF-8")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_params(texts: Sequence[str]) -> dict[str, str]:
@@ -97,6 +114,30 @@ def parse_params(texts: Sequence[str]) -> dict[str, str]:
             raise click.BadParameter(f"{text!r} is not of the form K=V", param_hint="--param")
         params[name] = value
     return params
+
+
+def parse_secrets(texts: Sequence[str]) -> dict[str, str]:
+    """Read `K=V`, `K=@FILE` and `K=env:VARIABLE`; of a file, without the line end at its end.
+
+    Raises click.BadParameter, which shows no value.
+    """
+    secrets = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.BadParameter("not of the form K=V, K=@FILE or K=env:VARIABLE", param_hint=_SECRET)
+        try:
+            if value.startswith("@"):
+                value = Path(value[1:]).read_text().removesuffix("\n")
+            elif value.startswith("env:"):
+                value = os.environ[value[4:]]
+        except KeyError as error:
+            raise click.BadParameter(f"{name}: there is no variable {error}", param_hint=_SECRET) from None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = f"{name}: {value[1:]} cannot be read: {why(error)}"
+            raise click.BadParameter(reason, param_hint=_SECRET) from error
+        secrets[name] = value
+    return secrets
 
 
 def absolute_input(text: str) -> str:

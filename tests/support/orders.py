@@ -35,7 +35,7 @@ def make_spec(job: str = "job-1", **changes: Any) -> JobSpec:
         "output": "out",
         "maps": 2,
         "reduces": 2,
-        "split_bytes": 1024,
+        "split_bytes": Settings().split_bytes,
         "input_format": "text",
         "output_format": "text",
         "encoding": "utf-8",

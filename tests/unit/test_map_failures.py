@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import pytest
 
 from mr.formats import storage
@@ -287,6 +288,35 @@ def test_reduces_without_reduce_fn_are_refused(tmp_path: Path) -> None:
     failure = fail_map(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=2)
     assert failure.kind is FailureKind.BAD_JOB
     assert "no reduce_fn" in failure.message
+
+
+def test_a_secret_reaches_the_task_and_not_the_command(tmp_path: Path) -> None:
+    source = "import mr\ndef map_fn(k, v):\n    assert mr.param('key') == 'sesame'\n    1 / 0\n"
+    bench = Workbench(tmp_path, source, reduces=0, secret_params={"key": "sesame"})
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    failure = bench.map_failure(split)
+    assert "ZeroDivisionError" in failure.message
+    assert failure.reproduce.endswith("--secret-param key=env:key")
+    assert "sesame" not in str(msgspec.structs.replace(failure, traceback=""))
+
+
+def test_command_carries_every_option_that_decides_what_a_function_meets(tmp_path: Path) -> None:
+    source = "import mr\nJOB = mr.Job(task_timeout='1m')\ndef map_fn(k, v):\n    1 / 0\n"
+    bench = Workbench(
+        tmp_path,
+        source,
+        reduces=0,
+        output_format="jsonl",
+        encoding_errors="replace",
+        split_bytes=4096,
+        task_memory_bytes=1 << 28,
+        task_timeout_seconds=60.0,
+    )
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    assert shlex.split(bench.map_failure(split).reproduce)[6:] == [
+        *("--output-format", "jsonl", "--encoding-errors", "replace"),
+        *("--split-size", "4096", "--task-memory", str(1 << 28)),
+    ]
 
 
 def test_command_carries_what_the_record_depends_on(tmp_path: Path) -> None:

@@ -33,10 +33,14 @@ def goal(_: Servers) -> Iterator[Row]:
         yield Row(23, what, "not run: needs root, ip, unshare and nsenter", "", None)
         return
     command = ["unshare", "--net", sys.executable, __file__]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    for line in done.stdout.splitlines():
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        shown, errors = process.communicate(timeout=600)
+    finally:
+        process.wait(60)  # an interrupt reaches it too: it clears up what it started
+    if process.returncode:
+        raise RuntimeError(errors[-2000:])
+    for line in shown.splitlines():
         if line.startswith("["):
             yield Row(*json.loads(line))
 

@@ -42,8 +42,8 @@ def _note_sighting(turn: Turn, job: ActiveJob, task: Task, view: WorkerView, run
     known.bytes_in = running.bytes_in
     progress = (running.phase, running.progress, running.records)
     if progress != known.progress:
-        known.progress = progress
-        known.progressed_at = turn.now
+        known.progress, known.progressed_after = progress, running.elapsed_seconds
+    known.stalled_seconds = running.elapsed_seconds - known.progressed_after
 
 
 def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt) -> None:

@@ -16,6 +16,9 @@ MAX_GROUP_TASKS = 10
 MAX_JOB_COUNTERS = 1000
 #: What a task is charged for at least when jobs share slots: as much passes between two tasks of a slot.
 MINIMUM_COST_SECONDS = 0.1
+#: ... and at most, and the least weight: whatever is reported or asked for, virtual time stays finite.
+MAXIMUM_COST_SECONDS = 1e6
+MINIMUM_WEIGHT = 0.001
 #: Jobs remembered against one worker.
 MAX_BLAMES = 64
 #: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.

@@ -57,9 +57,11 @@ class RunningAttempt:
     started_at: float
     #: Bytes it has to read, as far as it has said.
     bytes_in: int = 0
-    #: (phase, share of the input consumed, records), and when that last changed.
+    #: (phase, share of the input consumed, records) as of the last heartbeat.
     progress: tuple[str, float, int] = ("", 0.0, 0)
-    progressed_at: float = 0.0
+    #: How long it had run when a heartbeat first said so, and for how long heartbeats have said so since.
+    progressed_after: float = 0.0
+    stalled_seconds: float = 0.0
 
 
 @dataclass(slots=True)

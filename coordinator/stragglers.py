@@ -39,15 +39,15 @@ def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
             (attempt,) = task.running.values()
             limit = straggler_seconds(core.settings, median_seconds, median_bytes, job.input_bytes(task))
             stuck = straggler_seconds(core.settings, median_seconds, 1, 1)
-            if turn.now - attempt.started_at > limit or _stalled_seconds(attempt, turn.now) > stuck:
+            if turn.now - attempt.started_at > limit or _is_stalled(attempt, stuck):
                 found.append(task)
     return found
 
 
-def _stalled_seconds(attempt: RunningAttempt, now: float) -> float:
-    """How long an attempt has got no further, though its progress can be seen: it stands inside its input."""
+def _is_stalled(attempt: RunningAttempt, limit_seconds: float) -> bool:
+    """Whether an attempt stands still inside its input, where its progress can be seen."""
     _, share, _ = attempt.progress
-    return now - attempt.progressed_at if 0 < share < 1 else 0.0
+    return 0 < share < 1 and attempt.stalled_seconds > limit_seconds
 
 
 def _may_have_backup(core: Core, turn: Turn, task: Task) -> bool:

@@ -4,7 +4,13 @@ import heapq
 from collections.abc import Iterable
 
 from coordinator.outcomes import Core, set_record
-from coordinator.policy import MINIMUM_COST_SECONDS, aged_limit, window_limit
+from coordinator.policy import (
+    MAXIMUM_COST_SECONDS,
+    MINIMUM_COST_SECONDS,
+    MINIMUM_WEIGHT,
+    aged_limit,
+    window_limit,
+)
 from coordinator.state import OUTSTANDING_STATES, ActiveJob, Level, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
@@ -71,8 +77,8 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
     """
     seconds = job.median_seconds(task.kind)
     if seconds is not None:
-        level.cost_seconds = max(seconds, MINIMUM_COST_SECONDS)
-    job.charged_until = start + level.cost_seconds / job.spec.weight
+        level.cost_seconds = min(max(MINIMUM_COST_SECONDS, seconds), MAXIMUM_COST_SECONDS)
+    job.charged_until = start + level.cost_seconds / max(MINIMUM_WEIGHT, job.spec.weight)
 
 
 def _publish(turn: Turn, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:

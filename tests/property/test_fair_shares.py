@@ -153,3 +153,15 @@ def test_short_tasks_and_long_ones_share_the_slots_and_not_the_starts() -> None:
     list(islice(starts, 60))
     counts = Counter(islice(starts, 220))
     assert 16 <= counts["long"] <= 24, counts
+
+
+def test_a_weight_near_nothing_leaves_the_shares_of_others_as_they_are() -> None:
+    cluster = Slots(2)
+    cluster.accept("tiny", 60, 1.0, weight=1e-308)
+    starts = cluster.starts()
+    list(islice(starts, 10))
+    cluster.accept("0", 60, 1.0, weight=1.0)
+    cluster.accept("1", 100, 1.0, weight=3.0)
+    list(islice(starts, 8))
+    counts = Counter(islice(starts, 60))
+    assert _are_shares(counts, [1.0, 3.0], 60), counts

@@ -93,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect_seconds: float = 5.0
     #: How long the record of an ended job stays, and code without a name after its last use.
     history_seconds: float = 7 * 86400.0
-    #: How long a draining worker waits for its tasks.
+    #: How long a draining worker finishes its tasks and serves its map outputs.
     drain_seconds: float = 600.0
     #: How long the inspection of a job file may take.
     inspect_seconds: float = 30.0

@@ -113,7 +113,8 @@ class Heart:
     def open_slots(self) -> Slots:
         """How many slots take tasks now, and why not all do."""
         if self.draining.is_set():
-            return Slots(0, "draining")
+            served = self._runner.jobs_served if self._runner.is_idle else 0
+            return Slots(0, f"draining: serves map outputs of {served} jobs" if served else "draining")
         left = self._paused_until - time.monotonic()
         if left > 0:
             return Slots(0, f"paused for {left:.0f} s: {self._pause_reason}")
@@ -142,6 +143,7 @@ class Heart:
             started_at=self._started_at,
             slots=self._slots,
             open_slots=open_slots.open,
+            draining=self.draining.is_set(),
             limited_by=open_slots.reason,
             cpu_percent=self._load.cpu_percent,
             memory_percent=self._load.memory_percent,

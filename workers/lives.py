@@ -28,17 +28,27 @@ def mark_alive(directory: Path) -> IO[str]:
     return life
 
 
-def clear_dead(directories: Iterable[Path]) -> Iterator[Path]:
-    """Delete those directories whose process is dead; yields each. Unmarked ones are not touched."""
+def hold_dead(directories: Iterable[Path]) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Lock those directories whose process is dead; yields each with its lock, to be closed by the caller.
+
+    While the lock is held nobody else takes the directory for dead. Unmarked ones are not touched.
+    """
     for directory in directories:
         life = _open(directory / MARK)
         if life is None:
             continue
+        try:
+            fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # it lives, or nobody can tell
+            life.close()
+            continue
+        yield directory, life
+
+
+def clear_dead(directories: Iterable[Path]) -> Iterator[Path]:
+    """Delete those directories whose process is dead; yields each."""
+    for directory, life in hold_dead(directories):
         with life:
-            try:
-                fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # it lives, or nobody can tell
-                continue
             shutil.rmtree(directory, ignore_errors=True)
         yield directory
 

@@ -112,6 +112,16 @@ class TaskRunner:
         """Wait until no attempt is left, and none can come of a claim that is being asked for."""
         await self._idle.wait()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt is left."""
+        return self._idle.is_set()
+
+    @property
+    def jobs_served(self) -> int:
+        """How many jobs this worker offers map outputs of."""
+        return len(self._outputs.jobs())
+
     def leased(self) -> Mapping[JobId, Mapping[TaskId, int]]:
         """The attempts whose leases are to be renewed, by job."""
         found: dict[JobId, dict[TaskId, int]] = {}

@@ -15,6 +15,7 @@ from mr.protocol.messages import WorkerStopped
 from mr.protocol.names import CONTROL_EXCHANGE
 from mr.settings import Settings
 from mr.waiting import dismiss
+from workers.adoption import adopt
 from workers.control import ControlDesk
 from workers.executor import DEFAULT_ENTRY, DEFAULT_PRELOAD, Executor
 from workers.heartbeat import Heart
@@ -22,6 +23,7 @@ from workers.holding import StopReason
 from workers.orders import Origin
 from workers.reports import encode_report, publish_report
 from workers.runner import TaskRunner
+from workers.serving import serve_until_unneeded
 from workers.shuffle.hosts import host_identity
 from workers.shuffle.outputs import Outputs
 from workers.shuffle.server import ShuffleServer, advertised, parse_address
@@ -53,22 +55,31 @@ async def run_worker(
     Both ports are connected already and stay the caller's to close. `listen` None (embedded): map
     outputs are read from disk only. `entry` is what children run. Raises SpoolUnusable, ListenFailed,
     TemplateDied at the start; BrokerUnavailable or StoreUnavailable when one stays away for
-    `reconnect_seconds`. However it ends, its files and processes are gone.
+    `reconnect_seconds`. However it ends, its processes are gone, and its files but for map outputs that
+    are still needed, which the next worker to start in this spool serves; embedded, these too.
     """
     incarnation = Incarnation(secrets.token_hex(8))
     outputs = Outputs()
     async with contextlib.AsyncExitStack() as cleanup:
         spool = await asyncio.to_thread(Spool, spool_dir, worker_id, incarnation)
-        cleanup.push_async_callback(asyncio.to_thread, spool.close)
-        for dead in spool.cleared:
-            log.info("cleared what the dead worker %s left", dead)
+        cleanup.push_async_callback(_close_spool, spool, outputs, embedded=listen is None)
         address = await _serve(cleanup, outputs, listen, advertise)
         executor = Executor(slots=slots, settings=settings, entry=entry, preload=preload)
         cleanup.push_async_callback(executor.close)
         await executor.start()
         origin = Origin(worker_id, incarnation, address, host_identity())
+        if listen is None:
+            await asyncio.to_thread(spool.clear_dead)
+        else:
+            await adopt(store, spool, outputs, origin)
         worker = _Worker(settings, broker, store, origin, slots, spool, executor, outputs)
         await worker.run(stop, kill)
+
+
+async def _close_spool(spool: Spool, outputs: Outputs, *, embedded: bool) -> None:
+    """Delete what nobody needs any more: in a cluster, map outputs still on offer stay for the next start."""
+    keep_outputs = bool(outputs.jobs()) and not embedded
+    await asyncio.to_thread(lambda: spool.close(keep_outputs=keep_outputs))
 
 
 async def _serve(
@@ -100,6 +111,7 @@ class _Worker:
         self._broker = broker
         self._store = store
         self._origin = origin
+        self._outputs = outputs
         self._runner = TaskRunner(
             settings,
             broker,
@@ -153,14 +165,22 @@ class _Worker:
     async def _drain(
         self, kill: asyncio.Event, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]"
     ) -> None:
-        """Take no more tasks and wait for those that run, up to `drain_seconds`."""
+        """Take no more tasks, finish those that run and serve the map outputs, up to `drain_seconds`."""
         self._heart.draining.set()
         self._heart.soon()
         await self._runner.close_intake()
         log.info("draining")
         with contextlib.suppress(TimeoutError):  # what still runs is then stopped and handed to others
             async with asyncio.timeout(self._settings.drain_seconds):
-                await self._first(kill.wait(), self._runner.idle(), heartbeat, failing)
+                await self._first(kill.wait(), self._finish(), heartbeat, failing)
+
+    async def _finish(self) -> None:
+        """Wait until no attempt is left, and nobody needs the map outputs that are served here."""
+        await self._runner.idle()
+        self._heart.soon()
+        if self._origin.address:
+            look_seconds = self._settings.heartbeat_seconds / 4
+            await serve_until_unneeded(self._store, self._outputs, self._origin.worker, look_seconds)
 
     async def _take_down(
         self, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
@@ -182,7 +202,8 @@ class _Worker:
         await self._runner.idle()
         if self._control is not None:
             await self._control.cancel()
-        stopped = WorkerStopped(self._origin.worker, self._origin.incarnation)
+        leaves_outputs = bool(self._origin.address and self._outputs.jobs())
+        stopped = WorkerStopped(self._origin.worker, self._origin.incarnation, leaves_outputs)
         await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
         await publish_report(self._broker, encode_report(stopped))
         log.info("worker %s has left", self._origin.worker)

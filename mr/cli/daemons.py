@@ -57,7 +57,8 @@ def coordinator(log_level: str, configured: Configured) -> None:
     "--spool",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where code and map outputs lie; ~/.cache/mrmq/spool unless said.",
+    help="Directory for code and map outputs, on a disk that outlives the daemon: a worker restarted with "
+    "the same one goes on serving the map outputs left there. Default: ~/.cache/mrmq/spool.",
 )
 @click.option(
     "--listen",
@@ -85,7 +86,9 @@ def worker(
 ) -> None:
     """Run tasks of the cluster's jobs.
 
-    A signal (TERM, INT) drains: running tasks are finished, none are taken. A second one stops at once.
+    A signal (TERM, INT) drains: no more tasks are taken, running ones are finished, and map outputs are
+    served until no reduce needs them (at most MR_DRAIN_SECONDS). A second one stops at once: map outputs
+    that are still needed stay in the spool, and the next worker started there serves them.
     """
     from workers.shuffle.server import parse_address
 

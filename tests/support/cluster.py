@@ -4,8 +4,9 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from tests.support.commands import Commands, until
 
@@ -29,11 +30,16 @@ class Cluster(Commands):
     """A running cluster, and the commands of its users."""
 
     def __init__(
-        self, directory: Path, rabbitmq_url: str, redis_url: str, workers: int = 3, slots: int = 1
+        self,
+        directory: Path,
+        rabbitmq_url: str,
+        redis_url: str,
+        workers: int = 3,
+        slots: int = 1,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        super().__init__(
-            directory / "client", SETTINGS | {"MR_BROKER_URL": rabbitmq_url, "MR_REDIS_URL": redis_url}
-        )
+        servers = {"MR_BROKER_URL": rabbitmq_url, "MR_REDIS_URL": redis_url}
+        super().__init__(directory / "client", {**SETTINGS, **servers, **settings})
         self.root = directory
         self.rabbitmq_url = rabbitmq_url
         self.names = [f"w{n}" for n in range(1, workers + 1)]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mr.protocol.codec import pack
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.records import MapOutput
 from workers.spool import Spool, SpoolUnusable
 
 JOB, TASK = JobId("job-1"), TaskId("map-00000")
@@ -38,6 +40,7 @@ def test_a_start_clears_dead_lives_of_any_worker_and_no_live_one(tmp_path: Path)
         leave_dead(tmp_path, worker, incarnation)
     spool = make(tmp_path, "w3", "fresh")
     assert spool.cleared == ("w1/old", "w2/old", "w3/new")
+    spool.clear_dead()
     assert kept.is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "w1", "w3"]
     spool.close()
@@ -49,6 +52,7 @@ def test_a_directory_without_the_mark_of_a_worker_is_never_deleted(tmp_path: Pat
     (stranger / ".mrmq-life").unlink()
     spool = make(tmp_path)
     assert spool.cleared == ()
+    spool.clear_dead()
     assert (stranger / "jobs" / "job-9" / "outputs" / "x").exists()
     spool.close()
 
@@ -83,6 +87,47 @@ def test_an_output_is_kept_with_its_index_until_it_is_dropped(tmp_path: Path) ->
     spool.drop_output(JOB, TASK, 2)
     assert list(path.parent.iterdir()) == []
     spool.close()
+
+
+def finish_output(spool: Spool, attempt: int) -> MapOutput:
+    """Make and keep a map output, its place noted in its index."""
+    made = spool.make_attempt(JOB, TASK, attempt) / "segments"
+    made.write_bytes(b"data")
+    where = (WorkerId("w1"), Incarnation(spool.directory.name), "here:1", "host")
+    output = MapOutput(TASK, attempt, *where, str(spool.output_path(JOB, TASK, attempt)))
+    spool.keep_output(JOB, TASK, attempt, made, pack(output))
+    return output
+
+
+def test_outputs_that_are_kept_are_found_and_taken_by_the_next_life_alone(tmp_path: Path) -> None:
+    first = make(tmp_path, "w1", "first")
+    output = finish_output(first, 3)
+    first.code_dir(JOB).mkdir()
+    first.close(keep_outputs=True)
+    second, third = make(tmp_path, "w2", "second"), make(tmp_path, "w3", "third")
+    assert third.left_outputs() == {}
+    ((left,),) = second.left_outputs().values()
+    assert (left.output, left.life) == (output, "first")
+    assert second.take(JOB, left)
+    assert not second.take(JOB, left)
+    second.clear_dead()
+    assert second.output_path(JOB, TASK, 3).read_bytes() == b"data"
+    second.close()
+    third.close()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_closed_spool_keeps_outputs_only_and_makes_nothing(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    finish_output(spool, 1)
+    spool.make_attempt(JOB, TASK, 2)
+    spool.code_dir(JOB).mkdir()
+    spool.close(keep_outputs=True)
+    assert [path.name for path in (spool.directory / "jobs" / JOB).iterdir()] == ["outputs"]
+    with pytest.raises(OSError, match="stopping"):
+        spool.make_attempt(JOB, TASK, 3)
+    with pytest.raises(OSError, match="stopping"):
+        spool.disk_usage()
 
 
 def test_a_dropped_job_is_gone(tmp_path: Path) -> None:

@@ -5,16 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mr.errors import StoreUnavailable
-from mr.protocol.ids import JobId, TaskId, WorkerId
-from mr.protocol.messages import DrainWorker, PauseWorker, TaskCommitted, WorkerStopped
-from mr.protocol.records import WorkerBeat
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, TaskCommitted, WorkerStopped
+from mr.protocol.records import JobState, MapOutput, WorkerBeat
 from mr.settings import MIB
 from tests.support.orders import make_spec
 from tests.support.processes import appear, gone, until
-from tests.support.worker import SETTINGS, WORKER, Bench, bench, worker_settings
+from tests.support.worker import SETTINGS, WORKER, Bench, bench, make_record, worker_settings
 from workers import heartbeat
 from workers.shuffle.hosts import host_identity
 from workers.shuffle.server import ListenFailed
@@ -81,6 +82,81 @@ async def test_a_worker_that_drains_finishes_what_runs_and_takes_no_more(tmp_pat
         assert await worker.store.workers() == []
         assert (await worker.broker.depth("mr.tasks")).ready == 1
         assert [path.name for path in worker.spool.iterdir()] == [".lock"]
+
+
+async def reduce_elsewhere(worker: Bench) -> None:
+    """Have another worker live, and the job stand before its reduces."""
+    other = msgspec.structs.replace(await worker.beat(), worker=WorkerId("w2"), incarnation=Incarnation("i2"))
+    await worker.store.heartbeat(other, 3600.0)
+    await worker.store.save_job(make_record(JOB, state=JobState.REDUCING), [], 1)
+
+
+async def map_and_wait(worker: Bench) -> MapOutput:
+    """Run one map; returns its output once it is committed."""
+    await submit(worker, maps=1)
+    await worker.publish("job-1", "map-00000")
+    await worker.reports.get()
+    await worker.settled()
+    (output,) = (await worker.store.map_outputs(JOB)).unpack()
+    return output
+
+
+@pytest.mark.parametrize("end", ["reduced", "ended", "told"])
+async def test_a_draining_worker_serves_its_outputs_until_no_reduce_needs_them(
+    tmp_path: Path, end: str
+) -> None:
+    async with bench(tmp_path, listen="127.0.0.1:0") as worker:
+        output = await map_and_wait(worker)
+        await reduce_elsewhere(worker)
+        worker.stop.set()
+        await until(
+            lambda: worker.store.server.workers[WORKER].beat.limited_by.startswith("draining: serves")
+        )
+        assert worker.store.server.workers[WORKER].beat.draining
+        assert not worker.ended.done()
+        if end == "reduced":
+            record = make_record(JOB, state=JobState.REDUCING, reduces_committed=2)
+            await worker.store.save_job(record, [], 1)
+        else:
+            await worker.end_job("job-1")
+        if end == "told":
+            await worker.tell(EndJob(JOB))
+        await worker.ended
+        assert await worker.reports.get() == WorkerStopped(WORKER, output.incarnation)
+        assert [path.name for path in worker.spool.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("why", ["second signal", "no time left", "nobody else", "others drain"])
+async def test_a_worker_that_leaves_with_outputs_still_needed_is_followed_by_one_that_serves_them(
+    tmp_path: Path, why: str
+) -> None:
+    settings = worker_settings(drain_seconds=0.3 if why == "no time left" else 600.0)
+    first = Bench(tmp_path)
+    await first.open(settings, 1, "127.0.0.1:0")
+    before = await map_and_wait(first)
+    await reduce_elsewhere(first)
+    if why == "nobody else":
+        del first.store.server.workers[WorkerId("w2")]
+    if why == "others drain":
+        entry = first.store.server.workers[WorkerId("w2")]
+        entry.beat = msgspec.structs.replace(entry.beat, draining=True)
+    first.stop.set()
+    if why == "second signal":
+        first.kill.set()
+    await first.ended
+    assert await first.reports.get() == WorkerStopped(WORKER, before.incarnation, leaves_outputs=True)
+    assert first.files() == ["job-1/outputs/map-00000-1.index", "job-1/outputs/map-00000-1.segments"]
+    second = Bench(tmp_path)
+    second.store.server = first.store.server
+    await second.open(settings, 1, "127.0.0.1:0")
+    (after,) = (await first.store.map_outputs(JOB)).unpack()
+    beat = second.store.server.workers[WORKER].beat
+    assert (after.incarnation, after.address) == (beat.incarnation, beat.address)
+    assert Path(after.path).read_bytes() == b"onetwo"  # noqa: ASYNC240 - one small file
+    await second.end_job("job-1")
+    await until(lambda: not second.files())
+    await second.close()
+    await first.close()
 
 
 async def test_a_worker_told_to_drain_drains(tmp_path: Path) -> None:

@@ -28,10 +28,16 @@ class Outputs:
         """Offer an output no more."""
         if entry := self._jobs.get(job):
             entry.files.pop((task, attempt), None)
+            if not entry.files:
+                del self._jobs[job]
 
     def remove_job(self, job: JobId) -> None:
         """Offer nothing of a job any more."""
         self._jobs.pop(job, None)
+
+    def jobs(self) -> tuple[JobId, ...]:
+        """The jobs of which something is offered."""
+        return tuple(self._jobs)
 
     def knows(self, job: JobId) -> bool:
         """Whether anything of a job is offered."""

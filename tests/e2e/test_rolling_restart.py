@@ -1,0 +1,60 @@
+"""Workers stopped and restarted while a job reduces: no map runs again."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gate import GatedJob
+from tests.e2e.references import same_parts
+from tests.support.cluster import Cluster
+from tests.support.commands import until
+
+MAPS_AND_REDUCES = ("-m", "12", "-r", "6")
+
+
+@pytest.fixture
+def four(tmp_path: Path, rabbitmq_url: str, redis_url: str) -> Iterator[Cluster]:
+    """Four workers; a restart fits into their lease however busy the machine is."""
+    settings = {"MR_LEASE_SECONDS": "60"}
+    with Cluster(tmp_path / "four", rabbitmq_url, redis_url, workers=4, settings=settings) as cluster:
+        yield cluster
+
+
+def maps_run(cluster: Cluster, job: GatedJob) -> dict[str, int]:
+    """How many attempts each map took."""
+    records = [task["record"] for task in cluster.json("tasks", job.job_id)]
+    return {record["task_id"]: record["attempt"] for record in records if record["task_id"].startswith("map")}
+
+
+def test_rolling_restart(four: Cluster, tmp_path: Path) -> None:
+    job = GatedJob(four, tmp_path, "rolling", "reduce", *MAPS_AND_REDUCES).submit()
+    job.wait_begun(4)
+    for name in four.names:
+        daemon = four.daemons[name]
+        daemon.send_signal(signal.SIGTERM)
+        until(lambda log=name: "draining" in four.log(log), f"{name} to drain")  # type: ignore[misc]
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(timeout=30) == 0
+        four.ensure()
+        assert "adopted" in four.log(name)
+    job.open()
+    assert job.wait_state("COMPLETED", "FAILED") == "COMPLETED"
+    assert set(maps_run(four, job).values()) == {1}
+    same_parts(job.run_embedded(), job.output)
+    job.wait_clean()
+
+
+def test_one_drains(four: Cluster, tmp_path: Path) -> None:
+    job = GatedJob(four, tmp_path, "one-drains", "reduce", *MAPS_AND_REDUCES).submit()
+    job.wait_begun(4)
+    victim = four.daemons["w1"]
+    victim.send_signal(signal.SIGTERM)
+    until(lambda: "draining" in four.log("w1"), "w1 to drain")
+    job.open()
+    assert job.wait_state("COMPLETED", "FAILED") == "COMPLETED"
+    assert set(maps_run(four, job).values()) == {1}
+    assert victim.wait(timeout=30) == 0
+    same_parts(job.run_embedded(), job.output)
+    job.wait_clean()

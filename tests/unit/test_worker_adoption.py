@@ -1,0 +1,221 @@
+"""A worker takes over the map outputs that dead ones left in its spool, whatever happens meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mr.adapters.memory import MemoryStore
+from mr.protocol.claims import Placement
+from mr.protocol.codec import pack, unpack
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.records import JobState, MapOutput, TaskResult, TaskStats
+from tests.support.await_points import AwaitPoints
+from tests.support.orders import CODE, CODE_ID, make_spec, make_split
+from tests.support.worker import make_record
+from workers.adoption import adopt
+from workers.orders import Origin
+from workers.shuffle.outputs import Outputs
+from workers.spool import Spool
+
+JOB, TASK = JobId("job-1"), TaskId("map-00000")
+
+
+class Life:
+    """One life of a worker: its spool and what it offers."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.origin = Origin(WorkerId("w1"), Incarnation(name), f"{name}:1", "host")
+        self.spool = Spool(root, self.origin.worker, self.origin.incarnation)
+        self.outputs = Outputs()
+
+    def output(self, attempt: int = 1) -> MapOutput:
+        path = str(self.spool.output_path(JOB, TASK, attempt))
+        return MapOutput(TASK, attempt, self.origin.worker, *self._where, path)
+
+    @property
+    def _where(self) -> tuple[Incarnation, str, str]:
+        return self.origin.incarnation, self.origin.address, self.origin.host
+
+    async def commit(self, store: MemoryStore, attempt: int = 1) -> None:
+        """Make the map's output and have it recorded."""
+        made = self.spool.make_attempt(JOB, TASK, attempt) / "segments"
+        made.write_bytes(b"data")
+        self.spool.keep_output(JOB, TASK, attempt, made, pack(self.output(attempt)))
+        reply = await store.claim(JOB, TASK, self.origin.worker, self.origin.incarnation, 60.0)
+        assert reply.attempt == attempt
+        assert await store.commit(JOB, TASK, attempt, TaskResult(self.output(attempt), TaskStats(3)))
+
+    async def adopt(self, store: MemoryStore) -> None:
+        await adopt(store, self.spool, self.outputs, self.origin)
+
+    def die(self) -> None:
+        """Leave everything as SIGKILL does: no file is touched, the kernel lets go of the locks."""
+        assert self.spool._life is not None
+        self.spool._life.close()
+        self.spool._life = None
+        for _, lock in self.spool._dead:
+            lock.close()
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.spool.directory.rglob("map-*") if path.is_file())
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Iterator[Callable[[str], Life]]:
+    """Makes lives in one spool; ends them afterwards."""
+    made: list[Life] = []
+
+    def make(name: str) -> Life:
+        made.append(Life(tmp_path, name))
+        return made[-1]
+
+    yield make
+    for life in made:
+        life.spool.close()
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    found = MemoryStore(lambda: 1000.0)
+    await found.connect()
+    spec = make_spec(JOB, maps=1)
+    await found.put_code(CodeId(CODE_ID), CODE, spec.code, 3600.0)
+    assert await found.create_job(spec, [make_split()], make_record(JOB), 1)
+    return found
+
+
+async def recorded(store: MemoryStore) -> list[MapOutput]:
+    return (await store.map_outputs(JOB)).unpack()
+
+
+async def test_an_output_that_is_needed_is_registered_offered_and_moved(
+    store: MemoryStore, lives: Callable[[str], Life]
+) -> None:
+    first = lives("first")
+    await first.commit(store)
+    first.die()
+    second = lives("second")
+    await second.adopt(store)
+    (output,) = await recorded(store)
+    assert (output.incarnation, output.address, output.attempt) == ("second", "second:1", 1)
+    path = second.outputs.find(JOB, TASK, 1)
+    assert path == Path(output.path)
+    assert path.read_bytes() == b"data"
+    assert unpack(path.with_suffix(".index").read_bytes(), MapOutput) == output
+    assert second.outputs.admits(JOB, "secret")
+    assert not first.spool.directory.exists()
+
+
+async def cancelled(store: MemoryStore) -> None:
+    await store.end_job(make_record(JOB, state=JobState.CANCELLED), [], 1, 3600.0)
+
+
+async def reduced(store: MemoryStore) -> None:
+    await store.save_job(make_record(JOB, state=JobState.REDUCING, reduces_committed=2), [], 1)
+
+
+async def lost(store: MemoryStore) -> None:
+    await store.reopen(JOB, {TASK: Placement(1, Incarnation("first"))}, 1)
+
+
+async def made_again(store: MemoryStore) -> None:
+    await lost(store)
+    await store.claim(JOB, TASK, WorkerId("w2"), Incarnation("other"), 60.0)
+    where = (WorkerId("w2"), Incarnation("other"), "other:1", "host", "/other/x")
+    assert await store.commit(JOB, TASK, 2, TaskResult(MapOutput(TASK, 2, *where), TaskStats()))
+
+
+@pytest.mark.parametrize("meanwhile", [cancelled, reduced, lost, made_again], ids=lambda f: f.__name__)
+async def test_an_output_that_is_not_needed_is_deleted(
+    store: MemoryStore, lives: Callable[[str], Life], meanwhile: Callable[[MemoryStore], Awaitable[None]]
+) -> None:
+    first = lives("first")
+    await first.commit(store)
+    first.die()
+    await meanwhile(store)
+    before = await recorded(store)
+    second = lives("second")
+    await second.adopt(store)
+    assert second.outputs.jobs() == ()
+    assert second.files() == []
+    assert not first.spool.directory.exists()
+    assert await recorded(store) == before
+
+
+@pytest.mark.parametrize("meanwhile", [cancelled, lost, made_again], ids=lambda f: f.__name__)
+async def test_what_happens_in_every_await_leaves_no_output_that_is_not_recorded(
+    store: MemoryStore,
+    tmp_path: Path,
+    lives: Callable[[str], Life],
+    meanwhile: Callable[[MemoryStore], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = 1
+    while True:
+        fresh = MemoryStore(lambda: 1000.0)
+        await fresh.connect()
+        spec = make_spec(JOB, maps=1)
+        assert await fresh.create_job(spec, [make_split()], make_record(JOB), 1)
+        root = tmp_path / str(at)
+        first, second = Life(root, "first"), None
+        await first.commit(fresh)
+        first.die()
+        points = AwaitPoints()
+        points.at, points.act = at, partial(meanwhile, fresh)
+        second = Life(root, "second")
+        with monkeypatch.context() as patch:
+            points.replace_threads(patch)
+            await adopt(points.wrap(fresh), second.spool, second.outputs, second.origin)
+        held = [output for output in await recorded(fresh) if output.incarnation == "second"]
+        offered = second.outputs.find(JOB, TASK, 1)
+        assert not held or offered == Path(held[0].path)
+        if meanwhile is not cancelled or not second.outputs.jobs():  # the news of the end deletes it
+            assert (offered is not None) >= bool(second.files())
+        second.spool.close()
+        if points.acting is None:
+            break
+        at += 1
+    assert at > 10
+
+
+async def test_a_death_in_any_await_of_an_adoption_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, died = 1, True
+    while died:
+        store = MemoryStore(lambda: 1000.0)
+        await store.connect()
+        assert await store.create_job(make_spec(JOB, maps=1), [make_split()], make_record(JOB), 1)
+        first = Life(tmp_path / str(at), "first")
+        await first.commit(store)
+        first.die()
+        second = Life(tmp_path / str(at), "second")
+        died = await _adopt_and_die(store, second, at, monkeypatch)
+        second.die()
+        third = Life(tmp_path / str(at), "third")
+        await third.adopt(store)
+        (output,) = await recorded(store)
+        assert output.incarnation == "third"
+        assert third.outputs.find(JOB, TASK, 1) == Path(output.path)
+        assert Path(output.path).read_bytes() == b"data"  # noqa: ASYNC240 - one small file
+        third.spool.close()
+        at += 1
+    assert at > 10
+
+
+async def _adopt_and_die(store: MemoryStore, life: Life, at: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Adopt, and die at the await number `at`. Returns whether there are so many."""
+    points = AwaitPoints()
+
+    async def die() -> None:
+        adopting.cancel()
+
+    with monkeypatch.context() as patch:
+        points.replace_threads(patch)
+        points.at, points.act = at, die
+        adopting = asyncio.ensure_future(adopt(points.wrap(store), life.spool, life.outputs, life.origin))
+        await asyncio.wait([adopting])
+    return adopting.cancelled()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from coordinator.policy import FORGET_LEASES, MAX_BLAMES
+from coordinator.policy import FORGET_LEASES, MAX_BLAMES, MISSED_BEATS
 from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.protocol.records import WorkerView
 from mr.settings import Settings
@@ -159,6 +159,14 @@ class Cluster:
         life = self._lives.get(incarnation)
         return life is not None and life.dead
 
+    def is_beating(self, worker: WorkerId, incarnation: Incarnation, now: float) -> bool:
+        """Whether this life of a worker was heard of a moment ago: it misses no heartbeat."""
+        view, life = self.views.get(worker), self._lives.get(incarnation)
+        if view is None or life is None or view.beat.incarnation != incarnation:
+            return False
+        patience_seconds = MISSED_BEATS * self._settings.heartbeat_seconds + self._settings.tick_seconds
+        return now - life.alive_at <= patience_seconds
+
     def outputs_gone(self, incarnation: Incarnation, now: float) -> bool:
         """Whether what a life held in its spool is lost, unless another has registered it."""
         life = self._lives.get(incarnation)
@@ -189,13 +197,27 @@ class Cluster:
         blame.jobs = {j: at for j, at in blame.jobs.items() if at > since}
         if job in blame.jobs or len(blame.jobs) < MAX_BLAMES:
             blame.jobs[job] = now
-        paused = sum(1 for b in self._blames.values() if b.paused_until > now)
-        if (
-            len(blame.jobs) < self._settings.exclude_jobs
-            or blame.paused_until > now
-            or 2 * (paused + 1) > len(self.views)
-        ):
+        if len(blame.jobs) < self._settings.exclude_jobs:
+            return False
+        if not self.pause(worker, self._settings.exclude_seconds, now):
             return False
         blame.jobs.clear()
-        blame.paused_until = now + self._settings.exclude_seconds
         return True
+
+    def pause(self, worker: WorkerId, seconds: float, now: float) -> bool:
+        """Give a worker no tasks for a while. False: it gets none anyway, or half of the workers get none."""
+        paused = sum(self.is_paused(name, now) for name in self.views if name != worker)
+        if self.is_paused(worker, now) or 2 * (paused + 1) > len(self.views):
+            return False
+        self._blames.setdefault(worker, Blame()).paused_until = now + seconds
+        return True
+
+    def resume(self, worker: WorkerId) -> None:
+        """Let a paused worker have tasks again."""
+        if worker in self._blames:
+            self._blames[worker].paused_until = 0.0
+
+    def is_paused(self, worker: WorkerId, now: float) -> bool:
+        """Whether a worker was told to take no tasks."""
+        blame = self._blames.get(worker)
+        return blame is not None and blame.paused_until > now

@@ -7,11 +7,12 @@ import msgspec
 from coordinator.cluster import Cluster
 from coordinator.commands import FinishOutput
 from coordinator.policy import retry_delay_seconds
+from coordinator.reachability import Reachability
 from coordinator.state import OPEN_STATES, ActiveJob, Level, Task
 from coordinator.transitions import JobCause, TaskCause
 from coordinator.turn import Turn
-from mr.protocol.failures import Failure, FailureKind, Fault
-from mr.protocol.ids import JobId, WorkerId
+from mr.protocol.failures import Failure, FailureKind, Fault, Loss
+from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
 from mr.protocol.names import MAX_JOB_PRIORITY
 from mr.protocol.records import (
@@ -34,6 +35,7 @@ class Core:
     settings: Settings
     seed: int
     cluster: Cluster
+    reachability: Reachability
     jobs: dict[JobId, ActiveJob] = field(default_factory=dict)
     #: Messages nobody has been handed, as last seen.
     ready: int = 0
@@ -78,6 +80,8 @@ def commit_task(
     incarnation = output.incarnation if isinstance(output, MapOutput) else None
     if incarnation is not None:
         core.cluster.hear_from(worker, incarnation, turn.now)
+    elif job.spec.reduces > 0:
+        core.reachability.note_success(worker)
     job.totals.replace(task.record.stats, result.stats)
     task.result = result
     set_record(
@@ -161,11 +165,12 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
     job.add_failure(task, kept)
     turn.touch(job, task)
     turn.tell_task(job, task, str(TaskState.FAILED), attempt, report.worker, failure.message)
-    _blame(core, turn, job, report)
+    if rule.fault is Fault.WORKER or failure.kind is FailureKind.KILLED:
+        _blame(core, turn, job, report.worker)
     if not rule.retry or _used_up(core, job, task):
         give_up(core, turn, job, task, failure)
         return
-    reopened = reopen_lost_inputs(core, turn, job, failure)
+    reopened = reopen_lost_inputs(core, turn, job, report)
     if failure.kind is FailureKind.INPUT_LOST and not failure.lost and job.maps_done:
         job.doubtful = True
         turn.inspect(job)
@@ -185,17 +190,15 @@ def _used_up(core: Core, job: ActiveJob, task: Task) -> bool:
     )
 
 
-def _blame(core: Core, turn: Turn, job: ActiveJob, report: TaskFailed) -> None:
-    """Hold a failure against its worker, and pause one that fails tasks of many jobs.
+def _blame(core: Core, turn: Turn, job: ActiveJob, worker: WorkerId) -> None:
+    """Hold a failure against a worker, and pause one that fails tasks of many jobs.
 
     An exception in user code says nothing about the worker; a killed process may.
     """
-    if report.failure.rule.fault is not Fault.WORKER and report.failure.kind is not FailureKind.KILLED:
-        return
-    if core.cluster.blame(report.worker, job.job_id, turn.now):
+    if core.cluster.blame(worker, job.job_id, turn.now):
         seconds = core.settings.exclude_seconds
         reason = f"tasks of {core.settings.exclude_jobs} jobs failed here within {seconds:g} s"
-        turn.control(PauseWorker(report.worker, seconds, reason))
+        turn.control(PauseWorker(worker, seconds, reason))
 
 
 def give_up(core: Core, turn: Turn, job: ActiveJob, task: Task, failure: Failure) -> None:
@@ -225,21 +228,39 @@ def lose_attempts(core: Core, turn: Turn, job: ActiveJob, task: Task, due_at: fl
     job.move(task, TaskCause.ATTEMPT_LOST)
 
 
-def reopen_lost_inputs(core: Core, turn: Turn, job: ActiveJob, failure: Failure) -> bool:
-    """Run those maps again whose recorded output a reduce could not read. Returns whether there were any.
+def reopen_lost_inputs(core: Core, turn: Turn, job: ActiveJob, report: TaskFailed) -> bool:
+    """Run those maps again whose recorded output is lost to a reduce. Returns whether there were any.
 
     Attempt 0 says that the store had no output of the map at all, whatever we recorded. An output that was
-    relocated since is not lost, and one that may yet be is waited for.
+    relocated since is not lost, and one that may yet be is waited for. Of one that could not be reached,
+    it is judged whose fault that is.
     """
+    unreached: dict[WorkerId, Incarnation] = {}
+    suspected: list[tuple[Task, MapOutput]] = []
+    refused: set[WorkerId] = set()
     reopened = False
-    for lost in failure.lost:
+    for lost in report.failure.lost:
         task = job.tasks.get(lost.task_id)
         output = None if task is None or task.result is None else task.result.output
         if task is None or not isinstance(output, MapOutput) or lost.attempt not in (0, output.attempt):
             continue
         moved = lost.incarnation not in ("", output.incarnation)
-        if not moved and not core.cluster.may_return(output.incarnation, turn.now):
+        if moved or core.cluster.may_return(output.incarnation, turn.now):
+            continue
+        if lost.found is Loss.UNREACHABLE:
+            unreached[output.worker] = output.incarnation
+            suspected.append((task, output))
+        else:
+            refused.add(output.worker)
             reopened |= reopen_output(turn, job, task)
+    judgement = core.reachability.judge(report.worker, unreached, turn.now)
+    for task, output in suspected:
+        if output.worker in judgement.lost:
+            reopened |= reopen_output(turn, job, task)
+    for pause in judgement.pauses:
+        turn.control(pause)
+    for worker in sorted(refused):
+        _blame(core, turn, job, worker)
     return reopened
 
 

@@ -19,6 +19,8 @@ MINIMUM_COST_SECONDS = 0.1
 #: ... and at most, and the least weight: whatever is reported or asked for, virtual time stays finite.
 MAXIMUM_COST_SECONDS = 1e6
 MINIMUM_WEIGHT = 0.001
+#: A worker whose last heartbeat is older than this many of them may be dead, though its lease runs on.
+MISSED_BEATS = 2
 #: Jobs remembered against one worker.
 MAX_BLAMES = 64
 #: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.

@@ -21,6 +21,7 @@ from coordinator.events import (
 )
 from coordinator.outcomes import Core, advance, commit_task, end_job, fail_attempt
 from coordinator.policy import retry_delay_seconds
+from coordinator.reachability import Reachability
 from coordinator.state import ActiveJob, Task
 from coordinator.takeover import new_job, restored_job, snapshot
 from coordinator.transitions import JobCause
@@ -40,7 +41,8 @@ class Scheduler:
     """
 
     def __init__(self, settings: Settings, seed: int) -> None:
-        self.core = Core(settings, seed, Cluster(settings))
+        cluster = Cluster(settings)
+        self.core = Core(settings, seed, cluster, Reachability(settings, cluster))
         self._now = 0.0
 
     # --- the outside

@@ -31,6 +31,7 @@ _MAY_BE_ZERO = frozenset(
         "reconnect_seconds",
         "history_seconds",
         "drain_seconds",
+        "fetch_patience_seconds",
         "max_uncounted_attempts",
         "max_jobs_per_sender",
         "straggler_share",
@@ -141,8 +142,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     group_bytes: int = 256 * MIB
     #: Bytes read at a time from a worker that sends map outputs; as much is asked for again after a break.
     fetch_bytes: int = 1 * MIB
-    #: Tries of one fetch before the map output counts as lost.
-    fetch_tries: int = 4
+    #: A worker that gives a reducer nothing for this long, in more than one try, cannot be reached.
+    fetch_patience_seconds: float = 6.0
     #: Whether a reducer opens segment files of its own host directly.
     shuffle_local_reads: bool = True
     #: Largest code bundle.

@@ -11,6 +11,7 @@ import msgspec
 from mr.bundle import content_id, unpack_bundle
 from mr.errors import BadJob, BadMessage, MrError
 from mr.ports import StateStore
+from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
@@ -76,6 +77,21 @@ class Preparation:
             split=attempt.split,
             map_outputs=outputs,
         )
+
+    async def look_again(self, job: JobId, failure: Failure) -> Failure:
+        """Take out of the lost inputs those that are elsewhere by now: the next attempt finds them there."""
+        try:
+            outputs = await asyncio.to_thread((await self._store.map_outputs(job)).unpack)
+        except BadMessage as error:
+            log.warning("job %s: where its lost inputs are now is not known: %s", job, error)
+            return failure
+        recorded = {(output.task_id, output.placement) for output in outputs}
+        lost = tuple(
+            item
+            for item in failure.lost
+            if (item.task_id, Placement(item.attempt, item.incarnation)) in recorded
+        )
+        return msgspec.structs.replace(failure, lost=lost)
 
     def spec(self, job: JobId) -> JobSpec | None:
         """The spec of a job that was prepared."""

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mr.errors import SegmentCorrupt, UnencodableKey, UnencodableValue
+from mr.protocol.failures import Loss
 from mr.protocol.records import TaskResult
 from workers.attempt import Attempt
 from workers.combining import blaming, place_of_key
@@ -61,10 +62,11 @@ def _blaming_inputs(sources: Sequence[ShuffleSource]) -> Iterator[None]:
     try:
         yield
     except (SegmentCorrupt, OSError) as error:
-        damaged = find_corrupt(sources)
+        # What was fetched was whole when it came: then it is our own disk that lost it.
+        damaged = [source.output for source in find_corrupt(sources) if not source.fetched]
         if not damaged:
             raise
-        raise lost_inputs(damaged, describe(error)) from error
+        raise lost_inputs([(output, Loss.DAMAGED) for output in damaged], describe(error)) from error
 
 
 def values_in(sources: Sequence[ShuffleSource]) -> int:

@@ -273,7 +273,10 @@ class TaskRunner:
         Raises Stopped; the output is offered to reducers only when no stop has come.
         """
         if outcome.result is None:
-            return outcome.failure or Failure(FailureKind.INFRASTRUCTURE, "the task ended without an answer")
+            failure = outcome.failure
+            if failure is not None and failure.lost:
+                failure = await attempt.unless_stopped(self._preparation.look_again(attempt.job, failure))
+            return failure or Failure(FailureKind.INFRASTRUCTURE, "the task ended without an answer")
         result = outcome.result
         if isinstance(result.output, MapOutput):
             made = Path(result.output.path)

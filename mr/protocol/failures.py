@@ -48,6 +48,17 @@ FAILURE_RULES: dict[FailureKind, FailureRule] = {
 }
 
 
+class Loss(StrEnum):
+    """What a reducer met in place of a map output."""
+
+    #: The worker answered that it does not have it.
+    MISSING = "missing"
+    #: It came, or lies there, with a wrong checksum.
+    DAMAGED = "damaged"
+    #: No answer came: that may be the fault of the worker asked, or of the one that asks.
+    UNREACHABLE = "unreachable"
+
+
 class LostInput(msgspec.Struct, frozen=True):
     """One map output that a reducer could not fetch."""
 
@@ -56,6 +67,7 @@ class LostInput(msgspec.Struct, frozen=True):
     worker: WorkerId
     #: The life of the worker where it was looked for; empty where that is not known.
     incarnation: Incarnation = Incarnation("")
+    found: Loss = Loss.MISSING
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -67,7 +67,7 @@ class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
 
 
 class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
-    """On `mr.control`: this worker failed tasks of several jobs: take no more for a while."""
+    """On `mr.control`: take no more tasks for so long, for this reason; 0 seconds: take tasks again."""
 
     worker: WorkerId
     seconds: float

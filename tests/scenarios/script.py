@@ -6,7 +6,8 @@
     > wait 10s
     > queue 0                                          ready messages
     > committed a map-00000/1 by w1.1 [in 10s]
-    > failed a reduce-00000/1 by w1 input_lost map-00000/1 [...]     or any other kind of failure
+    > failed a reduce-00000/1 by w1 input_lost map-00000/1 [...]     or any other kind of failure;
+                                                     `map-00000/1?`: its worker could not be reached
     > stopped w1.1 [leaving its outputs]
     > claims a map-00000/1@w1.1 map-00001=committed/2@w2.1 map-00002=reopened/3 [map-00003=lease/5@w1.1]
     > cancel a, finished a, unfinished a
@@ -25,7 +26,7 @@ from coordinator.invariants import check
 from coordinator.scheduler import Scheduler
 from mr.protocol import messages
 from mr.protocol.claims import Claim, Holder
-from mr.protocol.failures import Failure, FailureKind, LostInput
+from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.names import task_priority
@@ -53,6 +54,11 @@ def words_of(fields: list[str]) -> dict[str, str]:
 def life(text: str) -> tuple[WorkerId, Incarnation]:
     """Read `w1.2`: the second life of w1."""
     return WorkerId(text.partition(".")[0]), Incarnation(text)
+
+
+def _lost(task: TaskId, number: str) -> LostInput:
+    found = Loss.UNREACHABLE if number.endswith("?") else Loss.MISSING
+    return LostInput(task, int(number.removesuffix("?")), WorkerId(""), found=found)
 
 
 class Script:
@@ -174,7 +180,7 @@ class Script:
         failure = Failure(
             FailureKind(kind),
             f"a case of {kind}",
-            lost=tuple(LostInput(TaskId(name), int(n), WorkerId("")) for name, n in inputs),
+            lost=tuple(_lost(TaskId(name), number) for name, number in inputs),
         )
         report = messages.TaskFailed(JobId(job), TaskId(task), int(number), WorkerId(worker), failure)
         return e.ReportReceived(self.now, report)
@@ -290,6 +296,8 @@ def _control(control: messages.Control) -> str:
         case messages.StopAttempt():
             return f"stop {control.job_id} {control.task_id} but attempt {control.winner}"
         case messages.PauseWorker():
-            return f"{control.worker} takes no tasks for {control.seconds:g} s"
+            if not control.seconds:
+                return f"{control.worker} may take tasks again"
+            return f"{control.worker} takes no tasks for {control.seconds:g} s: {control.reason}"
         case messages.DrainWorker():
             return f"{control.worker} drains"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mr.adapters.memory import MemoryStore
 from mr.protocol.claims import Verdict
-from mr.protocol.failures import Failure, FailureKind, LostInput
+from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index, task_kind
 from mr.protocol.messages import (
     Control,
@@ -312,8 +312,12 @@ class SimulatedWorker:
             holder = self.around.workers[output.worker]
             here = holder.alive and holder.incarnation == output.incarnation
             segments = holder.spool.get((spec.job_id, name, output.attempt)) if here else None
-            if segments is None or (holder is not self and self.world.strikes(self.faults.unreachable)):
-                lost.append(LostInput(name, output.attempt, output.worker, output.incarnation))
+            unreachable = not holder.alive or (
+                holder is not self and self.world.strikes(self.faults.unreachable)
+            )
+            if segments is None or unreachable:
+                found = Loss.UNREACHABLE if unreachable else Loss.MISSING
+                lost.append(LostInput(name, output.attempt, output.worker, output.incarnation, found))
             else:
                 total.update(segments[index])
         if lost:

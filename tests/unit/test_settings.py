@@ -16,6 +16,7 @@ MAY_BE_ZERO = {
     "reconnect_seconds",
     "history_seconds",
     "drain_seconds",
+    "fetch_patience_seconds",
     "max_uncounted_attempts",
     "max_jobs_per_sender",
     "straggler_share",
@@ -63,10 +64,10 @@ def test_a_lease_must_outlast_two_heartbeats() -> None:
 
 def test_flags_go_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mr.toml"
-    file.write_text("chunk_rows = 1\nread_bytes = '2KiB'\nfetch_tries = 3\n")
+    file.write_text("chunk_rows = 1\nread_bytes = '2KiB'\nmax_attempts = 3\n")
     environ = {"MR_READ_BYTES": "3KiB", "MR_FETCH_TRIES": "5", "MR_TEST_SERVER": "ignored"}
-    settings = load_settings({"fetch_tries": 7, "chunk_rows": None}, environ, file)
-    assert (settings.chunk_rows, settings.read_bytes, settings.fetch_tries) == (1, 3072, 7)
+    settings = load_settings({"max_attempts": 7, "chunk_rows": None}, environ, file)
+    assert (settings.chunk_rows, settings.read_bytes, settings.max_attempts) == (1, 3072, 7)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import http.client
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,13 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mr.protocol.failures import Loss
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
 from tests.support.orders import make_order, make_spec
 from workers.orders import Origin, TaskOrder
-from workers.shuffle import fetch
+from workers.shuffle import host_fetch
 from workers.shuffle.buffer import MapBuffer
 from workers.shuffle.fetch import InputLost, ShuffleSource, find_corrupt, open_sources
 from workers.shuffle.outputs import Outputs
@@ -33,8 +35,8 @@ TOKEN = "secret"
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "RETRY_BASE_SECONDS", 0.001)
-    monkeypatch.setattr(fetch, "BUSY_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(host_fetch, "RETRY_BASE_SECONDS", 0.001)
+    monkeypatch.setattr(host_fetch, "BUSY_RETRY_SECONDS", 0.001)
 
 
 def make_output(directory: Path, index: int, words: list[str], address: str, worker: str = "w1") -> MapOutput:
@@ -90,6 +92,10 @@ def segment_of(output: MapOutput) -> bytes:
 
 def words_of(source: ShuffleSource) -> list[str]:
     return [key for rows in read_segment(source) for key in rows.keys.array().to_pylist()]
+
+
+def found_in(error: InputLost) -> list[Loss]:
+    return [item.found for item in error.lost]
 
 
 def lost_in(error: InputLost) -> list[tuple[str, int, str]]:
@@ -180,6 +186,7 @@ async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple
     with pytest.raises(InputLost, match="fail their checksum") as caught:
         await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
     assert lost_in(caught.value) == [("map-00001", 1, "w1")]
+    assert found_in(caught.value) == [Loss.DAMAGED]
 
 
 # --- without a server
@@ -206,8 +213,8 @@ async def test_the_lengths_are_told_as_soon_as_they_are_known(
 
 def test_a_worker_that_is_gone_has_lost_its_outputs(tmp_path: Path) -> None:
     outputs = [make_output(tmp_path, 0, ["word"], "127.0.0.1:1")]
-    with pytest.raises(InputLost, match=r"w1 at 127.0.0.1:1: .*refused.* \(2 tries\)"):
-        open_sources(make_reduce(tmp_path, outputs, fetch_tries=2), 0)
+    with pytest.raises(InputLost, match=r"w1 at 127.0.0.1:1: .*refused.* \(tried for 0.0 s\)"):
+        open_sources(make_reduce(tmp_path, outputs, fetch_patience_seconds=0.0), 0)
 
 
 def test_a_local_file_that_is_gone_and_that_nobody_serves_is_lost(tmp_path: Path) -> None:
@@ -231,7 +238,7 @@ def test_the_damaged_among_local_segments_are_found(tmp_path: Path) -> None:
     assert find_corrupt(sources) == []
     damage(outputs[0], len(segment_of(outputs[0])) - 30)
     Path(outputs[2].path).unlink()
-    assert [output.task_id for output in find_corrupt(sources)] == ["map-00000", "map-00002"]
+    assert [source.output.task_id for source in find_corrupt(sources)] == ["map-00000", "map-00002"]
 
 
 # --- from a server that fails as told
@@ -262,10 +269,12 @@ class Flaky:
 
     def answer(self, handler: BaseHTTPRequestHandler, how: str) -> None:
         rest = self.data[self.requests[-1].offset :]
-        if how.isdecimal():
-            handler.send_response(int(how))
-            handler.send_header("Content-Length", "0")
+        if how.isdecimal() or how == "missing":
+            body = msgspec.msgpack.encode([]) if how == "missing" else b""
+            handler.send_response(404 if body else int(how))
+            handler.send_header("Content-Length", str(len(body)))
             handler.end_headers()
+            handler.wfile.write(body)
             return
         lengths = [n + 1 for n in self.lengths] if how == "other lengths" else self.lengths
         table = length_table(lengths)
@@ -295,7 +304,7 @@ def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, TaskOrder]]:
     made = [make_output(tmp_path, n, words, "") for n in range(2)]
     server = Flaky([segment_of(output) for output in made])
     outputs = [msgspec.structs.replace(output, address=server.address) for output in made]
-    yield server, make_reduce(tmp_path, outputs, fetch_tries=4)
+    yield server, make_reduce(tmp_path, outputs)
     server.close()
 
 
@@ -346,24 +355,55 @@ def test_being_busy_is_no_failed_try(flaky: tuple[Flaky, TaskOrder]) -> None:
     assert len(server.requests) == 10
 
 
-def test_a_server_that_stays_busy_has_lost_its_outputs(
+def impatient(order: TaskOrder) -> TaskOrder:
+    """The same order, with as little patience as there can be: two tries."""
+    return msgspec.structs.replace(order, settings=Settings(fetch_patience_seconds=0.0))
+
+
+def test_a_server_that_stays_busy_has_lost_nothing(
     flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, order = flaky
-    monkeypatch.setattr(fetch, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(host_fetch, "BUSY_SECONDS", 0.0)
     server.script = ["503"] * 9
-    with pytest.raises(InputLost, match="busy for 0 s") as caught:
+    with pytest.raises(InputLost, match=r"cannot be had yet: .* busy for 0 s") as caught:
         open_sources(order, 0)
-    assert len(caught.value.lost) == 2
+    assert caught.value.lost == ()
 
 
-def test_a_server_that_keeps_failing_has_lost_its_outputs(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_a_server_that_keeps_failing_could_not_be_reached(flaky: tuple[Flaky, TaskOrder]) -> None:
     server, order = flaky
     server.script = ["500"] * 9
-    with pytest.raises(InputLost, match=r"HTTP status 500 \(4 tries\)") as caught:
+    with pytest.raises(InputLost, match="HTTP status 500") as caught:
+        open_sources(impatient(order), 0)
+    assert found_in(caught.value) == [Loss.UNREACHABLE] * 2
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_says_nothing_could_not_be_reached(
+    flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, order = flaky
+    monkeypatch.setattr(host_fetch, "SILENCE_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connected by the kernel, accepted by nobody
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        outputs = [msgspec.structs.replace(output, address=address) for output in order.map_outputs.unpack()]
+        order = msgspec.structs.replace(impatient(order), map_outputs=pack_outputs(outputs))
+        with pytest.raises(InputLost, match="timed out") as caught:
+            open_sources(order, 0)
+    assert found_in(caught.value) == [Loss.UNREACHABLE] * 2
+
+
+def test_what_is_lost_at_one_worker_ends_the_wait_for_the_others(flaky: tuple[Flaky, TaskOrder]) -> None:
+    server, order = flaky
+    server.script = ["missing"]
+    first, second = order.map_outputs.unpack()
+    elsewhere = msgspec.structs.replace(second, address="127.0.0.1:1", worker=WorkerId("w2"))
+    patient = Settings(fetch_patience_seconds=3600.0)
+    order = msgspec.structs.replace(order, map_outputs=pack_outputs([first, elsewhere]), settings=patient)
+    with pytest.raises(InputLost) as caught:
         open_sources(order, 0)
-    assert len(caught.value.lost) == 2
-    assert len(server.requests) == 4
+    assert found_in(caught.value) == [Loss.MISSING, Loss.UNREACHABLE]
 
 
 def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, TaskOrder]) -> None:
@@ -373,12 +413,23 @@ def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, TaskOrde
     assert len(server.requests) == 7
 
 
-@pytest.mark.parametrize("how", ["403", "404", "longer"])
-def test_what_another_try_cannot_mend_is_lost_at_once(flaky: tuple[Flaky, TaskOrder], how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [
+        ("missing", Loss.MISSING),
+        ("longer", Loss.DAMAGED),
+        ("403", Loss.UNREACHABLE),
+        ("404", Loss.UNREACHABLE),  # without a body that a worker would send: some other server
+    ],
+)
+def test_what_another_try_cannot_mend_is_told_at_once(
+    flaky: tuple[Flaky, TaskOrder], how: str, found: Loss
+) -> None:
     server, order = flaky
     server.script = [how]
-    with pytest.raises(InputLost):
+    with pytest.raises(InputLost) as caught:
         open_sources(order, 0)
+    assert found_in(caught.value) == [found] * 2
     assert len(server.requests) == 1
 
 

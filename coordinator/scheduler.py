@@ -26,7 +26,7 @@ from coordinator.state import ActiveJob, Task
 from coordinator.takeover import new_job, restored_job, snapshot
 from coordinator.transitions import JobCause
 from coordinator.turn import Turn
-from coordinator.window import fill_window
+from coordinator.window import fill_window, publish_aged
 from mr.ports import RestoredJob
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
@@ -151,6 +151,7 @@ class Scheduler:
         placements.doubt_outputs(core, turn)
         healing.inspect_suspects(core, turn, ended)
         stragglers.start_backups(core, turn)
+        publish_aged(core, turn)
         for job in core.jobs.values():
             advance(turn, job)
 

@@ -184,7 +184,7 @@ class ActiveJob:
         self.doubtful = False
         #: Virtual time, in seconds for a weight of 1, up to which its published tasks are charged.
         self.charged_until = 0.0
-        #: Since when tasks of it could run and none does; None while one runs, or none could.
+        #: Since when tasks of it could run and none does, behind jobs of higher priority; None if not so.
         self.idle_since: float | None = None
         #: The task that was last published before its priority's turn.
         self.aged: TaskId | None = None

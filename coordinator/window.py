@@ -28,7 +28,6 @@ def fill_window(core: Core, turn: Turn) -> None:
     """
     limit = window_limit(core.settings, core.cluster.slots)
     core.peak_window = max(core.peak_window, limit + aged_limit(core.cluster.slots))
-    _publish_aged(core, turn)
     jobs: list[list[ActiveJob]] = [[] for _ in core.levels]
     for job in core.jobs.values():
         jobs[job.spec.priority].append(job)
@@ -92,8 +91,10 @@ def _publish(turn: Turn, job: ActiveJob, task: Task, *, priority: int | None = N
 # --- ageing
 
 
-def _publish_aged(core: Core, turn: Turn) -> None:
+def publish_aged(core: Core, turn: Turn) -> None:
     """Publish one task, before all others, of each job that waited too long behind those of higher priority.
+
+    Called once a tick, as it looks at every job.
 
     A message keeps the priority it was published with, so one that is queued is published once more: the
     claim lets one of the two run. At most half of the slots are given away like this.
@@ -106,9 +107,8 @@ def _publish_aged(core: Core, turn: Turn) -> None:
         if job.aged is not None and job.tasks[job.aged].state not in OUTSTANDING_STATES:
             job.aged = None
         room -= job.aged is not None
-        _note_idle(turn, job)
-        waited = job.idle_since is not None and turn.now - job.idle_since >= patience_seconds
-        if waited and job.spec.priority < busy:
+        _note_idle(turn, job, busy)
+        if job.idle_since is not None and turn.now - job.idle_since >= patience_seconds:
             starved.append(job)
     for job in sorted(starved, key=lambda job: (job.idle_since or 0.0, job.order))[: max(0, room)]:
         task = _first_queued(job) or _next_task(turn, job)
@@ -121,11 +121,10 @@ def _publish_aged(core: Core, turn: Turn) -> None:
         job.aged, job.idle_since = task.task_id, turn.now
 
 
-def _note_idle(turn: Turn, job: ActiveJob) -> None:
-    """Note since when tasks of a job could run, and none does."""
-    queued = any(job.count(kind, TaskState.QUEUED) for kind in TaskKind)
+def _note_idle(turn: Turn, job: ActiveJob, busy: int) -> None:
+    """Note since when a job could run tasks and runs none, while jobs of priority `busy` have some out."""
     running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
-    if running or not (queued or _next_task(turn, job) is not None):
+    if job.spec.priority >= busy or running or not (job.outstanding or _next_task(turn, job)):
         job.idle_since = None
     elif job.idle_since is None:
         job.idle_since = turn.now

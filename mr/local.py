@@ -70,17 +70,19 @@ async def run_embedded(
     slots: int,
     spool_dir: Path,
     on_snapshot: Callable[[Snapshot], None],
+    on_printed: Callable[[str, str], None],
     interrupt: asyncio.Event,
 ) -> JobRecord:
     """Run one job on `slots` child processes of this machine; returns its final record.
 
+    `on_printed(attempt, text)` is given what an attempt printed once it has ended, bounded as on a cluster.
     `interrupt` cancels the job, removes its output and raises Interrupted. Raises BadJob for a
     refused request. All intermediate files lie below `spool_dir`, which is the caller's to remove.
     """
     settings = embedded_settings(settings)
     cluster = _LocalCluster(settings, slots, spool_dir)
     await cluster.start()
-    watching = asyncio.create_task(_submit_and_watch(cluster.client, job, on_snapshot))
+    watching = asyncio.create_task(_submit_and_watch(cluster.client, job, on_snapshot, on_printed))
     interrupted = asyncio.create_task(interrupt.wait())
     orderly = False
     try:
@@ -165,14 +167,24 @@ class _LocalCluster:
 
 
 async def _submit_and_watch(
-    client: Client, job: LocalJob, on_snapshot: Callable[[Snapshot], None]
+    client: Client,
+    job: LocalJob,
+    on_snapshot: Callable[[Snapshot], None],
+    on_printed: Callable[[str, str], None],
 ) -> JobRecord:
     await client.upload(job.bundle, job.manifest)
     while not any(view.live for view in await client.workers()):  # noqa: ASYNC110 - the store tells no events
         await asyncio.sleep(_READY_SECONDS)  # else the first thing told is that no worker lives
     reply = await client.submit(job.request, timeout_seconds=_PLANNING_SECONDS)
-    async with aclosing(client.watch(JobId(reply.job_id or ""), _WATCH_SECONDS)) as snapshots:
+    job_id = JobId(reply.job_id or "")
+    shown: set[str] = set()
+    async with aclosing(client.watch(job_id, _WATCH_SECONDS)) as snapshots:
         async for snapshot in snapshots:
+            # an attempt's output is kept before its end is reported: at the last snapshot all of it is there
+            for attempt, text in (await client.logs(job_id)).items():
+                if attempt not in shown:
+                    shown.add(attempt)
+                    on_printed(attempt, text)
             on_snapshot(snapshot)
     return snapshot.record
 

@@ -62,7 +62,8 @@ def run(
 ) -> int:
     """Run a job here, embedded: no RabbitMQ, no Redis.
 
-    INPUT: files, directories, patterns, URLs, or - for standard input.
+    INPUT: files, directories, patterns, URLs, or - for standard input. What the job prints is shown
+    on stderr, each line behind its task, once the task has ended.
     """
     started = time.monotonic()
     configure_logging(log_level)
@@ -91,6 +92,10 @@ def _run_in(
     prepared = prepare_job(job_file, inputs, flags, settings)
     line = ProgressLine(sys.stderr, quiet=quiet)
 
+    def show_printed(attempt: str, text: str) -> None:
+        line.clear()
+        say(printed_lines(attempt, text), error=True)
+
     async def embedded() -> JobRecord:
         from mr.cli.interrupts import on_signals
 
@@ -102,6 +107,7 @@ def _run_in(
                 slots=slots or usable_cores(),
                 spool_dir=directory / "spool",
                 on_snapshot=line.show,
+                on_printed=show_printed,
                 interrupt=interrupt,
             )
 
@@ -116,6 +122,12 @@ def _run_in(
         manifest = read_manifest(prepared.request.output)
         say(summary(record, manifest, time.monotonic() - started), error=True)
     return 0
+
+
+def printed_lines(attempt: str, text: str) -> str:
+    """What an attempt printed, each line behind its task; of a second attempt, behind `task/2`."""
+    head = attempt.removesuffix("/1")
+    return "\n".join(f"{head} | {line}" for line in text.rstrip("\n").split("\n"))
 
 
 def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str:

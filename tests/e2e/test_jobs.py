@@ -237,3 +237,25 @@ def test_no_records_at_all(mr: Commands, tmp_path: Path) -> None:
     mr.succeed("run", WORDS, source, "-o", output, "-r", 2)
     assert [part.read_bytes() for part in part_files(output)] == [b"", b""]
     assert json.loads((output / "_SUCCESS").read_text())["rows"] == 0
+
+
+def test_what_a_job_prints_is_shown_on_stderr_behind_its_task(
+    mr: Commands, tmp_path: Path, numbers: Path
+) -> None:
+    source = (
+        "def map_init():",
+        "    print('\\x1b[31mbegin')",
+        *SPLIT,
+        "def reduce_fn(name, values):",
+        "    if name == 'n1':",
+        "        print('one has', len(list(values)))",
+    )
+    job = write_job(tmp_path / "job.py", *source)
+    done = mr.succeed("run", job, numbers, "-o", tmp_path / "out", "-m", 2, "-r", 1, "--quiet")
+    told = sorted(done.stderr.decode().splitlines())
+    assert told == [
+        "map-00000 | \\u001b[31mbegin",
+        "map-00001 | \\u001b[31mbegin",
+        f"reduce-00000 | one has {len(grouped(numbers)['n1'])}",
+    ]
+    assert done.stdout == b""

@@ -13,7 +13,7 @@ from mr.errors import BadJob, Interrupted, MrError
 from mr.local import LocalJob, embedded_settings, run_embedded
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import codec, names
-from mr.protocol.ids import CodeId, JobId
+from mr.protocol.ids import CodeId, JobId, TaskId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
 from mr.protocol.records import JobState
 from mr.resolve import resolve_spec
@@ -106,7 +106,12 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
     return parts
 
 
-async def run(tmp_path: Path, seen: list[JobState], interrupt: asyncio.Event | None = None) -> JobState:
+async def run(
+    tmp_path: Path,
+    seen: list[JobState],
+    interrupt: asyncio.Event | None = None,
+    on_printed: Callable[[str, str], None] = lambda attempt, text: None,
+) -> JobState:
     interrupt = interrupt or asyncio.Event()
 
     def on_snapshot(snapshot: Any) -> None:
@@ -115,7 +120,13 @@ async def run(tmp_path: Path, seen: list[JobState], interrupt: asyncio.Event | N
             interrupt.set()
 
     record = await run_embedded(
-        Settings(), JOB, slots=3, spool_dir=tmp_path, on_snapshot=on_snapshot, interrupt=interrupt
+        Settings(),
+        JOB,
+        slots=3,
+        spool_dir=tmp_path,
+        on_snapshot=on_snapshot,
+        on_printed=on_printed,
+        interrupt=interrupt,
     )
     return record.state
 
@@ -125,6 +136,19 @@ async def test_job_runs_and_everything_is_taken_down_in_order(parts: Parts, tmp_
     assert await run(tmp_path, seen) is JobState.COMPLETED
     assert seen == [JobState.COMPLETED]
     assert parts.log == ["worker of 3 slots, listening at None", "worker drained", "coordinator stopped"]
+
+
+async def test_what_attempts_printed_is_given_before_the_run_ends(parts: Parts, tmp_path: Path) -> None:
+    async def prints(store: StateStore, delivery: Delivery) -> RequestReply:
+        await accept(store, JobState.MAPPING)
+        await store.put_log(JobId("words-1"), TaskId("map-00000"), 2, "hello\n", 1000)
+        await store.end_job(job_record(state=JobState.COMPLETED), (), 1, 60)
+        return RequestReply(accepted=True, job_id="words-1")
+
+    parts.answer = prints
+    printed: list[tuple[str, str]] = []
+    await run(tmp_path, [], on_printed=lambda attempt, text: printed.append((attempt, text)))
+    assert printed == [("map-00000/2", "hello\n")]
 
 
 async def test_refused_request_is_raised(parts: Parts, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mr.adapters.memory import MemoryBroker
-from mr.dead import bury
+from mr.dead import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, bury
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
@@ -36,7 +36,20 @@ async def test_of_a_message_over_the_limit_the_beginning_is_kept(queue: str) -> 
     # As others send it: not through our client, which refuses it.
     broker.server.route(OutgoingMessage(routing_key=queue, body=TOO_LARGE))
     letter = await dead.get()
-    assert letter.body == TOO_LARGE[:MAX_MESSAGE_BYTES]
+    assert letter.body == TOO_LARGE[:DEAD_BODY_BYTES]
+
+
+async def test_the_dead_are_bounded_and_what_comes_after_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path)
+    await desk.open()
+    for number in range(MAX_DEAD_LETTERS):
+        desk.broker.server.route(OutgoingMessage(routing_key=DEAD_QUEUE, body=b"%d" % number))
+    answer = await desk.ask(b"{not json")
+    assert not answer["accepted"], "it is answered all the same"
+    assert (await desk.broker.depth(DEAD_QUEUE)).ready == MAX_DEAD_LETTERS
+    assert "mr.dead is full; dropped a message of mr.jobs" in caplog.text
 
 
 async def test_a_request_over_the_limit_is_answered(tmp_path: Path) -> None:
@@ -48,7 +61,7 @@ async def test_a_request_over_the_limit_is_answered(tmp_path: Path) -> None:
         OutgoingMessage(routing_key=JOBS_QUEUE, body=TOO_LARGE, content_type=JSON, reply_to="answers")
     )
     assert "over the limit" in json.loads((await answers.get()).body)["reason"]
-    assert len((await dead.get()).body) == MAX_MESSAGE_BYTES
+    assert len((await dead.get()).body) == DEAD_BODY_BYTES
 
 
 async def test_a_reason_that_quotes_a_huge_request_fits_into_the_answer(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     request: dict[str, str] = {}
 
 
-class Refusal(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """A request that was refused: a trace for whoever was not there to hear the answer."""
 
     job_id: JobId

@@ -9,6 +9,7 @@ import pytest
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.adapters.rabbitmq.link import Channel, Link
 from mr.errors import BadSetting, BrokerUnavailable
+from mr.ports import Delivery
 from mr.protocol.names import TASKS_QUEUE
 from mr.settings import Settings
 from tests.support.own_process import free_port
@@ -116,4 +117,27 @@ async def test_questions_asked_together_share_one_new_channel(
     monkeypatch.setattr(Link, "channel", count)
     await asyncio.gather(*(broker.depth(TASKS_QUEUE) for _ in range(5)))
     assert len(opened) == 1
+    await broker.close()
+
+
+async def test_who_sent_a_message_is_told_as_the_server_vouches_for_it(clean_broker_url: str) -> None:
+    """A `user_id` other than the connection's own is refused by the server, so nobody passes for another."""
+    broker = RabbitBroker(Settings(broker_url=clean_broker_url))
+    await broker.connect()
+    senders: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def take(delivery: Delivery) -> None:
+        await senders.put(delivery.user_id)
+        await delivery.ack()
+
+    await broker.consume(TASKS_QUEUE, take, prefetch=1)
+    connection = pika.BlockingConnection(pika.URLParameters(clean_broker_url))
+    channel = connection.channel()
+    for user in ("guest", None):
+        channel.basic_publish("", TASKS_QUEUE, b"", pika.BasicProperties(user_id=user))
+        assert await senders.get() == user
+    channel.basic_publish("", TASKS_QUEUE, b"", pika.BasicProperties(user_id="somebody"))
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+        channel.queue_declare(TASKS_QUEUE, passive=True)
+    connection.close()
     await broker.close()

@@ -244,7 +244,8 @@ def test_a_refused_request_is_shown_with_its_reason(server: MemoryStoreServer, a
     change(server, lambda store: store.put_refusal(REFUSAL, 60))
     told = ask("status", "nightly-1")
     assert "REFUSED: no such file: /in\\u001b[2J" in told and "/out" in told
-    assert json.loads(ask("status", "nightly-1", "--json"))["reason"] == REFUSAL.reason
+    told_json = json.loads(ask("status", "nightly-1", "--json"))
+    assert (told_json["state"], told_json["reason"]) == ("REFUSED", REFUSAL.reason)
 
 
 def test_a_job_shows_that_another_request_for_its_id_was_refused(server: MemoryStoreServer, ask: Ask) -> None:

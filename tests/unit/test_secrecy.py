@@ -1,5 +1,6 @@
 """What the kernel shows of a daemon that was given passwords, and what a task's environment has of them."""
 
+import os
 import subprocess
 import sys
 
@@ -50,3 +51,44 @@ async def test_the_template_of_tasks_has_no_variable_that_leads_to_a_password(
     finally:
         await template.close()
     assert "sesame" not in environ.values() and "PATH" in environ
+
+
+LOOKING = """
+import ctypes, os, sys
+from mr.cli.secrecy import hide_secrets
+from mr.settings import Settings
+from workers.shuffle.hosts import host_identity
+
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as a process that was started under that user
+
+def look():
+    pid = os.fork()
+    if pid == 0:
+        for name in ("environ", "mem", "maps"):
+            try:
+                open(f"/proc/{os.getppid()}/{name}", "rb").close()
+                print("sees", name)
+            except PermissionError:
+                print("denied", name)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+look()
+hide_secrets(Settings())
+look()
+print(len(host_identity()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to become nobody")
+def test_others_of_its_user_may_not_look_into_a_daemon() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOKING], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:-1] == [
+        *("sees environ", "sees mem", "sees maps"),
+        *("denied environ", "denied mem", "denied maps"),
+        "16",
+    ]

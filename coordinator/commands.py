@@ -4,7 +4,7 @@ Order of effects, which a list of commands keeps and the shell follows from firs
 
 1. *persist*: Reopen, Speculate, then SaveJob or EndJob;
 2. *publish*: PublishTasks, then SendControl, then EmitEvent;
-3. *ask*: InspectClaims, FinishOutput, AbandonOutput; what comes of them are new events;
+3. *ask*: InspectClaims, FinishOutput, AbandonOutput, LogFault; what comes of them are new events;
 4. *acknowledge* the delivery which brought the event (the shell's part, after the last command).
 
 So a coordinator that dies between two commands leaves a store that is ahead of the broker, never
@@ -17,8 +17,9 @@ import msgspec
 
 from mr.protocol.claims import Placement
 from mr.protocol.ids import JobId, TaskId
+from mr.protocol.jobs import OutputFormat
 from mr.protocol.messages import Control, LifecycleEvent, TaskMessage
-from mr.protocol.records import JobRecord, Manifest, TaskRecord
+from mr.protocol.records import JobRecord, Manifest, PartOutput, TaskRecord
 
 
 class Effect(IntEnum):
@@ -53,7 +54,8 @@ class SaveJob(msgspec.Struct, frozen=True):
 class EndJob(msgspec.Struct, frozen=True):
     """`StateStore.end_job`: the job is over. `tasks` are all of them.
 
-    A SendControl(EndJob) and, unless the job COMPLETED, an AbandonOutput follow in the same list.
+    `tasks` may be fewer for a job that could not be handled. A SendControl(EndJob) and, unless the job
+    COMPLETED, an AbandonOutput follow in the same list.
     """
 
     record: JobRecord
@@ -102,7 +104,7 @@ class InspectClaims(msgspec.Struct, frozen=True):
 
 
 class FinishOutput(msgspec.Struct, frozen=True):
-    """`finish_output(output, job_id, manifest)`; the event OutputFinished or OutputFailed answers.
+    """`finish_output` with these arguments; the event OutputFinished or OutputFailed answers.
 
     Idempotent, and may be given again after a takeover. An AbandonOutput of the same job is carried
     out after it, never beside it.
@@ -110,7 +112,9 @@ class FinishOutput(msgspec.Struct, frozen=True):
 
     job_id: JobId
     output: str
-    #: `parts` in order of index.
+    output_format: OutputFormat
+    #: In order of index.
+    parts: tuple[PartOutput, ...]
     manifest: Manifest
 
 
@@ -119,6 +123,12 @@ class AbandonOutput(msgspec.Struct, frozen=True):
 
     job_id: JobId
     output: str
+
+
+class LogFault(msgspec.Struct, frozen=True):
+    """Log at level error what the engine could not handle: the traceback, and the job's last events."""
+
+    text: str
 
 
 Command = (
@@ -132,6 +142,7 @@ Command = (
     | InspectClaims
     | FinishOutput
     | AbandonOutput
+    | LogFault
 )
 
 #: The step of each command.
@@ -146,4 +157,5 @@ EFFECTS: dict[type[Command], Effect] = {
     InspectClaims: Effect.ASK,
     FinishOutput: Effect.ASK,
     AbandonOutput: Effect.ASK,
+    LogFault: Effect.ASK,
 }

@@ -13,13 +13,14 @@ from coordinator.commands import (
     EndJob,
     FinishOutput,
     InspectClaims,
+    LogFault,
     PublishTasks,
     Reopen,
     SaveJob,
     SendControl,
     Speculate,
 )
-from coordinator.events import CancelRequested, ClaimsObserved, Event, OutputFailed, OutputFinished
+from coordinator.events import ClaimsObserved, Event, JobBroken, OutputFailed, OutputFinished
 from mr.errors import BadMessage, MrError
 from mr.formats.outputs import abandon_output, finish_output
 from mr.ports import Broker, Clock, OutgoingMessage, StateStore
@@ -130,6 +131,8 @@ class Effects:
                 self._spawn(self._inspect_claims(command))
             case FinishOutput():
                 self._spawn(self._finish_output(command))
+            case LogFault():
+                log.error("%s", command.text)
             case AbandonOutput():
                 self._spawn(self.abandon(command.job_id, command.output))
 
@@ -147,7 +150,7 @@ class Effects:
             )
         except BadMessage as error:
             log.error("job %s cannot go on: %s", job_id, error)
-            event = CancelRequested(self._clock.now(), job_id, str(error))
+            event = JobBroken(self._clock.now(), job_id, str(error))
         await self._on_event(event)
 
     async def _finish_output(self, command: FinishOutput) -> None:
@@ -155,7 +158,14 @@ class Effects:
         event: Event
         async with self._output_lock(job_id):
             try:
-                await asyncio.to_thread(finish_output, command.output, job_id, command.manifest)
+                await asyncio.to_thread(
+                    finish_output,
+                    command.output,
+                    job_id,
+                    command.parts,
+                    command.output_format,
+                    command.manifest,
+                )
                 event = OutputFinished(self._clock.now(), job_id)
             except (OSError, MrError) as error:
                 failure = Failure(

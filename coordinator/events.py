@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mr.ports import RestoredJob
+from mr.ports import Outcome, RestoredJob
 from mr.protocol.claims import Claim
 from mr.protocol.failures import Failure
 from mr.protocol.ids import JobId, TaskId
@@ -36,11 +36,16 @@ class JobRestored(msgspec.Struct, frozen=True):
 class ReportReceived(msgspec.Struct, frozen=True):
     """A message of `mr.reports`. Acknowledge it when the commands it led to have been carried out.
 
-    Doubled, late and unknown reports change nothing.
+    A report is a hint: what counts is what the store says, read after the report came. Doubled, late,
+    unknown and untrue reports change nothing.
     """
 
     now: float
     report: Report
+    #: Of the task that TaskCommitted or TaskFailed names.
+    outcome: Outcome = Outcome()
+    #: Of the incarnation that WorkerStopped names: whether the store still has a heartbeat of it.
+    beats: bool = False
 
 
 class QueueObserved(msgspec.Struct, frozen=True):
@@ -86,6 +91,15 @@ class CancelRequested(msgspec.Struct, frozen=True):
     cause: str
 
 
+class JobBroken(msgspec.Struct, frozen=True):
+    """A job cannot be handled: the store's records of it cannot be read, or the engine failed over it."""
+
+    now: float
+    job_id: JobId
+    #: One line for the record.
+    cause: str
+
+
 class OutputFinished(msgspec.Struct, frozen=True):
     """The command FinishOutput was carried out: `_SUCCESS` is written."""
 
@@ -109,6 +123,7 @@ Event = (
     | WorkersObserved
     | ClaimsObserved
     | CancelRequested
+    | JobBroken
     | OutputFinished
     | OutputFailed
 )

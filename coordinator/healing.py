@@ -6,14 +6,16 @@ held by somebody who lives, or free to run again.
 
 from collections.abc import Iterator, Mapping
 
-from coordinator.outcomes import Core, commit_task, lose_attempts, set_record
+from coordinator.faults import each_job, sparing
+from coordinator.outcomes import Core, lose_attempts, record_outcome, set_record
 from coordinator.policy import LEASE_PATIENCE, PATIENCE
 from coordinator.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
+from mr.ports import Outcome
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import Incarnation, TaskId
-from mr.protocol.records import MapOutput, RunningTask, TaskResult, TaskState, WorkerView
+from mr.protocol.records import RunningTask, TaskResult, TaskState, WorkerView
 
 # --- what heartbeats show
 
@@ -25,7 +27,8 @@ def note_running(core: Core, turn: Turn) -> None:
             job = core.jobs.get(running.job_id)
             task = job.tasks.get(running.task_id) if job is not None else None
             if job is not None and task is not None:
-                _note_sighting(turn, job, task, view, running)
+                with sparing(core, turn, job):
+                    _note_sighting(turn, job, task, view, running)
 
 
 def _note_sighting(turn: Turn, job: ActiveJob, task: Task, view: WorkerView, running: RunningTask) -> None:
@@ -66,13 +69,16 @@ def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: 
 
 def inspect_suspects(core: Core, turn: Turn, ended: set[Incarnation]) -> None:
     """Ask for the claims of each job that a death may concern, or of which a task is silent for too long."""
-    for job in core.jobs.values():
-        if not job.outstanding:
-            continue
-        pause_seconds = turn.now - job.inspected_at
-        silent = pause_seconds >= core.settings.lease_seconds and any(_suspects(core, turn, job))
-        if ended or silent:
-            turn.inspect(job)
+    each_job(core, turn, lambda job: _inspect(core, turn, job, ended))
+
+
+def _inspect(core: Core, turn: Turn, job: ActiveJob, ended: set[Incarnation]) -> None:
+    if not job.outstanding:
+        return
+    pause_seconds = turn.now - job.inspected_at
+    silent = pause_seconds >= core.settings.lease_seconds and any(_suspects(core, turn, job))
+    if ended or silent:
+        turn.inspect(job)
 
 
 def _suspects(core: Core, turn: Turn, job: ActiveJob) -> Iterator[TaskId]:
@@ -111,13 +117,10 @@ def settle_claims(
         if task is None or task.state not in OPEN_STATES or job.job_id not in core.jobs:
             continue
         task.floor = max(task.floor, claim.floor)
-        result = results.get(task_id)
         if not claim.winner:
             _settle_open(core, turn, job, task, claim)
-        elif result is not None:
-            output = result.output
-            worker = output.worker if isinstance(output, MapOutput) else task.record.worker
-            commit_task(core, turn, job, task, output.attempt, worker, result)
+        else:
+            record_outcome(core, turn, job, task, Outcome(claim, results.get(task_id)))
     for task_id in list(job.outstanding):
         if task_id not in claims and job.job_id in core.jobs:
             _settle_open(core, turn, job, job.tasks[task_id], Claim())
@@ -126,7 +129,7 @@ def settle_claims(
 def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Claim) -> None:
     """A task that is not committed: somebody who lives holds it, or it runs again."""
     set_record(task, attempt=max(task.record.attempt, claim.attempt))
-    holders = [h for h in claim.holders if h.attempt not in task.failed and h.attempt > task.floor]
+    holders = [h for h in claim.running if h.attempt not in task.failed and h.attempt > task.floor]
     living = [h for h in holders if _is_alive(core, turn, task, h)]
     if living:
         _keep_holders(turn, job, task, living)

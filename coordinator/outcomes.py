@@ -11,13 +11,18 @@ from coordinator.reachability import Reachability
 from coordinator.state import OPEN_STATES, ActiveJob, Level, Task
 from coordinator.transitions import JobCause, TaskCause
 from coordinator.turn import Turn
+from mr.errors import BadMessage
+from mr.formats.parts import final_part
+from mr.ports import Outcome
 from mr.protocol.failures import Failure, FailureKind, Fault, Loss
-from mr.protocol.ids import Incarnation, JobId, WorkerId
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_index
+from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
 from mr.protocol.names import MAX_JOB_PRIORITY
 from mr.protocol.records import (
     JobState,
     Manifest,
+    ManifestPart,
     MapOutput,
     PartOutput,
     TaskResult,
@@ -59,6 +64,26 @@ def delay(core: Core, job: ActiveJob, task: Task, tries: int) -> float:
 
 
 # --- committed
+
+
+def record_outcome(core: Core, turn: Turn, job: ActiveJob, task: Task, outcome: Outcome) -> None:
+    """Take in what the store says of a task, if it says that an attempt committed. Raises BadMessage."""
+    claim, result = outcome.claim, outcome.result
+    if not claim.winner or result is None:
+        return
+    check_result(job.spec, task.kind, task.task_id, claim.winner, result)
+    commit_task(core, turn, job, task, claim.winner, result.output.worker, result)
+
+
+def check_result(spec: JobSpec, kind: TaskKind, task_id: TaskId, winner: int, result: TaskResult) -> None:
+    """Raise BadMessage for a stored result that is not of this task's winner, or of the wrong kind."""
+    output = result.output
+    expected = PartOutput if kind is spec.output_kind else MapOutput
+    if type(output) is not expected or (output.task_id, output.attempt) != (task_id, winner):
+        raise BadMessage(
+            f"the store's result of {task_id}, attempt {winner}, is a {type(output).__name__} of "
+            f"{output.task_id!r}, attempt {output.attempt}"
+        )
 
 
 def commit_task(
@@ -118,12 +143,30 @@ def advance(turn: Turn, job: ActiveJob) -> None:
         turn.tell_job(job)
     if job.output_done and not job.finishing and turn.now >= job.finish_due_at:
         job.finishing = True
-        turn.finish(FinishOutput(job.job_id, job.spec.output, _manifest(job, turn.now)))
+        turn.finish(_finish(job, turn.now))
 
 
-def _manifest(job: ActiveJob, now: float) -> Manifest:
+def _finish(job: ActiveJob, now: float) -> FinishOutput:
+    spec = job.spec
     results = (task.result for task in job.tasks.values())
     parts = tuple(r.output for r in results if r is not None and isinstance(r.output, PartOutput))
+    manifest = _manifest(job, parts, now)
+    return FinishOutput(job.job_id, spec.output, spec.output_format, parts, manifest)
+
+
+def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Manifest:
+    spec = job.spec
+    listed = (
+        ManifestPart(
+            part.task_id,
+            part.attempt,
+            final_part(spec.output, task_index(part.task_id), spec.output_format),
+            part.rows,
+            part.bytes,
+            part.checksum,
+        )
+        for part in parts
+    )
     return Manifest(
         version=MANIFEST_VERSION,
         job_id=job.job_id,
@@ -131,7 +174,7 @@ def _manifest(job: ActiveJob, now: float) -> Manifest:
         completed_at=now,
         rows=sum(part.rows for part in parts),
         bytes=sum(part.bytes for part in parts),
-        parts=parts,
+        parts=tuple(listed),
         counters=job.totals.counters,
     )
 

@@ -5,6 +5,7 @@ outputs of its dead predecessor, and nothing is lost.
 """
 
 from coordinator.events import ClaimsObserved
+from coordinator.faults import each_job
 from coordinator.outcomes import Core, reopen_output
 from coordinator.state import ActiveJob
 from coordinator.turn import Turn
@@ -14,14 +15,17 @@ from mr.protocol.records import MapOutput, TaskState
 
 def doubt_outputs(core: Core, turn: Turn) -> None:
     """Ask the store about each job that needs outputs of a worker which is gone, once a lease at most."""
-    for job in core.jobs.values():
-        if not job.needs_map_outputs:
-            continue
-        if not any(core.cluster.outputs_gone(incarnation, turn.now) for incarnation in job.outputs):
-            continue
-        if not job.doubtful or turn.now - job.inspected_at >= core.settings.lease_seconds:
-            job.doubtful = True
-            turn.inspect(job)
+    each_job(core, turn, lambda job: _doubt(core, turn, job))
+
+
+def _doubt(core: Core, turn: Turn, job: ActiveJob) -> None:
+    if not job.needs_map_outputs:
+        return
+    if not any(core.cluster.outputs_gone(incarnation, turn.now) for incarnation in job.outputs):
+        return
+    if not job.doubtful or turn.now - job.inspected_at >= core.settings.lease_seconds:
+        job.doubtful = True
+        turn.inspect(job)
 
 
 def settle_outputs(core: Core, turn: Turn, job: ActiveJob, answer: ClaimsObserved) -> None:

@@ -18,6 +18,7 @@ from coordinator.events import (
     WorkersObserved,
 )
 from coordinator.intake import Intake
+from coordinator.reports import checked
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
 from mr.dead import bury
@@ -136,7 +137,10 @@ class Runner:
             while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
                 batch.append(self._arrivals.get_nowait())
             events = [arrival.event for arrival in batch if arrival.event is not None]
-            commands = self._scheduler.handle_all(events)
+            begun = [event.spec.job_id for event in events if isinstance(event, JobAccepted)]
+            begun += [event.job.spec.job_id for event in events if isinstance(event, JobRestored)]
+            active = {*self._scheduler.active_jobs(), *begun}
+            commands = self._scheduler.handle_all(await checked(self._store, events, active))
             await self._effects.perform(commands)
             for command in commands:
                 if isinstance(command, EndJob):

@@ -12,6 +12,7 @@ from coordinator.events import (
     ClaimsObserved,
     Event,
     JobAccepted,
+    JobBroken,
     JobRestored,
     OutputFailed,
     OutputFinished,
@@ -19,7 +20,8 @@ from coordinator.events import (
     ReportReceived,
     WorkersObserved,
 )
-from coordinator.outcomes import Core, advance, commit_task, end_job, fail_attempt
+from coordinator.faults import bearing, break_event, each_job, note_event, sparing
+from coordinator.outcomes import Core, advance, end_job, fail_attempt, record_outcome
 from coordinator.policy import retry_delay_seconds
 from coordinator.reachability import Reachability
 from coordinator.state import ActiveJob, Task
@@ -29,7 +31,7 @@ from coordinator.turn import Turn
 from coordinator.window import fill_window, publish_aged
 from mr.ports import RestoredJob
 from mr.protocol.ids import JobId, TaskId, TaskKind
-from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
+from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
 
@@ -37,7 +39,8 @@ from mr.settings import Settings
 class Scheduler:
     """Decides what runs, what runs again and what ends. Equal events and seed give equal commands.
 
-    It never raises for an event, whatever order events come in; what makes no sense changes nothing.
+    It never raises for an event, whatever order events come in; what makes no sense changes nothing. Where
+    the engine itself fails over a job, that job fails, and the others go on.
     """
 
     def __init__(self, settings: Settings, seed: int) -> None:
@@ -56,11 +59,15 @@ class Scheduler:
         turn = Turn()
         for event in events:
             self._now = turn.now = max(self._now, event.now)
-            self._dispatch(turn, event)
-        fill_window(self.core, turn)
-        for job in self.core.jobs.values():
-            self._note_waiting(turn, job)
-        return turn.commands(self.core.jobs)
+            note_event(self.core, event)
+            try:
+                self._dispatch(turn, event)
+            except Exception as error:  # noqa: BLE001 - the outermost frame around one event: logged, its job fails
+                break_event(self.core, turn, event, error)
+        with bearing(turn, "filling the window"):
+            fill_window(self.core, turn)
+        each_job(self.core, turn, lambda job: self._note_waiting(turn, job))
+        return turn.commands(self.core.jobs, lambda job: sparing(self.core, turn, job))
 
     def active_jobs(self) -> tuple[JobId, ...]:
         """Jobs that have not ended, in order of acceptance."""
@@ -80,7 +87,7 @@ class Scheduler:
             case JobRestored():
                 self._restore(turn, event)
             case ReportReceived():
-                self._report(turn, event.report)
+                self._report(turn, event)
             case QueueObserved():
                 self.core.ready = event.ready
             case WorkersObserved():
@@ -89,6 +96,8 @@ class Scheduler:
                 self._claims(turn, event)
             case CancelRequested():
                 self._cancel(turn, event)
+            case JobBroken():
+                self._broken(turn, event)
             case OutputFinished():
                 self._output_finished(turn, event)
             case OutputFailed():
@@ -121,8 +130,11 @@ class Scheduler:
         turn.tell_job(job)
         advance(turn, job)
 
-    def _report(self, turn: Turn, report: Report) -> None:
+    def _report(self, turn: Turn, event: ReportReceived) -> None:
+        report = event.report
         if isinstance(report, WorkerStopped):
+            if event.beats:
+                return
             news = self.core.cluster.stopped(
                 report.worker, report.incarnation, turn.now, leaves_outputs=report.leaves_outputs
             )
@@ -135,8 +147,10 @@ class Scheduler:
             return
         job, task = found
         if isinstance(report, TaskCommitted):
-            commit_task(self.core, turn, job, task, report.attempt, report.worker, report.result)
-        elif isinstance(report, TaskFailed):
+            record_outcome(self.core, turn, job, task, event.outcome)
+        elif isinstance(report, TaskFailed) and event.outcome.claim.was_given(
+            report.worker, report.incarnation, report.attempt
+        ):
             fail_attempt(self.core, turn, job, task, report)
 
     def _find(self, job_id: JobId, task_id: TaskId) -> tuple[ActiveJob, Task] | None:
@@ -152,8 +166,7 @@ class Scheduler:
         healing.inspect_suspects(core, turn, ended)
         stragglers.start_backups(core, turn)
         publish_aged(core, turn)
-        for job in core.jobs.values():
-            advance(turn, job)
+        each_job(core, turn, lambda job: advance(turn, job))
 
     def _note_waiting(self, turn: Turn, job: ActiveJob) -> None:
         """Say in the job's record what keeps it from going on."""
@@ -185,6 +198,11 @@ class Scheduler:
         job = self.core.jobs.get(event.job_id)
         if job is not None:
             end_job(self.core, turn, job, JobCause.CANCELLED, event.cause)
+
+    def _broken(self, turn: Turn, event: JobBroken) -> None:
+        job = self.core.jobs.get(event.job_id)
+        if job is not None:
+            end_job(self.core, turn, job, JobCause.BROKEN, event.cause)
 
     def _output_finished(self, turn: Turn, event: OutputFinished) -> None:
         job = self.core.jobs.get(event.job_id)

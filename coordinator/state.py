@@ -2,6 +2,7 @@
 
 import heapq
 from bisect import insort
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ from mr.protocol.records import (
     Transition,
 )
 
+#: Events kept of each job, for the log if the engine fails over it.
+RECENT_EVENTS = 20
+
 OPEN_STATES = (TaskState.WAITING, TaskState.QUEUED, TaskState.RUNNING)
 #: Published and unfinished: what the window counts.
 OUTSTANDING_STATES = (TaskState.QUEUED, TaskState.RUNNING)
@@ -42,6 +46,14 @@ def submitted_record(spec: JobSpec) -> JobRecord:
         reduces=spec.reduces,
         history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
         request=spec.request,
+    )
+
+
+def failed_record(record: JobRecord, cause: str, now: float) -> JobRecord:
+    """Make the last record of a job that cannot be handled, from whatever its record was."""
+    history = (*record.history, Transition(JobState.FAILED, now, f"{JobCause.BROKEN}: {cause}"))
+    return msgspec.structs.replace(
+        record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
     )
 
 
@@ -179,6 +191,8 @@ class ActiveJob:
         self.finish_tries = 0
         self.finish_due_at = 0.0
         self.inspected_at = 0.0
+        #: The last events about it, in a few words each.
+        self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)
         #: Where the committed map outputs lie is to be read in the store: a reduce found fewer there than are
         #: committed here, or a worker that holds some is gone.
         self.doubtful = False

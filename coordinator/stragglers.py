@@ -1,5 +1,6 @@
 """Backup attempts for those that are slow without reason. Pure."""
 
+from coordinator.faults import sparing
 from coordinator.outcomes import Core, set_record
 from coordinator.policy import backup_patience_seconds, most_finished, straggler_seconds
 from coordinator.state import ActiveJob, RunningAttempt, Task
@@ -12,13 +13,14 @@ def start_backups(core: Core, turn: Turn) -> None:
     """Give each straggler one backup while slots are free that no waiting message will fill."""
     free = core.cluster.free_slots()
     budget = sum(free.values()) - core.ready
-    for job in core.jobs.values():
+    for job in list(core.jobs.values()):
         if budget <= 0:
             return
-        for task in _stragglers(core, turn, job):
-            if budget > 0 and _another_worker_is_free(task, free):
-                _publish_backup(turn, job, task)
-                budget -= 1
+        with sparing(core, turn, job):
+            for task in _stragglers(core, turn, job):
+                if budget > 0 and _another_worker_is_free(task, free):
+                    _publish_backup(turn, job, task)
+                    budget -= 1
 
 
 def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:

@@ -3,12 +3,13 @@
 import msgspec
 
 from coordinator.events import JobAccepted
-from coordinator.outcomes import Core
+from coordinator.outcomes import Core, check_result
 from coordinator.policy import ATTEMPT_GAP
 from coordinator.state import ActiveJob, RunningAttempt, Task, submitted_record
 from mr.ports import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import TaskId, TaskKind
+from mr.protocol.jobs import JobSpec
 from mr.protocol.records import MapOutput, TaskRecord, TaskResult, TaskState
 
 
@@ -26,36 +27,44 @@ def restored_job(core: Core, restored: RestoredJob, now: float) -> ActiveJob:
 
     Claims and results outrank the task records: they say what is committed and what may run.
     Whatever nobody holds waits, and is published again: a message too many does no harm.
+    Raises BadMessage for a result that cannot be that of its task.
     """
     job = ActiveJob(restored.spec, restored.splits, restored.record, core.accepted)
     core.accepted += 1
     for kind, name in job.ids():
         record = restored.tasks.get(name) or TaskRecord(task_id=name, state=TaskState.WAITING)
         claim = restored.claims.get(name, Claim())
-        job.add(_restored_task(core, kind, record, claim, restored.results.get(name), now))
+        job.add(_restored_task(core, job.spec, kind, record, claim, restored.results.get(name), now))
     core.peak_window = max(core.peak_window, sum(len(j.outstanding) for j in [*core.jobs.values(), job]))
     return job
 
 
 def _restored_task(
-    core: Core, kind: TaskKind, record: TaskRecord, claim: Claim, result: TaskResult | None, now: float
+    core: Core,
+    spec: JobSpec,
+    kind: TaskKind,
+    record: TaskRecord,
+    claim: Claim,
+    result: TaskResult | None,
+    now: float,
 ) -> Task:
     attempt = max(record.attempt, claim.attempt)
     #: A record that waits or is queued has counted the end of every attempt it knows of.
     settled = record.attempt if record.state in (TaskState.WAITING, TaskState.QUEUED) else record.attempt - 1
-    held = {holder.attempt for holder in claim.holders}
+    held = {holder.attempt for holder in claim.running}
     task = Task(kind, record, floor=claim.floor)
     task.failed = set(range(claim.floor + 1, settled + 1)) - held - {claim.winner}
-    for holder in claim.holders:
+    for holder in claim.running:
         core.cluster.hear_of(holder.worker, holder.incarnation, now)
     if claim.winner and result is not None:
+        check_result(spec, kind, record.task_id, claim.winner, result)
         task.result = result
         if isinstance(result.output, MapOutput):
             core.cluster.hear_of(result.output.worker, result.output.incarnation, now)
         changes = {"state": TaskState.COMMITTED, "stats": result.stats, "ended_at": record.ended_at or now}
-    elif claim.holders:
-        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in claim.holders}
-        changes = {"state": TaskState.RUNNING, "worker": claim.holders[-1].worker}
+    elif claim.running:
+        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in claim.running}
+        changes = {"state": TaskState.RUNNING, "worker": claim.running[-1].worker}
     else:
         changes = {"state": TaskState.WAITING}
     task.record = msgspec.structs.replace(record, attempt=attempt, **changes)

@@ -19,6 +19,7 @@ class JobCause(StrEnum):
     OUTPUT_FINISHED = "output complete"
     TASK_GAVE_UP = "a task failed for good"
     OUTPUT_FAILED = "output cannot be written"
+    BROKEN = "it cannot be handled"
     CANCELLED = "cancelled"
 
 
@@ -41,6 +42,7 @@ class TaskCause(StrEnum):
 #: reduces wait for them.
 JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
     (JobState.SUBMITTED, JobCause.PLANNED): JobState.MAPPING,
+    (JobState.SUBMITTED, JobCause.BROKEN): JobState.FAILED,
     (JobState.SUBMITTED, JobCause.CANCELLED): JobState.CANCELLED,
     (JobState.MAPPING, JobCause.MAP_OUTPUT_LOST): JobState.MAPPING,
     (JobState.MAPPING, JobCause.MAPS_COMMITTED): JobState.REDUCING,
@@ -48,11 +50,13 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
     (JobState.MAPPING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
     (JobState.MAPPING, JobCause.TASK_GAVE_UP): JobState.FAILED,
     (JobState.MAPPING, JobCause.OUTPUT_FAILED): JobState.FAILED,
+    (JobState.MAPPING, JobCause.BROKEN): JobState.FAILED,
     (JobState.MAPPING, JobCause.CANCELLED): JobState.CANCELLED,
     (JobState.REDUCING, JobCause.MAP_OUTPUT_LOST): JobState.REDUCING,
     (JobState.REDUCING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
     (JobState.REDUCING, JobCause.TASK_GAVE_UP): JobState.FAILED,
     (JobState.REDUCING, JobCause.OUTPUT_FAILED): JobState.FAILED,
+    (JobState.REDUCING, JobCause.BROKEN): JobState.FAILED,
     (JobState.REDUCING, JobCause.CANCELLED): JobState.CANCELLED,
 }
 

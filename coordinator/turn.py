@@ -1,6 +1,7 @@
 """What one turn of the scheduler decides, gathered, then given out in the order of effects. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 
 from coordinator.commands import (
     AbandonOutput,
@@ -9,6 +10,7 @@ from coordinator.commands import (
     EndJob,
     FinishOutput,
     InspectClaims,
+    LogFault,
     Publication,
     PublishTasks,
     Reopen,
@@ -23,6 +25,13 @@ from mr.protocol.ids import JobId, TaskId, WorkerId
 from mr.protocol.messages import WIRE_VERSION, Control, LifecycleEvent, TaskMessage
 from mr.protocol.names import task_priority
 from mr.protocol.records import JobRecord, JobState, TaskRecord
+from mr.telling import bounded
+
+#: Characters of a cause in a lifecycle event: it may quote what a task printed or raised.
+CAUSE_CHARACTERS = 10_000
+
+
+Spare = Callable[[ActiveJob], AbstractContextManager[None]]
 
 
 class Turn:
@@ -39,6 +48,8 @@ class Turn:
         self._inspected: dict[JobId, None] = {}
         self._finished: list[FinishOutput] = []
         self._ended: list[ActiveJob] = []
+        self._broken: list[tuple[EndJob, str]] = []
+        self._faults: list[LogFault] = []
 
     def touch(self, job: ActiveJob, task: Task | None = None) -> None:
         """Have a job's record saved, and that of the task."""
@@ -79,34 +90,56 @@ class Turn:
         self._ended.append(job)
         self._controls.append(messages.EndJob(job.job_id))
 
+    def end_broken(self, record: JobRecord, tasks: tuple[TaskRecord, ...], output: str) -> None:
+        """Have a job closed that could not be handled; `record` says so."""
+        self._broken.append((EndJob(record, tasks), output))
+        self._controls.append(messages.EndJob(record.job_id))
+        self._tell(record)
+
+    def log_fault(self, text: str) -> None:
+        """Have a failure of the engine's own logged."""
+        self._faults.append(LogFault(text))
+
     def tell_job(self, job: ActiveJob) -> None:
         """Let the world know that a job entered its state."""
-        record = job.record
-        last = record.history[-1]
+        self._tell(job.record)
+
+    def _tell(self, record: JobRecord) -> None:
+        cause = bounded(record.history[-1].cause, CAUSE_CHARACTERS)
         self._events.append(
-            LifecycleEvent(WIRE_VERSION, job.job_id, str(record.state), self.now, cause=last.cause)
+            LifecycleEvent(WIRE_VERSION, record.job_id, str(record.state), self.now, cause=cause)
         )
 
     def tell_task(
         self, job: ActiveJob, task: Task, state: str, attempt: int, worker: WorkerId, cause: str | None = None
     ) -> None:
         """Let the world know how an attempt ended."""
+        cause = None if cause is None else bounded(cause, CAUSE_CHARACTERS)
         self._events.append(
             LifecycleEvent(
                 WIRE_VERSION, job.job_id, state, self.now, task.task_id, attempt, worker, cause=cause
             )
         )
 
-    def commands(self, jobs: Mapping[JobId, ActiveJob]) -> list[Command]:
-        """Everything decided, in the order of effects, without what concerns a job that ended meanwhile."""
-        commands: list[Command] = []
-        commands += [Reopen(job, lost) for job, lost in self._lost.items() if job in jobs]
-        commands += [Speculate(job, tuple(tasks)) for job, tasks in self._backups.items() if job in jobs]
+    def commands(self, jobs: Mapping[JobId, ActiveJob], spare: Spare) -> list[Command]:
+        """Everything decided, in the order of effects, without what concerns a job that ended meanwhile.
+
+        `spare` bounds what may be raised while the records of one job are made.
+        """
+        saved: list[Command] = []
         for job_id, changed in self._changed.items():
             if job_id in jobs:
                 job = jobs[job_id]
-                commands.append(SaveJob(job.current_record(), _records(job, changed)))
-        commands += [EndJob(*self._final(job)) for job in self._ended]
+                with spare(job):
+                    saved.append(SaveJob(job.current_record(), _records(job, changed)))
+        for job in self._ended:
+            with spare(job):
+                saved.append(EndJob(*self._final(job)))
+        commands: list[Command] = []
+        commands += [Reopen(job, lost) for job, lost in self._lost.items() if job in jobs]
+        commands += [Speculate(job, tuple(tasks)) for job, tasks in self._backups.items() if job in jobs]
+        commands += saved
+        commands += [end for end, _ in self._broken]
         published = tuple(p for p in self._published if p.message.job_id in jobs)
         if published:
             commands.append(PublishTasks(published))
@@ -123,6 +156,8 @@ class Turn:
             for job in self._ended
             if job.record.state is not JobState.COMPLETED
         ]
+        commands += [AbandonOutput(end.record.job_id, output) for end, output in self._broken]
+        commands += self._faults
         return commands
 
     def _final(self, job: ActiveJob) -> tuple[JobRecord, tuple[TaskRecord, ...]]:

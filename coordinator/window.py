@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable
 
+from coordinator.faults import sparing
 from coordinator.outcomes import Core, set_record
 from coordinator.policy import (
     MAXIMUM_COST_SECONDS,
@@ -35,31 +36,34 @@ def fill_window(core: Core, turn: Turn) -> None:
     for priority in range(MAX_JOB_PRIORITY, -1, -1):
         out += sum(len(job.outstanding) for job in jobs[priority])
         if out < limit:
-            out += _fill_level(turn, core.levels[priority], jobs[priority], limit - out)
+            out += _fill_level(core, turn, core.levels[priority], jobs[priority], limit - out)
 
 
-def _fill_level(turn: Turn, level: Level, jobs: Iterable[ActiveJob], room: int) -> int:
+def _fill_level(core: Core, turn: Turn, level: Level, jobs: Iterable[ActiveJob], room: int) -> int:
     """Publish up to `room` tasks of equal priority, the earliest start tag first. Returns how many.
 
     Start-time fair queueing: a job's next task starts where its last one was charged to, or now, in
     virtual time, if the job had nothing to run meanwhile. So an absence gives no credit.
     """
-    ready = [
-        (max(job.charged_until, level.virtual_seconds), job.order, job)
-        for job in jobs
-        if _next_task(turn, job) is not None
-    ]
+    ready: list[tuple[float, int, ActiveJob]] = []
+    for job in jobs:
+        with sparing(core, turn, job):
+            if _next_task(turn, job) is not None:
+                ready.append((max(job.charged_until, level.virtual_seconds), job.order, job))
     heapq.heapify(ready)
     published = 0
     while ready and published < room:
         tag, order, job = ready[0]
-        task = _next_task(turn, job)
-        if task is None:
+        task = None
+        with sparing(core, turn, job):
+            task = _next_task(turn, job)
+            if task is not None:
+                _charge(level, job, task, tag)
+                _publish(turn, job, task)
+        if task is None or job.job_id not in core.jobs:
             heapq.heappop(ready)
             continue
         level.virtual_seconds = tag
-        _charge(level, job, task, tag)
-        _publish(turn, job, task)
         published += 1
         heapq.heapreplace(ready, (job.charged_until, order, job))
     return published
@@ -103,22 +107,29 @@ def publish_aged(core: Core, turn: Turn) -> None:
     busy = max((job.spec.priority for job in core.jobs.values() if job.outstanding), default=0)
     room = aged_limit(core.cluster.slots)
     starved: list[ActiveJob] = []
-    for job in core.jobs.values():
+    for job in list(core.jobs.values()):
         if job.aged is not None and job.tasks[job.aged].state not in OUTSTANDING_STATES:
             job.aged = None
         room -= job.aged is not None
-        _note_idle(turn, job, busy)
+        with sparing(core, turn, job):
+            _note_idle(turn, job, busy)
         if job.idle_since is not None and turn.now - job.idle_since >= patience_seconds:
             starved.append(job)
     for job in sorted(starved, key=lambda job: (job.idle_since or 0.0, job.order))[: max(0, room)]:
-        task = _first_queued(job) or _next_task(turn, job)
-        if task is None:
-            continue
-        if task.state is TaskState.WAITING:
-            level = core.levels[job.spec.priority]
-            _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
-        _publish(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
-        job.aged, job.idle_since = task.task_id, turn.now
+        with sparing(core, turn, job):
+            _publish_first(core, turn, job)
+
+
+def _publish_first(core: Core, turn: Turn, job: ActiveJob) -> None:
+    """Publish one task of a job before all others."""
+    task = _first_queued(job) or _next_task(turn, job)
+    if task is None:
+        return
+    if task.state is TaskState.WAITING:
+        level = core.levels[job.spec.priority]
+        _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
+    _publish(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
+    job.aged, job.idle_since = task.task_id, turn.now
 
 
 def _note_idle(turn: Turn, job: ActiveJob, busy: int) -> None:

@@ -142,6 +142,13 @@ class ClaimReply(msgspec.Struct, frozen=True):
     unreadable: str = ""
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What the store says of one task: its claim, and the result of the attempt that committed."""
+
+    claim: Claim = Claim()
+    result: TaskResult | None = None
+
+
 class RestoredJob(msgspec.Struct, frozen=True):
     """Everything the store knows of an unfinished job, for a coordinator that takes over."""
 
@@ -263,6 +270,9 @@ class StateStore(Protocol):
 
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
+
+    async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
+        """What is recorded of each of these tasks, read in one step; of an unknown task an empty Outcome."""
 
     # --- jobs, as everybody reads them
 

@@ -7,7 +7,6 @@ delivery acknowledged. A death between any two of them leaves nothing that is no
 
 import asyncio
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -17,11 +16,12 @@ import msgspec
 from mr.dead import bury
 from mr.errors import BadMessage, MrError
 from mr.formats.outputs import publish_part
-from mr.ports import Broker, ClaimReply, Consumer, Delivery, StateStore
+from mr.ports import Broker, Consumer, Delivery, StateStore
 from mr.protocol.claims import Verdict
-from mr.protocol.codec import decode, pack
+from mr.protocol.codec import decode, encode, pack
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import JobId, TaskId, is_id
+from mr.protocol.ids import JobId, TaskId, is_id, is_task_id
+from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, TaskCommitted, TaskFailed, TaskMessage
 from mr.protocol.names import TASKS_QUEUE
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 #: Ended jobs remembered, for a claim that crossed the news.
 _ENDED_JOBS = 1000
-
-_TASK_ID = re.compile(r"(map|reduce)-[0-9]{5,9}")
 
 
 class TaskRunner:
@@ -185,8 +183,8 @@ class TaskRunner:
         reply = await self._store.claim(
             job, task, self._origin.worker, self._origin.incarnation, self._settings.lease_seconds
         )
-        if reply.verdict is Verdict.COMMITTED and reply.result is not None:
-            await self._report_again(job, task, reply)
+        if reply.verdict is Verdict.COMMITTED:
+            await self._report_again(job, task, reply.attempt)
         if reply.unreadable:
             log.error("%s %s: %s", job, task, reply.unreadable)
         if reply.verdict is not Verdict.GRANTED:
@@ -209,14 +207,12 @@ class TaskRunner:
             attempt.ended.set()
             self._on_change()
 
-    async def _report_again(self, job: JobId, task: TaskId, reply: ClaimReply) -> None:
+    async def _report_again(self, job: JobId, task: TaskId, number: int) -> None:
         """Its worker may have died between the commit and the report."""
-        result = reply.result
-        assert result is not None
-        worker = result.output.worker if isinstance(result.output, MapOutput) else self._origin.worker
-        await publish_report(
-            self._broker, encode_report(TaskCommitted(job, task, reply.attempt, worker, result))
-        )
+        await publish_report(self._broker, encode_report(self._committed(job, task, number)))
+
+    def _committed(self, job: JobId, task: TaskId, number: int) -> TaskCommitted:
+        return TaskCommitted(job, task, number, self._origin.worker, self._origin.incarnation)
 
     # --- one attempt
 
@@ -234,8 +230,8 @@ class TaskRunner:
         else:
             await self._commit(attempt, *end)
 
-    async def _work(self, attempt: HeldAttempt, unreadable: str) -> tuple[TaskResult, bytes] | Failure:
-        """Prepare and run an attempt; returns its result and the report of it, or how it failed.
+    async def _work(self, attempt: HeldAttempt, unreadable: str) -> tuple[TaskResult, JobSpec] | Failure:
+        """Prepare and run an attempt; returns its result and its job, or how it failed.
 
         A stop, the end of the job, a lost lease or a close may come in every await. Raises Stopped then.
         """
@@ -267,8 +263,8 @@ class TaskRunner:
 
     async def _keep(
         self, attempt: HeldAttempt, order: TaskOrder, outcome: Outcome
-    ) -> tuple[TaskResult, bytes] | Failure:
-        """Put a finished map output where it stays; returns the result and its report, or what failed.
+    ) -> tuple[TaskResult, JobSpec] | Failure:
+        """Put a finished map output where it stays; returns the result and the job, or what failed.
 
         Raises Stopped; the output is offered to reducers only when no stop has come.
         """
@@ -290,17 +286,15 @@ class TaskRunner:
                 return Failure(FailureKind.INFRASTRUCTURE, f"the map output cannot be kept: {reason}")
             result = msgspec.structs.replace(result, output=output)
         try:
-            report = encode_report(
-                TaskCommitted(attempt.job, attempt.task, attempt.number, self._origin.worker, result)
-            )
+            encode(result)
         except BadMessage as error:
             return Failure(FailureKind.BAD_JOB, f"{error}; the job keeps too many counters")
         if isinstance(result.output, MapOutput):
             # Offered before it is recorded, so that no reducer can ask too early.
             self._outputs.add(attempt.job, order.spec.token, result.output)
-        return result, report
+        return result, order.spec
 
-    async def _commit(self, attempt: HeldAttempt, result: TaskResult, report: bytes) -> None:
+    async def _commit(self, attempt: HeldAttempt, result: TaskResult, spec: JobSpec) -> None:
         """Have the result recorded, then published and reported; discard it where another counts."""
         attempt.advance(AttemptEvent.FINISHED)
         if not await self._store.commit(*attempt.key, result):
@@ -309,19 +303,19 @@ class TaskRunner:
             return
         attempt.advance(AttemptEvent.WON)
         if isinstance(result.output, PartOutput):
-            await self._publish_part(result.output)
+            await self._publish_part(spec, result.output)
         await asyncio.to_thread(self._spool.drop_attempt, *attempt.key)
         self.committed += 1
-        await publish_report(self._broker, report)
+        await publish_report(self._broker, encode_report(self._committed(*attempt.key)))
         await self._settle(attempt, AttemptEvent.REPORTED)
 
     @staticmethod
-    async def _publish_part(part: PartOutput) -> None:
+    async def _publish_part(spec: JobSpec, part: PartOutput) -> None:
         """Rename a committed part. Where that fails, the coordinator does it at the end of the job."""
         try:
-            await asyncio.to_thread(publish_part, part)
+            await asyncio.to_thread(publish_part, spec.output, spec.job_id, part, spec.output_format)
         except (OSError, MrError) as error:
-            log.warning("%s could not be renamed to %s yet: %s", part.temporary, part.path, error)
+            log.warning("%s %s could not be given its name yet: %s", spec.job_id, part.task_id, error)
 
     async def _fail(self, attempt: HeldAttempt, failure: Failure) -> None:
         """Release, report, acknowledge."""
@@ -331,7 +325,8 @@ class TaskRunner:
         await asyncio.to_thread(self._drop_files, attempt)
         await self._store.release(*attempt.key)
         attempt.advance(AttemptEvent.RELEASED)
-        report = TaskFailed(attempt.job, attempt.task, attempt.number, self._origin.worker, failure)
+        who = self._origin.worker, self._origin.incarnation
+        report = TaskFailed(attempt.job, attempt.task, attempt.number, *who, failure)
         await publish_report(self._broker, encode_report(report))
         await self._settle(attempt, AttemptEvent.REPORTED)
 
@@ -363,6 +358,6 @@ def _read(delivery: Delivery) -> TaskMessage:
     message = decode(delivery.body, TaskMessage, delivery.content_type)
     if message.version != WIRE_VERSION:
         raise BadMessage(f"wire version {message.version}; this worker speaks {WIRE_VERSION}")
-    if not is_id(message.job_id) or not _TASK_ID.fullmatch(message.task_id):
+    if not is_id(message.job_id) or not is_task_id(message.task_id):
         raise BadMessage(f"{message.job_id!r} {message.task_id!r} is not a job id and a task id")
     return message

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from mr.formats.outputs import final_part, temporary_part
+from mr.formats.outputs import temporary_part
 from mr.formats.results import OutputUnwritable, PartWriter
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.records import MapOutput, PartOutput
@@ -48,7 +48,12 @@ class PartSink:
         spec, order = attempt.spec, attempt.order
         self._attempt = attempt
         self._path = temporary_part(
-            spec.output, spec.job_id, attempt.index, order.attempt, spec.output_format
+            spec.output,
+            spec.job_id,
+            attempt.index,
+            order.attempt,
+            order.origin.incarnation,
+            spec.output_format,
         )
         try:
             self._writer = PartWriter(self._path, spec.output_format)
@@ -73,14 +78,14 @@ class PartSink:
             self._writer.write_pairs(*to_pairs(table))
 
     def finish(self) -> tuple[PartOutput, dict[str, int]]:
-        """Complete the part; say where it lies and where it is to go."""
-        spec, order = self._attempt.spec, self._attempt.order
+        """Complete the part; say what it holds."""
+        order = self._attempt.order
         summary = self._writer.close()
         part = PartOutput(
             task_id=order.task_id,
             attempt=order.attempt,
-            temporary=self._path,
-            path=final_part(spec.output, self._attempt.index, spec.output_format),
+            worker=order.origin.worker,
+            incarnation=order.origin.incarnation,
             rows=summary.rows,
             bytes=summary.bytes,
             checksum=summary.checksum,

@@ -8,15 +8,24 @@ makes everything in OUT this job's own; it says how far up directories were made
 
 import errno
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import msgspec
+import xxhash
 
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
-from mr.formats.parts import PART_PREFIX, part_name
+from mr.formats.parts import (
+    PART_PREFIX,
+    TEMPORARY,
+    final_part,
+    temporary_directory,
+    temporary_part,
+)
 from mr.formats.storage import absolute, join
-from mr.protocol.ids import JobId
+from mr.protocol.ids import JobId, task_index
 from mr.protocol.jobs import OutputFormat
 from mr.protocol.records import Manifest, PartOutput, as_json
 from mr.telling import why
@@ -32,20 +41,13 @@ __all__ = [
     "temporary_part",
 ]
 
-TEMPORARY = "_temporary"
 SUCCESS = "_SUCCESS"
 _OWNER = "_owner"
-
-
-def temporary_part(output: str, job_id: JobId, index: int, attempt: int, output_format: OutputFormat) -> str:
-    """Name the file that one attempt writes; no two attempts share one."""
-    stem, dot, suffix = part_name(index, output_format).partition(".")
-    return join(output, TEMPORARY, job_id, f"{stem}-attempt-{attempt}{dot}{suffix}")
-
-
-def final_part(output: str, index: int, output_format: OutputFormat) -> str:
-    """Name the part that stays."""
-    return join(output, part_name(index, output_format))
+#: Suffix of the mark that a part's final name is this job's: made before the part is renamed.
+_MARK = ".mark"
+#: Parts whose bytes are read back at a time, and bytes read at once.
+_VERIFIERS = 4
+_VERIFY_BYTES = 4 * 1024 * 1024
 
 
 def prepare_output(output: str, job_id: JobId) -> None:
@@ -54,7 +56,7 @@ def prepare_output(output: str, job_id: JobId) -> None:
     Raises OutputExists when OUT is a file, is not empty or is another job's, BadJob when it cannot
     be made or written.
     """
-    ours = join(output, TEMPORARY, job_id)
+    ours = temporary_directory(output, job_id)
     try:
         _refuse_taken(output, job_id)
         if storage.file_size(join(ours, _OWNER)) is None:
@@ -108,59 +110,105 @@ def _topmost_missing(output: str) -> str:
     return path
 
 
-def publish_part(part: PartOutput) -> None:
-    """Give a committed part its final name; once more is no error. Raises FileNotFoundError, other OSErrors.
+def publish_part(output: str, job_id: JobId, part: PartOutput, output_format: OutputFormat) -> None:
+    """Give a committed part its final name; once more is no error.
 
-    Needs the part to be in either place with the size that was recorded.
+    Both names follow from the arguments, never from a stored path. Needs the part to be in either place
+    with the size that was recorded. Raises FileNotFoundError; FileExistsError for a file of somebody else,
+    which stays; other OSErrors.
     """
+    index = task_index(part.task_id)
+    temporary = temporary_part(output, job_id, index, part.attempt, part.incarnation, output_format)
+    path = final_part(output, index, output_format)
     try:
-        if storage.file_size(part.temporary) is not None:
-            storage.rename(part.temporary, part.path)
+        if storage.file_size(temporary) is not None:
+            _take_name(output, job_id, path)
+            storage.rename(temporary, path)
     except FileNotFoundError:
         # the worker and the coordinator publish the same part: the other one was faster
-        if storage.file_size(part.path) is None:
-            _lost(part, "is gone")
-    size = storage.file_size(part.path)
+        if storage.file_size(path) is None:
+            _lost(part, path, "is gone")
+    size = storage.file_size(path)
     if size is None:
-        _lost(part, "is gone")
+        _lost(part, path, "is gone")
     if size != part.bytes:
-        _lost(part, f"has {size} bytes instead of {part.bytes}")
+        _lost(part, path, f"has {size} bytes instead of {part.bytes}")
 
 
-def _lost(part: PartOutput, what: str) -> NoReturn:
-    raise FileNotFoundError(errno.ENOENT, f"the output part {part.path} of {part.task_id} {what}", part.path)
+def _take_name(output: str, job_id: JobId, path: str) -> None:
+    """Mark a part's final name as this job's. Raises FileExistsError when a file without a mark has it."""
+    mark = _mark(output, job_id, path)
+    if storage.file_size(mark) is None:
+        if storage.file_size(path) is not None:
+            raise FileExistsError(errno.EEXIST, f"{path} exists and is not of this job; remove it", path)
+        storage.write_file(mark, b"")
 
 
-def finish_output(output: str, job_id: JobId, manifest: Manifest) -> None:
+def _mark(output: str, job_id: JobId, path: str) -> str:
+    return join(temporary_directory(output, job_id), path.rpartition("/")[2] + _MARK)
+
+
+def _lost(part: PartOutput, path: str, what: str) -> NoReturn:
+    raise FileNotFoundError(errno.ENOENT, f"the output part {path} of {part.task_id} {what}", path)
+
+
+def finish_output(
+    output: str,
+    job_id: JobId,
+    parts: Sequence[PartOutput],
+    output_format: OutputFormat,
+    manifest: Manifest,
+) -> None:
     """Publish what is not yet, remove `_temporary`, write `_SUCCESS` last; once more is no error.
 
-    Raises OSError, and FileNotFoundError when a part is gone.
+    Every part has the size and the checksum that were recorded; parts behind a URL are not read back,
+    their size is asked. Raises OSError, and FileNotFoundError when a part is gone or another.
     """
-    for part in manifest.parts:
-        publish_part(part)
+    for part in parts:
+        publish_part(output, job_id, part, output_format)
+    if storage.local_path(output) is not None:
+        with ThreadPoolExecutor(_VERIFIERS) as pool:
+            for _ in pool.map(lambda part: _verify(output, part, output_format), parts):
+                continue
     _remove_ours(output, job_id)
     storage.sync_directory(output)
     storage.write_file(join(output, SUCCESS), f"{as_json(manifest)}\n".encode())
 
 
+def _verify(output: str, part: PartOutput, output_format: OutputFormat) -> None:
+    """Read a part back. Raises FileNotFoundError when its bytes are not those that were recorded."""
+    path = final_part(output, task_index(part.task_id), output_format)
+    digest = xxhash.xxh3_64()
+    buffer = memoryview(bytearray(min(_VERIFY_BYTES, part.bytes + 1)))
+    with storage.open_read(path) as file:
+        while size := file.readinto(buffer):  # type: ignore[attr-defined]
+            digest.update(buffer[:size])
+    if digest.hexdigest() != part.checksum:
+        _lost(part, path, "has other bytes than were written (its checksum differs)")
+
+
 def _remove_ours(output: str, job_id: JobId) -> None:
     temporary = join(output, TEMPORARY)
-    storage.remove_tree(join(temporary, job_id))
+    storage.remove_tree(temporary_directory(output, job_id))
     storage.remove_empty_directory(temporary)
 
 
 def abandon_output(output: str, job_id: JobId) -> None:
     """Remove all that a failed or cancelled job wrote, and the directories it made if they are empty now.
 
+    A part without this job's mark is somebody else's, and stays.
+
     Does nothing in a directory that is not this job's, or whose job completed. Raises OSError.
     """
-    owner = storage.read_file(join(output, TEMPORARY, job_id, _OWNER))
+    ours = temporary_directory(output, job_id)
+    owner = storage.read_file(join(ours, _OWNER))
     names = storage.list_names(output) or []
     if owner is None or SUCCESS in names:
         return
     topmost = owner.decode("utf-8", "surrogateescape")
+    marks = {name for name in storage.list_names(ours) or [] if name.endswith(_MARK)}
     for name in names:
-        if name.startswith(PART_PREFIX):
+        if name.startswith(PART_PREFIX) and name + _MARK in marks:
             storage.remove_file(join(output, name))
     _remove_ours(output, job_id)
     directory = storage.local_path(output)

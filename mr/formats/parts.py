@@ -1,11 +1,47 @@
-"""What output parts are called."""
+"""What output parts are called, and where they lie. Pure."""
 
+from mr.protocol.ids import Incarnation, JobId, is_id
 from mr.protocol.jobs import OutputFormat
 
 _SUFFIXES: dict[OutputFormat, str] = {"text": "", "jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
 PART_PREFIX = "part-"
+TEMPORARY = "_temporary"
 
 
 def part_name(index: int, output_format: OutputFormat) -> str:
     """Name the part of task `index`: `part-00003`, with the format's suffix; text has none."""
     return f"{PART_PREFIX}{index:05d}{_SUFFIXES[output_format]}"
+
+
+def temporary_directory(output: str, job_id: JobId) -> str:
+    """Name the directory of what one job has not finished."""
+    return f"{output.rstrip('/')}/{TEMPORARY}/{_inner(job_id)}"
+
+
+def temporary_part(
+    output: str,
+    job_id: JobId,
+    index: int,
+    attempt: int,
+    incarnation: Incarnation,
+    output_format: OutputFormat,
+) -> str:
+    """Name the file that one attempt writes; no two attempts share one, not even of the same number.
+
+    Raises ValueError for ids that would lead elsewhere than into the job's own directory.
+    """
+    stem, dot, suffix = part_name(index, output_format).partition(".")
+    name = f"{stem}-attempt-{attempt}-{_inner(incarnation)}{dot}{suffix}"
+    return f"{temporary_directory(output, job_id)}/{name}"
+
+
+def final_part(output: str, index: int, output_format: OutputFormat) -> str:
+    """Name the part that stays."""
+    return f"{output.rstrip('/')}/{part_name(index, output_format)}"
+
+
+def _inner(name: str) -> str:
+    """Let a name into a path if it stays one file name there."""
+    if not is_id(name):
+        raise ValueError(f"{name!r} is not an id, so no path is made of it")
+    return name

@@ -25,14 +25,23 @@ class Verdict(StrEnum):
     GONE = "gone"
 
 
+#: Released leases kept in a claim: a report of a failed attempt is checked against them.
+RELEASED_KEPT = 4
+
+
 class Holder(msgspec.Struct, frozen=True, array_like=True):
     """One running attempt's lease."""
 
     worker: WorkerId
     incarnation: Incarnation
     attempt: int
-    #: Milliseconds since the epoch, by the store's clock.
+    #: Milliseconds since the epoch, by the store's clock; 0 = the attempt ended and gave the lease back.
     expires_ms: int
+
+    @property
+    def released(self) -> bool:
+        """Whether the attempt has ended: it binds nobody, and is kept as evidence for its report."""
+        return self.expires_ms == 0
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):
@@ -46,7 +55,18 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     winner: int = 0
     #: Whether a second holder on another worker is allowed.
     speculative: bool = False
+    #: Leases of running attempts, and the last RELEASED_KEPT that were given back.
     holders: tuple[Holder, ...] = ()
+
+    @property
+    def running(self) -> tuple[Holder, ...]:
+        """The holders that have not given their lease back."""
+        return tuple(h for h in self.holders if not h.released)
+
+    def was_given(self, worker: WorkerId, incarnation: Incarnation, attempt: int) -> bool:
+        """Whether this incarnation of a worker holds, or gave back, the lease of an attempt."""
+        named = (worker, incarnation, attempt)
+        return any((h.worker, h.incarnation, h.attempt) == named for h in self.holders)
 
 
 class Placement(msgspec.Struct, frozen=True, array_like=True):
@@ -68,22 +88,29 @@ def grant(
         return Verdict.COMMITTED, claim
     alive = tuple(
         h
-        for h in claim.holders
+        for h in claim.running
         if h.expires_ms > now_ms and not (h.worker == worker and h.incarnation != incarnation)
     )
     allowed = 2 if claim.speculative else 1
     if len(alive) >= allowed or any(h.worker == worker for h in alive):
         return Verdict.HELD, claim
     holder = Holder(worker, incarnation, claim.attempt + 1, now_ms + lease_ms)
-    return Verdict.GRANTED, Claim(claim.attempt + 1, claim.floor, 0, claim.speculative, (*alive, holder))
+    holders = (*_released(claim), *alive, holder)
+    return Verdict.GRANTED, Claim(claim.attempt + 1, claim.floor, 0, claim.speculative, holders)
+
+
+def _released(claim: Claim) -> tuple[Holder, ...]:
+    return tuple(h for h in claim.holders if h.released)[-RELEASED_KEPT:]
 
 
 def renew(claim: Claim, incarnation: Incarnation, attempt: int, expires_ms: int) -> Claim | None:
     """Extend an attempt's lease. None: the attempt has no claim any more and is to stop."""
-    if claim.winner or not any(h.attempt == attempt and h.incarnation == incarnation for h in claim.holders):
+    if claim.winner or not any(h.attempt == attempt and h.incarnation == incarnation for h in claim.running):
         return None
     holders = tuple(
-        Holder(h.worker, h.incarnation, h.attempt, expires_ms) if h.attempt == attempt else h
+        Holder(h.worker, h.incarnation, h.attempt, expires_ms)
+        if h.attempt == attempt and not h.released
+        else h
         for h in claim.holders
     )
     return Claim(claim.attempt, claim.floor, 0, claim.speculative, holders)
@@ -103,14 +130,12 @@ def commit(claim: Claim, attempt: int) -> Claim | None:
 
 
 def release(claim: Claim, attempt: int) -> Claim:
-    """Give a failed or stopped attempt's lease back."""
-    return Claim(
-        claim.attempt,
-        claim.floor,
-        claim.winner,
-        claim.speculative,
-        tuple(h for h in claim.holders if h.attempt != attempt),
+    """Give a failed or stopped attempt's lease back. Its holder stays, as released."""
+    holders = tuple(
+        Holder(h.worker, h.incarnation, h.attempt, 0) if h.attempt == attempt else h for h in claim.holders
     )
+    after = msgspec.structs.replace(claim, holders=holders)
+    return msgspec.structs.replace(after, holders=(*_released(after), *after.running))
 
 
 def reopen(claim: Claim, lost_attempt: int) -> Claim:

@@ -21,6 +21,7 @@ CodeId = NewType("CodeId", str)
 
 # `$` alone would let a line end follow.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
+TASK_ID_PATTERN = r"^(map|reduce)-[0-9]{5,9}$(?!\n)"
 CODE_ID_PATTERN = r"^sha256:[0-9a-f]{64}$(?!\n)"
 
 
@@ -64,3 +65,8 @@ def in_task_order(found: Mapping[TaskId, T]) -> dict[TaskId, T]:
 def is_id(text: str) -> bool:
     """Say whether `text` may serve as a job id, a worker id or a registered name."""
     return re.match(ID_PATTERN, text) is not None
+
+
+def is_task_id(text: str) -> bool:
+    """Say whether `text` has the form of a task id."""
+    return re.match(TASK_ID_PATTERN, text) is not None

@@ -6,7 +6,6 @@ import msgspec
 
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
-from mr.protocol.records import TaskResult
 
 WIRE_VERSION = 1
 
@@ -20,22 +19,23 @@ class TaskMessage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TaskCommitted(msgspec.Struct, frozen=True, tag="committed"):
-    """On `mr.reports`: an attempt's output is recorded in the store."""
+    """On `mr.reports`: a hint that an attempt's result is in the store, where the coordinator reads it."""
 
     job_id: JobId
     task_id: TaskId
     attempt: int
     worker: WorkerId
-    result: TaskResult
+    incarnation: Incarnation
 
 
 class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """On `mr.reports`: an attempt ended without commit; its claim is released."""
+    """On `mr.reports`: an attempt ended without commit. Believed of whom the claim names for that attempt."""
 
     job_id: JobId
     task_id: TaskId
     attempt: int
     worker: WorkerId
+    incarnation: Incarnation
     failure: Failure
 
 

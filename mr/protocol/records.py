@@ -75,12 +75,12 @@ class MapOutput(msgspec.Struct, frozen=True, tag="map"):
 
 
 class PartOutput(msgspec.Struct, frozen=True, tag="part"):
-    """One output part: written to `temporary`, named `path` once its attempt is committed."""
+    """One output part. Names no file: its paths follow from the job's spec and these ids."""
 
     task_id: TaskId
     attempt: int
-    temporary: str
-    path: str
+    worker: WorkerId
+    incarnation: Incarnation
     rows: int
     bytes: int
     #: xxh3-64 of the file's bytes, 16 hex digits.
@@ -225,6 +225,18 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["REFUSED"] = "REFUSED"
 
 
+class ManifestPart(msgspec.Struct, frozen=True):
+    """One output part of a completed job, as it lies there."""
+
+    task_id: TaskId
+    attempt: int
+    path: str
+    rows: int
+    bytes: int
+    #: xxh3-64 of the file's bytes, 16 hex digits.
+    checksum: str
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The JSON inside `_SUCCESS`: what a completed job wrote."""
 
@@ -234,7 +246,7 @@ class Manifest(msgspec.Struct, frozen=True):
     completed_at: float
     rows: int
     bytes: int
-    parts: tuple[PartOutput, ...]
+    parts: tuple[ManifestPart, ...]
     counters: dict[str, int]
 
 

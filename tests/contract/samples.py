@@ -107,8 +107,8 @@ def part_result(task_id: TaskId = REDUCE_0, attempt: int = 1) -> TaskResult:
     output = PartOutput(
         task_id=task_id,
         attempt=attempt,
-        temporary=f"/out/_temporary/{attempt}",
-        path="/out/part-00000",
+        worker=ANN,
+        incarnation=FIRST_LIFE,
         rows=3,
         bytes=30,
         checksum="0" * 16,

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from mr.errors import Deposed
-from mr.ports import ClaimReply, StateStore
-from mr.protocol.claims import Placement, Verdict
+from mr.ports import ClaimReply, Outcome, StateStore
+from mr.protocol.claims import RELEASED_KEPT, Claim, Placement, Verdict
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import Split
 from mr.protocol.records import JobState, MapOutput, TaskResult
@@ -144,6 +144,32 @@ async def test_a_released_task_is_free_at_once(job: StateStore) -> None:
     assert (await claim(job, BOB)).attempt == 2
     await job.release(JOB, MAP_0, 1)
     assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
+    held = (await job.claims(JOB))[MAP_0]
+    assert [(h.worker, h.attempt) for h in held.running] == [(BOB, 2)]
+    assert held.was_given(ANN, FIRST_LIFE, 1)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+
+
+async def test_of_the_leases_given_back_the_last_few_are_remembered(job: StateStore) -> None:
+    for attempt in range(1, RELEASED_KEPT + 3):
+        await claim(job, ANN)
+        await job.release(JOB, MAP_0, attempt)
+    kept = (await job.claims(JOB))[MAP_0].holders
+    assert [h.attempt for h in kept] == [3, 4, 5, 6]
+    assert all(h.released for h in kept)
+
+
+async def test_the_outcomes_of_some_tasks_are_read_together(job: StateStore) -> None:
+    assert await job.outcomes(JOB, []) == {}
+    await claim(job, ANN)
+    await claim(job, BOB, REDUCE_0)
+    result = samples.map_result()
+    await job.commit(JOB, MAP_0, 1, result)
+    found = await job.outcomes(JOB, [REDUCE_0, MAP_0, MAP_1])
+    assert found[MAP_0] == Outcome(Claim(1, 0, 1), result)
+    assert (found[REDUCE_0].claim.attempt, found[REDUCE_0].result) == (1, None)
+    assert found[MAP_1] == Outcome()
+    assert await job.outcomes(samples.JobId("job-2"), [MAP_0]) == {MAP_0: Outcome()}
 
 
 async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStore) -> None:
@@ -233,7 +259,8 @@ async def test_claims_are_those_that_were_asked_for(job: StateStore) -> None:
     await job.release(JOB, MAP_1, 1)
     claims = await job.claims(JOB)
     assert list(claims) == [MAP_1, REDUCE_0]
-    assert claims[MAP_1].holders == ()
+    assert claims[MAP_1].running == ()
+    assert claims[MAP_1].was_given(ANN, FIRST_LIFE, 1)
     assert (claims[REDUCE_0].attempt, claims[REDUCE_0].holders[0].worker) == (1, BOB)
 
 

@@ -20,7 +20,7 @@ from coordinator.transitions import (
     JobCause,
     TaskCause,
 )
-from mr.ports import RestoredJob
+from mr.ports import Outcome, RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
@@ -65,20 +65,22 @@ def spec_of(job: str) -> Any:
 def result_of(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> TaskResult:
     writes_part = task_kind(task) is TaskKind.REDUCE or JOBS.get(job, (0, 0, 0))[1] == 0
     if writes_part:
-        return TaskResult(PartOutput(task, attempt, "t", "p", 1, 1, "0"), TaskStats(wall_seconds=1.0))
+        return TaskResult(PartOutput(task, attempt, *life, 1, 1, "0"), TaskStats(wall_seconds=1.0))
     return TaskResult(MapOutput(task, attempt, *life, "", "", ""), TaskStats(records_in=1, wall_seconds=1.0))
 
 
 def committed(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> Any:
     result = result_of(job, task, attempt, life)
-    return lambda now: e.ReportReceived(now, TaskCommitted(JobId(job), task, attempt, life[0], result))
+    outcome = Outcome(Claim(attempt, 0, attempt), result)
+    return lambda now: e.ReportReceived(now, TaskCommitted(JobId(job), task, attempt, *life), outcome)
 
 
 def failed(
     job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation], kind: FailureKind, lost: TaskId
 ) -> Any:
     failure = Failure(kind, f"{kind}", lost=(LostInput(lost, attempt - 1, life[0]),))
-    return lambda now: e.ReportReceived(now, TaskFailed(JobId(job), task, attempt, life[0], failure))
+    outcome = Outcome(Claim(attempt, holders=(Holder(*life, attempt, 0),)))
+    return lambda now: e.ReportReceived(now, TaskFailed(JobId(job), task, attempt, *life, failure), outcome)
 
 
 def observed(
@@ -111,7 +113,7 @@ def claim_of(draw: st.DrawFn, job: str, task: TaskId) -> tuple[Claim, TaskResult
     if shape == "committed":
         return Claim(newest, 0, newest), result_of(job, task, newest, draw(lives))
     if shape == "held":
-        holder = Holder(*draw(lives), newest, draw(st.integers(0, 2)))
+        holder = Holder(*draw(lives), newest, draw(st.integers(0, 2)))  # 0: released
         return Claim(newest, 0, 0, draw(st.booleans()), (holder,)), None
     return Claim(newest, newest if shape == "reopened" else 0), None
 

@@ -24,6 +24,7 @@ from coordinator import commands as c
 from coordinator import events as e
 from coordinator.invariants import check
 from coordinator.scheduler import Scheduler
+from mr.ports import Outcome
 from mr.protocol import messages
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
@@ -161,9 +162,8 @@ class Script:
         task, number = attempt.split("/")
         seconds = float(took[1].removesuffix("s")) if took else 1.0
         result = self._result(job, task, int(number), text, seconds)
-        worker, _ = life(text)
-        report = messages.TaskCommitted(JobId(job), TaskId(task), int(number), worker, result)
-        return e.ReportReceived(self.now, report)
+        report = messages.TaskCommitted(JobId(job), TaskId(task), int(number), *life(text))
+        return e.ReportReceived(self.now, report, Outcome(Claim(int(number), 0, int(number)), result))
 
     def _result(self, job: str, task: str, number: int, text: str, seconds: float) -> TaskResult:
         worker, incarnation = life(text)
@@ -171,7 +171,7 @@ class Script:
         if task_kind(TaskId(task)) is TaskKind.MAP and job not in self.map_only:
             where = (worker, incarnation, f"{worker}:1", worker, "/spool")
             return TaskResult(MapOutput(TaskId(task), number, *where), stats)
-        return TaskResult(PartOutput(TaskId(task), number, "temporary", task, 10, 100, "0"), stats)
+        return TaskResult(PartOutput(TaskId(task), number, worker, incarnation, 10, 100, "0"), stats)
 
     def _read_failed(self, job: str, attempt: str, by: str, worker: str, kind: str, *lost: str) -> e.Event:
         assert by == "by"
@@ -182,8 +182,9 @@ class Script:
             f"a case of {kind}",
             lost=tuple(_lost(TaskId(name), number) for name, number in inputs),
         )
-        report = messages.TaskFailed(JobId(job), TaskId(task), int(number), WorkerId(worker), failure)
-        return e.ReportReceived(self.now, report)
+        holder = Holder(*life(worker), int(number), 0)
+        report = messages.TaskFailed(JobId(job), TaskId(task), int(number), *life(worker), failure)
+        return e.ReportReceived(self.now, report, Outcome(Claim(int(number), holders=(holder,))))
 
     def _read_stopped(self, text: str, *rest: str) -> e.Event:
         report = messages.WorkerStopped(*life(text), leaves_outputs=rest == ("leaving", "its", "outputs"))
@@ -203,7 +204,7 @@ class Script:
             elif word == "reopened":
                 claims[task] = Claim(attempt, attempt)
             else:
-                expires_ms = int((self.now if word == "held" else 0) * 1000)
+                expires_ms = 1 + int((self.now if word == "held" else 0) * 1000)
                 claims[task] = Claim(attempt, 0, 0, False, (Holder(*life(where), attempt, expires_ms),))
         job_id = JobId(job)
         active = self.scheduler.core.jobs.get(job_id)

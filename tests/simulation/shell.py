@@ -30,6 +30,7 @@ from coordinator.events import (
     WorkersObserved,
 )
 from coordinator.invariants import check
+from coordinator.reports import checked
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
 from mr.protocol.failures import Failure, FailureKind
@@ -151,7 +152,10 @@ class SimulatedCoordinator:
             index = self.world.chance.randrange(len(self.around.broker.reports))
             delivery: ReportDelivery = self.around.broker.reports[index]
             try:
-                self._handle(ReportReceived(self.world.now, delivery.report))
+                event = ReportReceived(self.world.now, delivery.report)
+                active = self.scheduler.active_jobs()
+                (read,) = now_or_never(checked(self.around.store, (event,), active))
+                self._handle(read)
             except Died:
                 return
             self.around.broker.reports.remove(delivery)

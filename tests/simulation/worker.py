@@ -224,8 +224,8 @@ class SimulatedWorker:
                 seconds *= 30
             self._later(seconds, lambda: self._finish(attempt))
             return
-        if reply.verdict is Verdict.COMMITTED and reply.result is not None:
-            self._report_committed(message.job_id, message.task_id, reply.attempt, reply.result)
+        if reply.verdict is Verdict.COMMITTED:
+            self._report_committed(message.job_id, message.task_id, reply.attempt)
         self._later(self.world.delay(), lambda: self.around.broker.ack(self, delivery))
 
     def control(self, control: Control) -> None:
@@ -295,7 +295,7 @@ class SimulatedWorker:
         job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
         assert (job, task, number) not in self.around.files.temporary, "two attempts share a number"
         self.around.files.temporary[job, task, number] = part
-        return TaskResult(PartOutput(task, number, f"{task}/{number}", task, len(part), 1, "0"), stats)
+        return TaskResult(PartOutput(task, number, self.name, self.incarnation, len(part), 1, "0"), stats)
 
     def _fetch(self, attempt: SimulatedAttempt) -> Counter[str] | Failure:
         """Read a partition of every map output from the workers that hold them."""
@@ -342,13 +342,12 @@ class SimulatedWorker:
         job = attempt.job.spec.job_id
         if is_output(attempt.job, attempt.task):
             self.around.files.publish(job, attempt.task, attempt.number)
-        self._report_committed(job, attempt.task, attempt.number, result)
+        self._report_committed(job, attempt.task, attempt.number)
         attempt.step(AttemptEvent.REPORTED)
         self._later(self.world.delay(), lambda: self._settle(attempt))
 
-    def _report_committed(self, job: JobId, task: TaskId, number: int, result: TaskResult) -> None:
-        worker = result.output.worker if isinstance(result.output, MapOutput) else self.name
-        self.around.broker.publish_report(TaskCommitted(job, task, number, worker, result))
+    def _report_committed(self, job: JobId, task: TaskId, number: int) -> None:
+        self.around.broker.publish_report(TaskCommitted(job, task, number, self.name, self.incarnation))
 
     def _fail(self, attempt: SimulatedAttempt, failure: Failure) -> None:
         job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
@@ -359,7 +358,8 @@ class SimulatedWorker:
         self._later(self.world.delay(), lambda: self._report_failed(attempt, failure))
 
     def _report_failed(self, attempt: SimulatedAttempt, failure: Failure) -> None:
-        report = TaskFailed(attempt.job.spec.job_id, attempt.task, attempt.number, self.name, failure)
+        who = self.name, self.incarnation
+        report = TaskFailed(attempt.job.spec.job_id, attempt.task, attempt.number, *who, failure)
         self.around.broker.publish_report(report)
         attempt.step(AttemptEvent.REPORTED)
         self._later(self.world.delay(), lambda: self._settle(attempt))

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from mr.formats.inputs import list_inputs
-from mr.formats.outputs import publish_part
+from mr.formats.outputs import publish_part, temporary_part
 from mr.formats.splits import plan_splits
 from mr.protocol.failures import Failure
-from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id
+from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
@@ -98,8 +98,22 @@ class Workbench:
             results += [self.reduce(partition, outputs) for partition in range(self.spec.reduces)]
         for result in results:
             if isinstance(result.output, PartOutput):
-                publish_part(result.output)
+                publish_part(self.spec.output, self.spec.job_id, result.output, self.spec.output_format)
         return results
+
+    def part_text(self, part: PartOutput) -> str:
+        """What an attempt wrote into its own file."""
+        spec = self.spec
+        return Path(
+            temporary_part(
+                spec.output,
+                spec.job_id,
+                task_index(part.task_id),
+                part.attempt,
+                part.incarnation,
+                spec.output_format,
+            )
+        ).read_text()
 
     def parts(self) -> dict[str, bytes]:
         """The published parts by name."""

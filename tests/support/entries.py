@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import xxhash
+
+from mr.formats.outputs import temporary_part
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import task_kind
+from mr.protocol.ids import task_index, task_kind
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
 from workers.orders import Progress, TaskOrder
 
@@ -29,21 +32,31 @@ class Refused(Exception):
         self.failure = failure
 
 
+def write_part(order: TaskOrder, rows: int = 1) -> PartOutput:
+    """Write `part` as the part of an order's task; nothing where its output is no real place."""
+    spec, index = order.spec, task_index(order.task_id)
+    incarnation = order.origin.incarnation
+    path = temporary_part(spec.output, spec.job_id, index, order.attempt, incarnation, spec.output_format)
+    if spec.output.startswith("/"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(b"part")
+    checksum = xxhash.xxh3_64_hexdigest(b"part")
+    return PartOutput(order.task_id, order.attempt, order.origin.worker, incarnation, rows, 4, checksum)
+
+
 def run(order: TaskOrder, on_progress: Report) -> TaskResult:
     """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
     _ACTS[order.spec.params.get("do", "nothing")](order, on_progress)
     if "huge" in order.spec.params:
         counters = {"huge": 10**30}
-        return TaskResult(PartOutput(order.task_id, 1, "", "", 0, 0, ""), TaskStats(counters=counters))
+        return TaskResult(
+            PartOutput(order.task_id, 1, order.origin.worker, order.origin.incarnation, 0, 0, ""),
+            TaskStats(counters=counters),
+        )
     counters = {f"counter-{n:06d}": n for n in range(int(order.spec.params.get("counters", "0")))}
     stats = TaskStats(records_in=os.getpid(), counters=counters)
     if order.spec.output_kind is task_kind(order.task_id):
-        temporary = Path(order.work_dir) / "part"
-        temporary.write_bytes(b"part")
-        path = str(Path(order.spec.output) / order.task_id)
-        return TaskResult(
-            PartOutput(order.task_id, order.attempt, str(temporary), path, 1, 4, "0" * 16), stats
-        )
+        return TaskResult(write_part(order), stats)
     path = Path(order.work_dir) / "segments"
     path.write_bytes(b"onetwo")
     origin = order.origin

@@ -15,6 +15,7 @@ from mr.protocol.names import REPORTS_QUEUE
 from mr.protocol.records import JobState, MapOutput, PartOutput, TaskResult, TaskStats
 from mr.settings import Settings
 from tests.support.await_points import AwaitPoints
+from tests.support.entries import write_part
 from tests.support.orders import CODE, CODE_ID, make_split
 from tests.support.worker import make_record
 from workers.executor import AttemptKey, Outcome
@@ -125,11 +126,7 @@ class ScriptedExecutor:
     def _write(order: TaskOrder) -> TaskResult:
         work_dir = Path(order.work_dir)
         if task_kind(order.task_id) is order.spec.output_kind:
-            temporary = work_dir / "part"
-            temporary.write_bytes(b"part")
-            path = str(Path(order.spec.output) / order.task_id)
-            part = PartOutput(order.task_id, order.attempt, str(temporary), path, 1, 4, "0" * 16)
-            return TaskResult(part, TaskStats())
+            return TaskResult(write_part(order), TaskStats())
         path = work_dir / "segments"
         path.write_bytes(b"onetwo")
         origin = order.origin
@@ -195,7 +192,7 @@ class ScriptedWorker:
             where = (OTHER, OTHER_LIFE, "there:1", "elsewhere", "/there")
             output: MapOutput | PartOutput = MapOutput(task, reply.attempt, *where)
             if task_kind(task) is TaskKind.REDUCE:
-                output = PartOutput(task, reply.attempt, "t", "p", 1, 4, "0" * 16)
+                output = PartOutput(task, reply.attempt, *where[:2], 1, 4, "0" * 16)
             await self.store.commit(job, task, reply.attempt, TaskResult(output, TaskStats()))
 
     async def take_over(self, job: JobId, task: TaskId) -> None:

@@ -19,7 +19,7 @@ from mr.protocol.records import (
     JobRecord,
     JobState,
     Manifest,
-    PartOutput,
+    ManifestPart,
     Refusal,
     TaskState,
     TaskStats,
@@ -183,7 +183,7 @@ def test_results_are_listed_and_printed(server: MemoryStoreServer, ask: Ask, tmp
         path = tmp_path / f"part-0000{index}"
         path.write_text(text)
         rows = text.count("\n")
-        parts.append(PartOutput(TaskId("reduce-0"), 1, "", str(path), rows, len(text), "0" * 16))
+        parts.append(ManifestPart(TaskId("reduce-0"), 1, str(path), rows, len(text), "0" * 16))
     manifest = Manifest(1, JobId("words-1"), "words", 0.0, 3, 12, tuple(parts), {})
     (tmp_path / "_SUCCESS").write_text(as_json(manifest))
     put(server, job_record(state=JobState.COMPLETED, output=str(tmp_path)))

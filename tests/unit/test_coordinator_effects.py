@@ -17,7 +17,7 @@ from coordinator.commands import (
     SendControl,
 )
 from coordinator.effects import Effects
-from coordinator.events import CancelRequested, ClaimsObserved, Event
+from coordinator.events import ClaimsObserved, Event, JobBroken
 from coordinator.service import SystemClock
 from mr.adapters.memory import MemoryBroker, MemoryStore
 from mr.errors import BadMessage, StoreUnavailable
@@ -159,7 +159,7 @@ async def test_nothing_is_published_when_the_store_is_away(monkeypatch: pytest.M
     assert shell.calls == []
 
 
-async def test_a_job_whose_claims_cannot_be_read_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_whose_claims_cannot_be_read_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell()
 
     async def unreadable(*_: object) -> None:
@@ -168,5 +168,5 @@ async def test_a_job_whose_claims_cannot_be_read_is_cancelled(monkeypatch: pytes
     monkeypatch.setattr(shell.store, "claims", unreadable)
     await shell.perform(InspectClaims(JOB, (MAP,)))
     (event,) = shell.events
-    assert isinstance(event, CancelRequested)
+    assert isinstance(event, JobBroken)
     assert (event.job_id, event.cause) == (JOB, "another version wrote it")

@@ -11,11 +11,12 @@ import pytest
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import outputs
 from mr.formats.results import PartWriter
-from mr.protocol.ids import JobId, TaskId
-from mr.protocol.records import Manifest, PartOutput
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.records import Manifest, ManifestPart, PartOutput
 
 JOB = JobId("job-1")
 OTHER = JobId("job-2")
+LIFE = Incarnation("life-1")
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -47,24 +48,35 @@ def exists(path: str) -> bool:
 
 
 def make_part(output: str, index: int, attempt: int = 1, job_id: JobId = JOB) -> PartOutput:
-    temporary = outputs.temporary_part(output, job_id, index, attempt, "csv")
+    temporary = outputs.temporary_part(output, job_id, index, attempt, LIFE, "csv")
     writer = PartWriter(temporary, "csv")
     writer.write_pairs([index], [index])
     summary = writer.close()
-    final = outputs.final_part(output, index, "csv")
     return PartOutput(
         TaskId(f"reduce-{index:05d}"),
         attempt,
-        temporary,
-        final,
+        WorkerId("w1"),
+        LIFE,
         summary.rows,
         summary.bytes,
         summary.checksum,
     )
 
 
-def manifest(*parts: PartOutput, job_id: JobId = JOB) -> Manifest:
-    return Manifest(1, job_id, "a job", 12.5, len(parts), sum(part.bytes for part in parts), parts, {"n": 1})
+def publish(output: str, part: PartOutput) -> None:
+    outputs.publish_part(output, JOB, part, "csv")
+
+
+def finish(output: str, *parts: PartOutput) -> Manifest:
+    listed = tuple(
+        ManifestPart(part.task_id, part.attempt, f"{output}/p", part.rows, part.bytes, part.checksum)
+        for part in parts
+    )
+    manifest = Manifest(
+        1, JOB, "a job", 12.5, len(parts), sum(part.bytes for part in parts), listed, {"n": 1}
+    )
+    outputs.finish_output(output, JOB, parts, "csv", manifest)
+    return manifest
 
 
 def test_a_job_from_preparation_to_success(output: str) -> None:
@@ -72,32 +84,32 @@ def test_a_job_from_preparation_to_success(output: str) -> None:
     parts = [make_part(output, 0), make_part(output, 1, attempt=3)]
     assert listing(output) == [
         "_temporary/job-1/_owner",
-        "_temporary/job-1/part-00000-attempt-1.csv",
-        "_temporary/job-1/part-00001-attempt-3.csv",
+        "_temporary/job-1/part-00000-attempt-1-life-1.csv",
+        "_temporary/job-1/part-00001-attempt-3-life-1.csv",
     ]
-    outputs.publish_part(parts[0])
+    publish(output, parts[0])
     assert outputs.read_manifest(output) is None
     make_part(output, 1, attempt=2)
-    outputs.finish_output(output, JOB, manifest(*parts))
+    manifest = finish(output, *parts)
     assert listing(output) == ["_SUCCESS", "part-00000.csv", "part-00001.csv"]
-    assert outputs.read_manifest(output) == manifest(*parts)
+    assert outputs.read_manifest(output) == manifest
 
 
 def test_every_step_may_be_repeated(output: str) -> None:
     outputs.prepare_output(output, JOB)
     outputs.prepare_output(output, JOB)
     part = make_part(output, 0)
-    outputs.publish_part(part)
+    publish(output, part)
     outputs.prepare_output(output, JOB)
-    outputs.publish_part(part)
-    outputs.finish_output(output, JOB, manifest(part))
-    outputs.finish_output(output, JOB, manifest(part))
+    publish(output, part)
+    finish(output, part)
+    finish(output, part)
     assert listing(output) == ["_SUCCESS", "part-00000.csv"]
 
 
 def test_a_job_without_parts_succeeds(output: str) -> None:
     outputs.prepare_output(output, JOB)
-    outputs.finish_output(output, JOB, manifest())
+    finish(output)
     assert listing(output) == ["_SUCCESS"]
 
 
@@ -178,7 +190,7 @@ class TestAbandon:
     def test_it_removes_all_that_was_made(self, output: str) -> None:
         outputs.prepare_output(output, JOB)
         part = make_part(output, 0)
-        outputs.publish_part(part)
+        publish(output, part)
         make_part(output, 1)
         outputs.abandon_output(output, JOB)
         assert not exists(output)
@@ -194,7 +206,7 @@ class TestAbandon:
     def test_it_leaves_a_completed_job(self, output: str) -> None:
         outputs.prepare_output(output, JOB)
         part = make_part(output, 0)
-        outputs.finish_output(output, JOB, manifest(part))
+        finish(output, part)
         outputs.abandon_output(output, JOB)
         assert listing(output) == ["_SUCCESS", "part-00000.csv"]
 
@@ -203,18 +215,18 @@ class TestPublish:
     def test_a_part_that_is_gone_is_named(self, output: str) -> None:
         outputs.prepare_output(output, JOB)
         part = make_part(output, 0)
-        outputs.storage.remove_file(part.temporary)
+        outputs.storage.remove_file(outputs.temporary_part(output, JOB, 0, 1, LIFE, "csv"))
         with pytest.raises(FileNotFoundError, match=r"part-00000\.csv of reduce-00000 is gone"):
-            outputs.publish_part(part)
+            publish(output, part)
         with pytest.raises(FileNotFoundError):
-            outputs.finish_output(output, JOB, manifest(part))
+            finish(output, part)
         assert outputs.read_manifest(output) is None
 
     def test_a_part_of_another_size_is_named(self, output: str) -> None:
         outputs.prepare_output(output, JOB)
         part = msgspec.structs.replace(make_part(output, 0), bytes=5)
         with pytest.raises(FileNotFoundError, match="has 14 bytes instead of 5"):
-            outputs.publish_part(part)
+            publish(output, part)
 
     def test_another_process_may_be_faster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         output = str(tmp_path / "out")
@@ -227,8 +239,45 @@ class TestPublish:
             rename(source, target)
 
         monkeypatch.setattr(outputs.storage, "rename", overtaken)
-        outputs.publish_part(part)
-        assert Path(part.path).stat().st_size == part.bytes
+        publish(output, part)
+        assert Path(output, "part-00000.csv").stat().st_size == part.bytes
+
+    def test_a_file_of_somebody_else_is_never_replaced_nor_removed(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        part = make_part(output, 0)
+        put(output, "part-00000.csv")
+        with pytest.raises(FileExistsError, match="exists and is not of this job"):
+            publish(output, part)
+        with pytest.raises(FileExistsError):
+            finish(output, part)
+        outputs.abandon_output(output, JOB)
+        assert listing(output) == ["part-00000.csv"]
+
+    def test_a_part_of_this_job_may_be_published_anew(self, output: str) -> None:
+        outputs.prepare_output(output, JOB)
+        publish(output, make_part(output, 0))
+        again = make_part(output, 0, attempt=2)
+        publish(output, again)
+        finish(output, again)
+        assert listing(output) == ["_SUCCESS", "part-00000.csv"]
+
+    def test_other_bytes_of_the_right_size_are_found(self, tmp_path: Path) -> None:
+        output = str(tmp_path / "out")
+        outputs.prepare_output(output, JOB)
+        part = make_part(output, 0)
+        publish(output, part)
+        path = Path(output, "part-00000.csv")
+        path.write_bytes(path.read_bytes().replace(b"0", b"1"))
+        with pytest.raises(FileNotFoundError, match="has other bytes than were written"):
+            finish(output, part)
+        assert outputs.read_manifest(output) is None
+
+    @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".."])
+    def test_no_id_leads_out_of_the_jobs_directory(self, name: str) -> None:
+        with pytest.raises(ValueError, match="is not an id"):
+            outputs.temporary_part("/out", JOB, 0, 1, Incarnation(name), "csv")
+        with pytest.raises(ValueError, match="is not an id"):
+            outputs.temporary_part("/out", JobId(name), 0, 1, LIFE, "csv")
 
 
 class TestManifest:

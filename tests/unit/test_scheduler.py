@@ -12,8 +12,8 @@ from coordinator.invariants import InvariantBroken, check
 from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
-from mr.ports import RestoredJob
-from mr.protocol.claims import Claim, Placement
+from mr.ports import Outcome, RestoredJob
+from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.jobs import FileRange, Split
@@ -34,7 +34,7 @@ from mr.settings import Settings
 from tests.scenarios.specs import make_spec
 
 T = TypeVar("T")
-JOB, WORKER = JobId("a"), WorkerId("w1")
+JOB, WORKER, LIFE = JobId("a"), WorkerId("w1"), Incarnation("w1.1")
 MAP = [task_id(TaskKind.MAP, index) for index in range(100)]
 REDUCE = [task_id(TaskKind.REDUCE, index) for index in range(8)]
 
@@ -48,14 +48,23 @@ def committed(
     task: TaskId, attempt: int = 1, stats: TaskStats | None = None, job: JobId = JOB
 ) -> e.ReportReceived:
     stats = stats or TaskStats()
-    output: MapOutput | PartOutput = PartOutput(task, attempt, "temporary", f"/out/{task}", 5, 50, "0")
+    output: MapOutput | PartOutput = PartOutput(task, attempt, WORKER, LIFE, 5, 50, "0")
     if task.startswith("map"):
-        output = MapOutput(task, attempt, WORKER, Incarnation("w1.1"), "", "", "/spool")
-    return e.ReportReceived(1.0, TaskCommitted(job, task, attempt, WORKER, TaskResult(output, stats)))
+        output = MapOutput(task, attempt, WORKER, LIFE, "", "", "/spool")
+    return recorded(output, stats, job)
+
+
+def recorded(
+    output: MapOutput | PartOutput, stats: TaskStats | None = None, job: JobId = JOB
+) -> e.ReportReceived:
+    """A report of an attempt that the store shows as committed."""
+    outcome = Outcome(Claim(output.attempt, 0, output.attempt), TaskResult(output, stats or TaskStats()))
+    return e.ReportReceived(1.0, TaskCommitted(job, output.task_id, output.attempt, WORKER, LIFE), outcome)
 
 
 def failed(task: TaskId, attempt: int, failure: Failure) -> e.ReportReceived:
-    return e.ReportReceived(1.0, TaskFailed(JOB, task, attempt, WORKER, failure))
+    outcome = Outcome(Claim(attempt, holders=(Holder(WORKER, LIFE, attempt, 0),)))
+    return e.ReportReceived(1.0, TaskFailed(JOB, task, attempt, WORKER, LIFE, failure), outcome)
 
 
 def workers(now: float, slots: int, *running: RunningTask) -> e.WorkersObserved:
@@ -238,9 +247,7 @@ def test_an_ended_job_is_forgotten() -> None:
 
 def test_an_output_that_cannot_be_written_fails_the_job_after_its_attempts() -> None:
     scheduler, _ = fed(accepted(1, 0, max_attempts=2))
-    part = PartOutput(MAP[0], 1, "temporary", "part", 1, 1, "0")
-    report = TaskCommitted(JOB, MAP[0], 1, WORKER, TaskResult(part, TaskStats()))
-    only(scheduler.handle(e.ReportReceived(1.0, report)), c.FinishOutput)
+    only(scheduler.handle(recorded(PartOutput(MAP[0], 1, WORKER, LIFE, 1, 1, "0"))), c.FinishOutput)
     away = Failure(FailureKind.INFRASTRUCTURE, "the file system is away")
     assert scheduler.handle(e.OutputFailed(2.0, JOB, away)) == []
     only(scheduler.handle(workers(10.0, 1)), c.FinishOutput)

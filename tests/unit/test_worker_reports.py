@@ -8,18 +8,18 @@ import pytest
 from mr.errors import BadMessage
 from mr.protocol.codec import MAX_MESSAGE_BYTES, decode
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import JobId, TaskId, WorkerId
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, TaskMessage
-from mr.protocol.records import PartOutput, TaskResult, TaskStats
 from workers import channel
 from workers.reports import encode_report
 from workers.shuffle.hosts import host_identity
 
 JOB, TASK, WORKER = JobId("job-1"), TaskId("map-00000"), WorkerId("w1")
+LIFE = Incarnation("life-1")
 
 
 def failed(failure: Failure) -> TaskFailed:
-    return TaskFailed(JOB, TASK, 1, WORKER, failure)
+    return TaskFailed(JOB, TASK, 1, WORKER, LIFE, failure)
 
 
 def test_a_report_of_usual_size_is_told_whole() -> None:
@@ -42,14 +42,6 @@ def test_the_texts_of_a_failure_give_way_to_the_limit() -> None:
     assert set(told.failure.message) == {"m"}
     assert 0 < len(told.failure.lost) < len(lost)
     assert told.failure.lost == lost[: len(told.failure.lost)]
-
-
-def test_a_result_does_not_give_way() -> None:
-    counters = {f"counter-{n:06d}": n for n in range(100_000)}
-    part = PartOutput(TASK, 1, "", "", 0, 0, "")
-    report = TaskCommitted(JOB, TASK, 1, WORKER, TaskResult(part, TaskStats(counters=counters)))
-    with pytest.raises(BadMessage, match="over the limit"):
-        encode_report(report)
 
 
 def test_frames_are_read_one_after_the_other() -> None:

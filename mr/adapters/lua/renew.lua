@@ -1,4 +1,4 @@
--- renew v1: extend the leases of running attempts; says what mr.protocol.claims.renew says.
+-- renew v2: extend the leases of running attempts; says what mr.protocol.claims.renew says.
 -- KEYS: 1 claims (hash)
 -- ARGV: 1 incarnation, 2 lease in milliseconds, then task id and attempt for each
 -- Returns the ids of the tasks that are to stop.
@@ -12,7 +12,7 @@ for i = 3, #ARGV, 2 do
   if packed then
     local claim = cmsgpack.unpack(packed)
     for _, holder in ipairs(claim[5]) do
-      if holder[3] == tonumber(ARGV[i + 1]) and holder[2] == ARGV[1] then
+      if holder[3] == tonumber(ARGV[i + 1]) and holder[2] == ARGV[1] and holder[4] ~= 0 then
         holder[4] = expires_ms
         held = true
       end

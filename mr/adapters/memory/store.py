@@ -9,7 +9,7 @@ from mr.adapters.memory.notices import NoticeMethods
 from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
 from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
-from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, RestoredJob
+from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, Outcome, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.codec import pack, unpack
@@ -251,6 +251,16 @@ class MemoryStore(NoticeMethods):
         """All claims of a job that were ever asked for."""
         entry = self._find(job)
         return {} if entry is None else in_task_order(entry.claims)
+
+    async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
+        """What is recorded of each of these tasks."""
+        entry = self._find(job) or JobEntry()
+        found: dict[TaskId, Outcome] = {}
+        for task in tasks:
+            data = entry.results[task_kind(task)].get(task)
+            result = None if data is None else unpack(data, TaskResult)
+            found[task] = Outcome(entry.claims.get(task, Claim()), result)
+        return found
 
     # --- jobs, as everybody reads them
 

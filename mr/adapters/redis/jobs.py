@@ -8,7 +8,7 @@ from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
 from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage
-from mr.ports import RestoredJob
+from mr.ports import Outcome, RestoredJob
 from mr.protocol import names
 from mr.protocol.claims import Claim, Placement
 from mr.protocol.codec import pack, unpack
@@ -171,6 +171,20 @@ class JobReads:
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
         return _by_task(await self._link.command("HGETALL", names.claims_key(job)), Claim)
+
+    async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
+        """What is recorded of each of these tasks, in one transaction."""
+        keys = [names.claims_key(job), *(names.results_key(job, kind) for kind in TaskKind)]
+        reads = [("HMGET", key, *tasks) for key in keys] if tasks else []
+        claims, *results = await self._link.commands(reads, atomic=True) or ([], [], [])
+        found: dict[TaskId, Outcome] = {}
+        for task, claim, *kinds in zip(tasks, claims, *results, strict=True):
+            result = next((data for data in kinds if data is not None), None)
+            found[task] = Outcome(
+                Claim() if claim is None else unpack(claim, Claim),
+                None if result is None else unpack(result, TaskResult),
+            )
+        return found
 
     async def get_job(self, job: JobId) -> JobRecord | None:
         """A job's record."""

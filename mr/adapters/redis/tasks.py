@@ -12,7 +12,7 @@ from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage
 from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply
 from mr.protocol import names
-from mr.protocol.claims import Placement, Verdict
+from mr.protocol.claims import RELEASED_KEPT, Placement, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import Split
@@ -82,7 +82,7 @@ class TaskMethods:
 
     async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
         """Give the lease of a failed or stopped attempt back."""
-        await self._link.script("release", [names.claims_key(job)], [task, attempt])
+        await self._link.script("release", [names.claims_key(job)], [task, attempt, RELEASED_KEPT])
 
     async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
         """Keep what an attempt printed, within the bound; of a job that is not known, nothing."""

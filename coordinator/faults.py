@@ -1,0 +1,121 @@
+"""When the engine fails over one job, that job ends and the others go on. Pure."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from coordinator.events import (
+    CancelRequested,
+    ClaimsObserved,
+    Event,
+    JobAccepted,
+    JobBroken,
+    JobRestored,
+    OutputFailed,
+    OutputFinished,
+    ReportReceived,
+)
+from coordinator.outcomes import Core
+from coordinator.state import OPEN_STATES, ActiveJob, failed_record, submitted_record
+from coordinator.turn import Turn
+from mr.errors import MrError
+from mr.protocol.ids import JobId
+from mr.protocol.messages import WorkerStopped
+from mr.protocol.records import JobRecord, TaskRecord, TaskState
+
+
+def job_of(event: Event) -> JobId | None:
+    """The job that an event is about; None when it is about none, or about several."""
+    match event:
+        case JobAccepted():
+            return event.spec.job_id
+        case JobRestored():
+            return event.job.spec.job_id
+        case ReportReceived():
+            return None if isinstance(event.report, WorkerStopped) else event.report.job_id
+        case CancelRequested() | ClaimsObserved() | JobBroken() | OutputFinished() | OutputFailed():
+            return event.job_id
+        case _:
+            return None
+
+
+def note_event(core: Core, event: Event) -> None:
+    """Keep the last few events of a job, for the log if the engine fails over it."""
+    job = core.jobs.get(job_of(event) or JobId(""))
+    if job is not None:
+        what = type(event).__name__
+        if isinstance(event, ReportReceived) and not isinstance(event.report, WorkerStopped):
+            report = event.report
+            what = f"{type(report).__name__} {report.task_id}/{report.attempt}"
+        job.recent.append(f"{event.now:.3f} {what}")
+
+
+@contextmanager
+def sparing(core: Core, turn: Turn, job: ActiveJob) -> Iterator[None]:
+    """Handle one job: what is raised meanwhile fails this job, and is logged with its last events."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the outermost frame around one job: it fails, and is logged
+        break_job(core, turn, job, error)
+
+
+def each_job(core: Core, turn: Turn, act: Callable[[ActiveJob], object]) -> None:
+    """Do something for every active job, each on its own."""
+    for job in list(core.jobs.values()):
+        with sparing(core, turn, job):
+            act(job)
+
+
+@contextmanager
+def bearing(turn: Turn, what: str) -> Iterator[None]:
+    """Do what concerns no single job: what is raised meanwhile is logged, and the rest goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the outermost frame around one step: it is logged
+        turn.log_fault(f"{what} failed\n{_told(error)}")
+
+
+def break_job(core: Core, turn: Turn, job: ActiveJob, error: Exception) -> None:
+    """Fail a job whose state cannot be relied upon any more: nothing of it is asked but its records."""
+    core.jobs.pop(job.job_id, None)
+    tasks = tuple(_closed(task.record, turn.now) for task in job.tasks.values())
+    _break(turn, job.record, tasks, job.spec.output, error, "\n".join(job.recent))
+
+
+def break_event(core: Core, turn: Turn, event: Event, error: Exception) -> None:
+    """Take in that an event could not be handled: its job fails; one of no job is logged, and left out."""
+    job = core.jobs.get(job_of(event) or JobId(""))
+    if job is not None:
+        break_job(core, turn, job, error)
+    elif isinstance(event, JobAccepted):
+        _break(turn, submitted_record(event.spec), (), event.spec.output, error)
+    elif isinstance(event, JobRestored):
+        tasks = tuple(_closed(task, turn.now) for task in event.job.tasks.values())
+        _break(turn, event.job.record, tasks, event.job.spec.output, error)
+    else:
+        turn.log_fault(f"{type(event).__name__} is left out\n{_told(error)}")
+
+
+def _break(
+    turn: Turn,
+    record: JobRecord,
+    tasks: tuple[TaskRecord, ...],
+    output: str,
+    error: Exception,
+    recent: str = "",
+) -> None:
+    cause = str(error) if isinstance(error, MrError) else f"{type(error).__name__}: {error}"
+    turn.log_fault(f"job {record.job_id} cannot be handled, so it fails\n{_told(error)}\n{recent}")
+    turn.end_broken(failed_record(record, cause, turn.now), tasks, output)
+
+
+def _told(error: Exception) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _closed(record: TaskRecord, now: float) -> TaskRecord:
+    if record.state not in OPEN_STATES:
+        return record
+    return msgspec.structs.replace(record, state=TaskState.CANCELLED, ended_at=now)

@@ -1,0 +1,59 @@
+"""Reports are hints: what the store says of their tasks and workers, read before anything is decided."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from coordinator.events import Event, JobBroken, ReportReceived
+from mr.errors import BadMessage
+from mr.ports import Outcome, StateStore
+from mr.protocol.ids import Incarnation, JobId, TaskId, is_task_id
+from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
+
+
+async def checked(store: StateStore, events: Sequence[Event], active: Collection[JobId]) -> tuple[Event, ...]:
+    """The events, each report of an active job with what the store says: one read for each job.
+
+    A job whose records cannot be read gets a JobBroken in place of its reports. Raises StoreUnavailable.
+    """
+    asked: dict[JobId, dict[TaskId, None]] = {}
+    for event in events:
+        if (name := _task_of(event)) is not None and name[0] in active:
+            asked.setdefault(name[0], {})[name[1]] = None
+    known = {job: await _read(store, job, tuple(tasks)) for job, tasks in asked.items()}
+    stops = any(isinstance(e, ReportReceived) and isinstance(e.report, WorkerStopped) for e in events)
+    beating = {view.beat.incarnation for view in await store.workers()} if stops else set()
+    return tuple(_completed(event, known, beating) for event in events)
+
+
+async def _read(
+    store: StateStore, job: JobId, tasks: Sequence[TaskId]
+) -> Mapping[TaskId, Outcome] | BadMessage:
+    try:
+        return await store.outcomes(job, tasks)
+    except BadMessage as error:
+        return error
+
+
+def _task_of(event: Event) -> tuple[JobId, TaskId] | None:
+    """The task that a report is about; None for other events and for what is no task id."""
+    report = event.report if isinstance(event, ReportReceived) else None
+    if isinstance(report, TaskCommitted | TaskFailed) and is_task_id(report.task_id):
+        return report.job_id, report.task_id
+    return None
+
+
+def _completed(
+    event: Event,
+    known: Mapping[JobId, Mapping[TaskId, Outcome] | BadMessage],
+    beating: Collection[Incarnation],
+) -> Event:
+    if not isinstance(event, ReportReceived):
+        return event
+    report = event.report
+    if isinstance(report, WorkerStopped):
+        return msgspec.structs.replace(event, beats=report.incarnation in beating)
+    answer = known.get(report.job_id, {})
+    if isinstance(answer, BadMessage):
+        return JobBroken(event.now, report.job_id, str(answer))
+    return msgspec.structs.replace(event, outcome=answer.get(report.task_id, Outcome()))

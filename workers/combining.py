@@ -11,7 +11,7 @@ from mr.telling import safe_repr
 from workers.attempt import Attempt
 from workers.failing import TaskError, refused, user_failure, wrong_result
 from workers.group_values import GroupValues
-from workers.kinds import check_kinds
+from workers.kinds import plain_items
 from workers.pairs import all_pairs, columns
 from workers.shuffle.buffer import PythonCombiner
 from workers.shuffle.values import encode_value
@@ -53,10 +53,11 @@ class _Combine:
             wrong = next(item for item in pairs if not all_pairs([item]))
             raise self._wrong(f"gave {safe_repr(wrong)}, which is no (key, value) pair; yield one at a time")
         combined, results = columns(pairs)
-        if combined != keys:
-            self._check_keys(keys, combined)
+        with self._attempt.user_code("combine_fn"):  # an object given for a key may refuse to be compared
+            if combined != keys:
+                self._check_keys(keys, combined)
         try:
-            check_kinds(results, encode_value)
+            results = plain_items(results, encode_value)
         except UnencodableValue as error:
             place_of = place_of_key(combined[error.row or 0])
             raise self._wrong(f"gave a pair that cannot be stored: {error}", place_of) from error

@@ -11,16 +11,19 @@ from mr.errors import UnencodableKey, UnencodableValue
 _PLAIN = {str, bytes, int, float, bool, type(None)}
 
 
-def check_kinds(items: list[Any], encode: Callable[[Any], bytes]) -> None:
-    """Refuse what `encode` refuses: the text of other objects may differ from run to run (an address).
+def plain_items(items: list[Any], encode: Callable[[Any], bytes]) -> list[Any]:
+    """Give the items with Python's values for NumPy's scalars, and refuse what `encode` refuses.
 
-    Raises UnencodableKey or UnencodableValue with `.row`.
+    The text of other objects may differ from run to run (an address). Raises UnencodableKey or
+    UnencodableValue with `.row`.
     """
     if set(map(type, items)) <= _PLAIN:
-        return
-    for row, item in enumerate(items):
+        return items
+    plain = [item.item() if isinstance(item, np.generic) else item for item in items]
+    for row, item in enumerate(plain):
         try:
-            encode(item.item() if isinstance(item, np.generic) else item)
+            encode(item)
         except (UnencodableKey, UnencodableValue) as error:
             error.row = row
             raise
+    return plain

@@ -5,15 +5,17 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.outputs import temporary_part
 from mr.formats.results import OutputUnwritable, PartWriter
 from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import MapOutput, PartOutput
 from mr.telling import why
 from workers.attempt import Attempt
 from workers.combining import blaming, combiner_of, partitioner_of
-from workers.failing import TaskError
-from workers.kinds import check_kinds
+from workers.failing import TaskError, wrong_result
+from workers.kinds import plain_items
 from workers.shuffle.buffer import MapBuffer
 from workers.shuffle.keys import encode_key
 from workers.shuffle.tables import is_native, to_pairs
@@ -62,13 +64,14 @@ class PartSink:
 
     def add(self, keys: list[Any], values: list[Any]) -> None:
         """Write one batch of pairs, of the same kinds that may travel from map to reduce."""
-        check_kinds(keys, encode_key)
-        check_kinds(values, encode_value)
-        self._writer.write_pairs(keys, values)
+        self._writer.write_pairs(plain_items(keys, encode_key), plain_items(values, encode_value))
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Write a batch with columns key and value."""
-        self._writer.write_table(pa.Table.from_batches([batch]))
+        """Write a batch with columns key and value. Raises UnencodableKey or UnencodableValue."""
+        try:
+            self._writer.write_table(pa.Table.from_batches([batch]))
+        except (ValueError, TypeError, NotImplementedError, KeyError, OverflowError) as error:  # Arrow's too
+            raise UnencodableValue(f"{self._attempt.spec.output_format} output: {error}") from error
 
     def add_table(self, table: pa.Table) -> None:
         """Write results of a built-in reducer, in Arrow where their columns are native."""
@@ -80,7 +83,11 @@ class PartSink:
     def finish(self) -> tuple[PartOutput, dict[str, int]]:
         """Complete the part; say what it holds."""
         order = self._attempt.order
-        summary = self._writer.close()
+        try:
+            summary = self._writer.close()
+        except (UnencodableKey, UnencodableValue) as error:
+            complaint = f"gave pairs that cannot be stored: {error}"
+            raise wrong_result(order, self._function(), complaint) from error
         part = PartOutput(
             task_id=order.task_id,
             attempt=order.attempt,
@@ -91,6 +98,12 @@ class PartSink:
             checksum=summary.checksum,
         )
         return part, {"records_out": summary.rows, "bytes_out": summary.bytes}
+
+    def _function(self) -> str:
+        """The user function that gave the pairs."""
+        if task_kind(self._attempt.order.task_id) is TaskKind.REDUCE:
+            return "reduce_fn"
+        return "map_fn" if self._attempt.code.get("map_batch") is None else "map_batch"
 
     def abort(self) -> None:
         """Remove the unfinished part."""

@@ -1,13 +1,13 @@
 """Pairs as a Parquet file with the columns key and value.
 
-Each column has one type in the whole file: that of the objects in its first row group. None fits
-every type, but a column (or a list in it) of nothing else in the first row group stays one of nulls.
-Integers are not widened to floats on the way, so whether a job works does not depend on which
-pairs meet in one batch. Row groups are cut at counted rows and bytes of the pairs themselves, so
-the file does not depend on it either.
+Each column has one type in the whole file: that of the objects in its first row group, as
+`parquet_types` folds it. None fits every type, but a column (or a list in it) of nothing else in the
+first row group stays one of nulls. Row groups are cut at counted rows and bytes of the pairs
+themselves. So neither the file nor whether a job works depends on which pairs meet in one batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mr.errors import UnencodableKey, UnencodableValue
-from mr.formats.rendering import ordered
+from mr.formats.parquet_types import NoCommonType, cast_column, common, normal, settled, to_column, type_of
 
 #: Rows, and bytes as `_sizes` counts them, at which a row group ends.
 ROW_GROUP_ROWS = 131_072
@@ -42,16 +42,32 @@ class ParquetRenderer:
 
     def pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Write pairs of Python objects."""
-        self.table(pa.table({"key": _column("key", keys), "value": _column("value", values)}))
+        items = {"key": keys, "value": values}
+        columns = {}
+        for name in items:
+            with _refusing(name):
+                columns[name] = to_column(items[name], type_of(items[name]))
+
+        def piece(start: int, stop: int) -> dict[str, Any]:
+            if stop - start == len(keys):
+                return columns
+            return {
+                name: to_column(items[name][start:stop], type_of(items[name][start:stop])) for name in items
+            }
+
+        self._hold(columns, piece)
 
     def table(self, table: Any) -> None:
         """Write a table."""
         columns = {}
         for name in ("key", "value"):
-            column = _normal(table.column(name))
-            self._types[name] = self._agreed(name, column.type)
-            columns[name] = column
-        self._hold(pa.table(columns))
+            column = table.column(name)
+            with _refusing(name):
+                columns[name] = cast_column(column, normal(column.type))
+        self._hold(
+            columns,
+            lambda start, stop: {name: column.slice(start, stop - start) for name, column in columns.items()},
+        )
 
     def end(self) -> None:
         """Write what is left and the footer; a file without rows has columns of type null."""
@@ -61,33 +77,51 @@ class ParquetRenderer:
     def _agreed(self, name: str, found: pa.DataType) -> pa.DataType:
         """Give the type that fits what was written and what comes; once a row group is out, it is fixed."""
         known = self._types[name]
-        both = _common(known, found)
-        if both is None or (self._writer is not None and both != known):
+        both = common(known, found)
+        if both is None or (self._writer is not None and settled(both) != known):
             raise _ERRORS[name](f"a {name} of type {found} follows {name}s of type {known}; {_ADVICE}")
         return both
 
-    def _hold(self, table: pa.Table) -> None:
-        """Keep rows, and write a row group at each row that fills one."""
-        totals = np.cumsum(sum(_sizes(column) for column in table.combine_chunks().columns))
-        start, before = 0, 0
-        while start < table.num_rows:
+    def _hold(self, columns: dict[str, Any], piece: Callable[[int, int], dict[str, Any]]) -> None:
+        """Keep rows, and write a row group at each row that fills one.
+
+        `piece` gives the columns of some of the rows: their type is that of these rows alone, since the
+        rows after the end of a row group have no part in it.
+        """
+        totals = np.cumsum(sum(_sizes(column) for column in columns.values()))
+        start, before, rows = 0, 0, len(totals)
+        while start < rows:
             room = ROW_GROUP_BYTES - self._held_bytes
             filled = int(np.searchsorted(totals, before + room)) + 1
-            stop = min(filled, start + ROW_GROUP_ROWS - self._held_rows, table.num_rows)
-            self._held.append(table.slice(start, stop - start))
+            stop = min(filled, start + ROW_GROUP_ROWS - self._held_rows, rows)
+            self._keep(piece(start, stop))
             self._held_rows += stop - start
             self._held_bytes += int(totals[stop - 1]) - before
             start, before = stop, int(totals[stop - 1])
             if self._held_rows >= ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
                 self._write_group()
 
+    def _keep(self, columns: dict[str, Any]) -> None:
+        """Keep the columns of some rows of one row group."""
+        held = {}
+        for name, column in columns.items():
+            self._types[name] = self._agreed(name, column.type)
+            with _refusing(name):
+                held[name] = cast_column(column, self._types[name])
+        self._held.append(pa.table(held))
+
     def _write_group(self) -> None:
         """Write the held rows as one row group."""
         if not self._held:
             return
-        schema = pa.schema(list(self._types.items()))
-        group = pa.concat_tables([table.cast(schema) for table in self._held]).combine_chunks()
-        self._open().write_table(group, row_group_size=group.num_rows)
+        self._types = {name: settled(found) for name, found in self._types.items()}
+        with _refusing("value"):
+            held = [
+                {name: cast_column(table.column(name), wanted) for name, wanted in self._types.items()}
+                for table in self._held
+            ]
+            group = pa.concat_tables(map(pa.table, held)).combine_chunks()
+            self._open().write_table(group, row_group_size=group.num_rows)
         self._held, self._held_rows, self._held_bytes = [], 0, 0
 
     def _open(self) -> pq.ParquetWriter:
@@ -97,44 +131,25 @@ class ParquetRenderer:
         return self._writer
 
 
-def _column(name: str, items: Sequence[Any]) -> pa.Array:
-    """Make an Arrow column of objects of one type. Raises UnencodableKey or UnencodableValue."""
-    kinds = set(map(type, items)) - {type(None)}
-    if len(kinds) > 1:
-        shown = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise _ERRORS[name](f"{name}s are of several types ({shown}); {_ADVICE}")
-    if kinds & {set, frozenset}:
-        items = [None if item is None else ordered(item) for item in items]
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn what Arrow and Parquet cannot hold into UnencodableKey or UnencodableValue."""
     try:
-        return pa.array(items)
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError, TypeError, ValueError) as error:
+        yield
+    except NoCommonType as error:
+        raise _ERRORS[name](f"{name}s are {error}; {_ADVICE}") from error
+    except (ValueError, TypeError, NotImplementedError, OverflowError, KeyError) as error:  # Arrow's too
         raise _ERRORS[name](f"{name}s cannot be written to Parquet: {error}; {_ADVICE}") from error
 
 
-def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Find the type that holds both, where one of them lacks members or knows only None there."""
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        inside = _common(one.value_type, other.value_type)
-        return None if inside is None else pa.list_(inside)
-    if pa.types.is_struct(one) and pa.types.is_struct(other):
-        members = {field.name: field.type for field in one}
-        for field in other:
-            inside = _common(members.get(field.name, pa.null()), field.type)
-            if inside is None:
-                return None
-            members[field.name] = inside
-        return pa.struct(list(members.items()))
-    return None
-
-
 def _sizes(column: Any) -> Any:
-    """Count the bytes of each row of a column: characters, 8 for a number, the sum of what is nested."""
+    """Count the bytes of each row of a column: 8, and characters or the sum of what is nested.
+
+    What is null counts 8 whatever its type, and as a member of a struct nothing, as if it were not there.
+    So the count does not depend on what else the column holds.
+    """
     if isinstance(column, pa.ChunkedArray):
-        return np.concatenate([_sizes(chunk) for chunk in column.chunks])
+        return np.concatenate([np.zeros(0, np.int64), *map(_sizes, column.chunks)])
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         return pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64) + 8
@@ -143,22 +158,7 @@ def _sizes(column: Any) -> Any:
         inside = np.concatenate(([0], np.cumsum(_sizes(column.flatten()))))
         ends = np.cumsum(lengths)
         return inside[ends] - inside[ends - lengths] + 8
-    if pa.types.is_struct(kind) and kind.num_fields:
-        return sum(_sizes(field) for field in column.flatten())
-    return np.full(len(column), 8, dtype=np.int64)
-
-
-def _normal(column: Any) -> Any:
-    """Bring a column to the type that Python objects of its kind would have given."""
-    kind = column.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return column.cast(pa.string())
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return column.cast(pa.binary())
-    if pa.types.is_integer(kind) and kind != pa.uint64():
-        return column.cast(pa.int64())
-    if pa.types.is_floating(kind):
-        return column.cast(pa.float64())
-    if pa.types.is_dictionary(kind):
-        return _normal(column.cast(kind.value_type))
-    return column
+    sizes = np.full(len(column), 8, dtype=np.int64)
+    for member in column.flatten() if pa.types.is_struct(kind) else ():
+        sizes += np.where(member.is_valid().to_numpy(zero_copy_only=False), _sizes(member), 0)
+    return sizes

@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import UTC
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mr.errors import UnencodableValue
 from mr.formats import parquet_part
 from mr.formats.results import PartWriter
 from mr.protocol.jobs import OutputFormat
@@ -27,6 +30,22 @@ KINDS = [
     st.lists(st.integers(0, 9), max_size=3),
     st.lists(TEXT, max_size=2),
     st.tuples(st.integers(0, 9), TEXT).map(lambda pair: {"a": pair[0], "b": pair[1]}),
+]
+#: Objects of one kind whose Arrow types differ: the column's type is what holds them all.
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12, places=3)
+WIDENING = [
+    DECIMALS | st.integers(-99, 99).map(Decimal) | st.just(Decimal("1e3")),
+    st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 9), max_size=3),
+    st.lists(st.dictionaries(st.sampled_from("ab"), DECIMALS | st.none(), max_size=2), max_size=2),
+    st.lists(st.lists(st.none() | TEXT, max_size=2), max_size=2).map(tuple),
+    st.sets(st.integers(0, 9), max_size=3) | st.lists(st.integers(0, 9), max_size=2),
+    st.dates(),
+    st.datetimes(timezones=st.none() | st.just(UTC)),
+]
+#: Objects that mostly have no common type.
+MIXED = [
+    st.sampled_from([1, 1.5, True, "a", b"a", 2**63, None, [1], [1.5], [None], [], {"a": 1}, {"a": "x"}, {}]),
+    st.sampled_from([Decimal("NaN"), Decimal("1.5"), {"a": [1]}, {"a": [1.5]}, {1: 2}, ("k", 1), None]),
 ]
 
 
@@ -99,6 +118,50 @@ def test_chunks_and_tables_give_the_same_bytes(
     whole = part(scratch / "whole", output_format, [(keys, values)])
     assert part(scratch / "chunks", output_format, chunks) == whole
     assert part(scratch / "table", output_format, [table]) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.sampled_from([*WIDENING, *MIXED]).flatmap(lambda kind: st.lists(kind | st.none(), max_size=12)),
+    cuts=st.lists(st.integers(0, 12), max_size=4),
+)
+def test_a_parquet_part_and_its_refusal_do_not_depend_on_chunks(
+    scratch: Path, values: list[Any], cuts: list[int]
+) -> None:
+    keys = list(range(len(values)))
+    edges = [0, *sorted(min(cut, len(keys)) for cut in cuts), len(keys)]
+    chunks = [(keys[start:stop], values[start:stop]) for start, stop in pairwise(edges)]
+    try:
+        whole = part(scratch / "whole", "parquet", [(keys, values)])
+    except UnencodableValue:
+        with pytest.raises(UnencodableValue):
+            part(scratch / "chunks", "parquet", chunks)
+    else:
+        assert part(scratch / "chunks", "parquet", chunks) == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(WIDENING), data=st.data())
+def test_what_a_parquet_column_can_hold_it_holds(scratch: Path, kind: Any, data: st.DataObject) -> None:
+    """Within the first row group, which tells the type of the column."""
+    values = data.draw(st.lists(kind, max_size=2))
+    try:
+        part(scratch / "part", "parquet", [([n], [value]) for n, value in enumerate(values)])
+    except UnencodableValue:
+        mixed = len({getattr(value, "tzinfo", None) for value in values}) > 1
+        assert mixed or any(value == {} or {} in value for value in values if isinstance(value, dict | list))
+        return
+    for read, value in zip(pq.read_table(scratch / "part").to_pydict()["value"], values, strict=True):
+        assert _found(read, value) == value
+
+
+def _found(read: Any, value: Any) -> Any:
+    """Bring what was read to the shape of what was written: lists for sets and tuples, None for no member."""
+    if isinstance(value, dict):
+        return {name: _found(member, value[name]) for name, member in read.items() if name in value}
+    if isinstance(value, list | tuple):
+        return type(value)(_found(*pair) for pair in zip(read, value, strict=True))
+    return set(read) if isinstance(value, set) else read
 
 
 @settings(max_examples=40, deadline=None)

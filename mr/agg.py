@@ -71,7 +71,7 @@ def pick(best: Any, value: Any, name: str) -> Any:
         if type(value) is float and math.isnan(value) and isinstance(best, int | float):
             return value
         better = value < best if name == "min" else value > best
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError) as error:  # ArithmeticError: Decimal("NaN")
         raise BadAggregate(
             f"mr.agg.{name} cannot compare {safe_repr(best)} with {safe_repr(value)}: {error}"
         ) from error

@@ -3,14 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.records import RecordChunk, read_batches, read_records
 from mr.protocol.records import TaskResult
-from mr.telling import safe_repr
 from workers.attempt import Attempt
-from workers.failing import wrong_result
+from workers.batches import batch_place, mapped_batches, safe_key, wrong_batch
 from workers.pairs import CallSource, Emitter
 from workers.sinks import MapSink, PartSink, ShuffleSink
 from workers.usercode import as_iterable
@@ -60,11 +57,6 @@ def _source(chunk: RecordChunk, call: Callable[[Any, Any], Iterable[Any]]) -> Ca
     )
 
 
-def safe_key(key: Any) -> str:
-    """Show a record's key: plain when it is an offset, else bounded."""
-    return str(key) if type(key) is int else safe_repr(key)
-
-
 def _read(attempt: Attempt, read: Callable[..., Iterator[Any]]) -> Iterator[Any]:
     spec, buffers = attempt.spec, attempt.buffers
     return read(
@@ -89,56 +81,13 @@ def _map_batches(attempt: Attempt, sink: MapSink) -> int:
     records = 0
     for path, batch, consumed in attempt.reading(_read(attempt, read_batches)):
         attempt.context.input_path = path
-        place = _batch_place(path, batch)
-        given = _call_batch(attempt, function, batch, place)
-        while (part := _next_batch(attempt, given, place)) is not None:
+        place = batch_place(path, batch)
+        for part in mapped_batches(attempt, function, batch, place):
             try:
                 sink.add_batch(part)
             except (UnencodableKey, UnencodableValue) as error:
                 complaint = f"gave a pair that cannot be stored: {error}"
-                raise wrong_result(
-                    attempt.order, "map_batch", complaint, record=place()[0], input_path=path
-                ) from error
+                raise wrong_batch(attempt, complaint, place) from error
         records += batch.num_rows
         attempt.progress("map", _share(attempt, consumed), records)
     return records
-
-
-def _batch_place(path: str, batch: pa.RecordBatch) -> Callable[[], tuple[str, str]]:
-    """The position of a batch: that of its first record."""
-
-    def place() -> tuple[str, str]:
-        first = safe_key(batch.column("key")[0].as_py()) if batch.num_rows else "0"
-        return f"{path}:{first} (first of {batch.num_rows} records)", path
-
-    return place
-
-
-def _call_batch(
-    attempt: Attempt,
-    function: Callable[[Any], Any],
-    batch: pa.RecordBatch,
-    place: Callable[[], tuple[str, str]],
-) -> Iterator[Any]:
-    """Call `map_batch`; give what it returned as an iterator of batches or tables."""
-    with attempt.user_code("map_batch", place):
-        given = function(batch)
-        if given is None:
-            return iter(())
-        return iter((given,)) if isinstance(given, pa.RecordBatch | pa.Table) else iter(given)
-
-
-def _next_batch(
-    attempt: Attempt, given: Iterator[Any], place: Callable[[], tuple[str, str]]
-) -> pa.RecordBatch | None:
-    """Take the next batch of what `map_batch` gave, checked and in one piece; None at the end."""
-    with attempt.user_code("map_batch", place):
-        part = next(given, None)
-    if part is None:
-        return None
-    if not isinstance(part, pa.RecordBatch | pa.Table) or not {"key", "value"} <= set(part.schema.names):
-        shown = f"columns {part.schema.names}" if hasattr(part, "schema") else f"a {type(part).__name__}"
-        complaint = f"gave {shown}; return a pyarrow.RecordBatch (or Table) with columns key and value"
-        raise wrong_result(attempt.order, "map_batch", complaint, record=place()[0], input_path=place()[1])
-    part = part.select(["key", "value"])
-    return part.combine_chunks().to_batches()[0] if isinstance(part, pa.Table) and part.num_rows else part

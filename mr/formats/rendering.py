@@ -73,10 +73,8 @@ def texts(items: Sequence[Any]) -> list[str]:
     kinds = set(map(type, items))
     if kinds == {str}:
         return list(items)
-    if kinds <= _PLAIN:
-        with _showable():
-            return [f"{item}" for item in items]
-    return list(map(show, items))
+    with _showable():
+        return [f"{item}" for item in items] if kinds <= _PLAIN else list(map(show, items))
 
 
 @contextmanager

@@ -159,20 +159,58 @@ def test_hooks_that_fail(tmp_path: Path, source: str, function: str, parts: tupl
         assert part in failure.message
 
 
+OFFSETS = "bytes([0] * 4 + [1, 0, 0, 0])"
+NO_TEXT = f"pa.Array.from_buffers(pa.string(), 1, [None, *map(pa.py_buffer, ({OFFSETS}, b'\\xff'))])"
+
+
 @pytest.mark.parametrize(
     ("result", "parts"),
     [
         ("[1, 2]", ("a int", "columns key and value")),
+        ("[None, batch]", ("a NoneType",)),
+        ("{'key': [1], 'value': [2]}", ("a str",)),
         ("7", ("not iterable",)),
         ("batch.rename_columns(['a', 'b'])", ("columns ['a', 'b']",)),
+        ("pa.table([[1], [2], [3]], ['key', 'value', 'key'])", ("columns ['key', 'value', 'key']",)),
+        ("pa.table({'key': [1], 'value': [1, 2]})", ("map_batch raised", "length")),
+        (f"pa.table({{'key': [1], 'value': {NO_TEXT}}})", ("not valid", "UTF8")),
+        ("pa.table({'key': [1], 'value': pa.array([1], pa.timestamp('ns'))})", ("Nanosecond",)),
         ("1 / 0", ("ZeroDivisionError",)),
+        ("(1 / 0 for _ in 'a')", ("ZeroDivisionError",)),
     ],
 )
-def test_map_batch_that_fails(tmp_path: Path, result: str, parts: tuple[str, ...]) -> None:
-    failure = fail_map(tmp_path, f"def map_batch(batch):\n    return {result}\n")
+@pytest.mark.parametrize("changes", [{"output_format": "jsonl"}, {"output_format": "csv"}, {"reduces": 2}])
+def test_map_batch_that_fails(
+    tmp_path: Path, result: str, parts: tuple[str, ...], changes: dict[str, Any]
+) -> None:
+    source = (
+        f"import mr, pyarrow as pa\ndef map_batch(batch):\n    return {result}\nreduce_fn = mr.agg.count\n"
+    )
+    failure = fail_map(tmp_path, source, **changes)
+    assert (failure.kind, failure.function) == (FailureKind.USER_ERROR, "map_batch")
     for part in parts:
         assert part in failure.message
-    assert failure.record.endswith("in.txt:0 (first of 3 records)")
+    assert failure.record.endswith("in.txt:0 (to 13, a batch of 3 records)")
+
+
+@pytest.mark.parametrize("output_format", ["text", "jsonl", "csv", "parquet"])
+def test_a_batch_that_a_format_cannot_hold_is_the_jobs_fault(tmp_path: Path, output_format: str) -> None:
+    source = """
+        import pyarrow as pa
+        def map_batch(batch):
+            kinds, places = pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32())
+            union = pa.UnionArray.from_dense(kinds, places, [pa.array([b"\\xff"]), pa.array([2])])
+            return pa.table({"key": pa.array([1, 2]), "value": union})
+    """
+    bench = Workbench(tmp_path, textwrap.dedent(source), reduces=0, output_format=output_format)
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    if output_format in ("text", "csv"):
+        assert bench.map(split).stats.records_out == 2
+        return
+    failure = bench.map_failure(split)
+    assert (failure.kind, failure.function) == (FailureKind.USER_ERROR, "map_batch")
+    # whether Parquet has a type for a column is known only when its first row group is written
+    assert ("in.txt:0" in failure.record) is (output_format == "jsonl")
 
 
 @pytest.mark.parametrize(
@@ -203,13 +241,20 @@ def test_partition_fn_that_fails(tmp_path: Path, body: str, parts: tuple[str, ..
         ("yield key", ("no (key, value) pair",)),
         ("yield key + '!', 1", ("'first!'", "under the key")),
         ("yield key, object()", ("combine_fn", "object")),
+        ("yield numpy.array([1, 2]), 1", ("combine_fn", "ValueError")),
+        ("yield Odd(), 1", ("combine_fn raised LookupError",)),
     ],
 )
 def test_combine_fn_that_fails(tmp_path: Path, body: str, parts: tuple[str, ...]) -> None:
-    source = (
-        "def map_fn(k, v):\n    yield v, 1\ndef reduce_fn(key, values):\n    yield key, sum(values)\n"
-        f"def combine_fn(key, values):\n    {body}\n"
-    )
+    source = f"""
+        import numpy
+        class Odd:
+            def __eq__(self, other): raise LookupError
+        def map_fn(k, v): yield v, 1
+        def reduce_fn(key, values): yield key, sum(values)
+        def combine_fn(key, values):
+            {body}
+    """
     failure = fail_map(tmp_path, source, reduces=2)
     assert (failure.kind, failure.function) == (FailureKind.USER_ERROR, "combine_fn")
     for part in parts:

@@ -157,6 +157,9 @@ def _native(items: Sequence[Any], kind: Kind, encode: Callable[[Any], bytes]) ->
         data = pa.array(items, ARROW_TYPES[kind])
     except (UnicodeEncodeError, OverflowError):
         return None
+    except pa.ArrowCapacityError:
+        _check_sizes(items, encode)
+        raise
     if isinstance(data, pa.ChunkedArray) or data.nbytes > MAX_VALUE_BYTES:
         _check_sizes(items, encode)
     return Column(kind, data)
@@ -188,7 +191,11 @@ def _encoded(items: Sequence[Any], encode: Callable[[Any], bytes]) -> Column:
     except (UnencodableKey, UnencodableValue) as error:
         error.row = len(encoded)
         raise
-    data = pa.array(encoded, pa.binary())
+    try:
+        data = pa.array(encoded, pa.binary())
+    except pa.ArrowCapacityError:
+        _check_sizes(encoded, encode)
+        raise
     if isinstance(data, pa.ChunkedArray) or data.nbytes > MAX_VALUE_BYTES:
         _check_sizes(encoded, encode)
     return Column(Kind.ENCODED, data)
@@ -198,22 +205,33 @@ def _encoded(items: Sequence[Any], encode: Callable[[Any], bytes]) -> Column:
 
 
 def arrow_column(data: pa.Array | pa.ChunkedArray, *, keys: bool) -> Column:
-    """Make a column of what a `map_batch` returned: cast where that is exact, encoded where not."""
+    """Make a column of what a `map_batch` returned: cast where that is exact, encoded where not.
+
+    Raises UnencodableKey, UnencodableValue.
+    """
     wanted = _castable(data.type)
     if data.null_count or wanted is None:
-        items = data.to_pylist()
-        return key_column(items) if keys else value_column(items)
+        return _object_column(data, keys=keys)
     try:
         cast = data if data.type == ARROW_TYPES[wanted] else data.cast(ARROW_TYPES[wanted])
-    except pa.ArrowInvalid:  # an unsigned integer beyond int64, text that is no UTF-8
-        items = data.to_pylist()
-        return key_column(items) if keys else value_column(items)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # an unsigned integer beyond int64
+        return _object_column(data, keys=keys)
     if cast.null_count:  # a null among the values of a dictionary
         return arrow_column(cast, keys=keys)
     column = Column(wanted, cast)
     if keys and wanted is Kind.FLOAT:
         return Column(wanted, pa.array(normalise(column.numpy())))
     return column
+
+
+def _object_column(data: pa.Array | pa.ChunkedArray, *, keys: bool) -> Column:
+    """Make a column of the Python objects that Arrow data stands for."""
+    try:
+        items = data.to_pylist()
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:  # Arrow's are kinds of them
+        what, kind = ("key", UnencodableKey) if keys else ("value", UnencodableValue)
+        raise kind(f"a {what} of type {data.type} is no Python object: {error}") from error
+    return key_column(items) if keys else value_column(items)
 
 
 def _castable(arrow: pa.DataType) -> Kind | None:

@@ -11,6 +11,7 @@ As `combine_fn` beside a `reduce_fn` of one's own they give that function partia
 import builtins
 import math
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from mr.errors import BadAggregate
@@ -88,6 +89,10 @@ def identity(value: Any) -> Any:
 def _inner_identity(value: Any) -> Any:
     if type(value) is float:
         return (float, value.hex())
+    if isinstance(value, Decimal) and value.is_nan():
+        return (Decimal, "NaN")  # equals nothing, and a signalling one has no hash
+    if type(value) is complex and value != value:
+        return (complex, repr(value))
     if isinstance(value, list | tuple):
         return (type(value), tuple(map(_inner_identity, value)))
     if isinstance(value, set | frozenset):
@@ -150,7 +155,8 @@ collect = Aggregation(
 count_distinct = Aggregation(
     "count_distinct",
     _count_distinct,
-    "How many different values there are; 1, 1.0 and True are three. Order counts in dicts.",
+    "How many different values there are, by Python's equality; but 1, 1.0 and True are three, every NaN is "
+    "one, and order counts in dicts.",
 )
 
 _BY_NAME = {a.name: a for a in (sum, count, min, max, mean, collect, count_distinct)}

@@ -4,6 +4,8 @@ Blank lines are skipped. Ranges, line ends and byte order marks are as in format
 """
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,18 +26,18 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
         return
     for offsets, lines, consumed in text.read(piece, options):
         # the standard library's parser takes surrogates, which stand for bytes that are no text
-        keys, values = _parsed(json.loads, offsets, lines, piece.path)
+        keys, values = _parsed(_parse_slowly, offsets, lines, piece.path)
         yield keys, values, consumed
 
 
 def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
-    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+    decode_fast = msgspec.json.Decoder().decode
     before = 0
     for block in line_blocks(piece, options.read_bytes):
         data, offset = text.without_mark(block, "utf-8")
         decode(data, piece.path, offset, "utf-8", "strict")
         lines = data.removesuffix(b"\n").split(b"\n")
-        keys, values = _parsed(decoder.decode, block.line_offsets().tolist(), lines, piece.path)
+        keys, values = _parsed(decode_fast, block.line_offsets().tolist(), lines, piece.path)
         yield from sliced(keys, values, before, block.consumed_bytes, options)
         before = block.consumed_bytes
 
@@ -52,10 +54,37 @@ def _parsed(
     values = []
     for offset, line in zip(keys, full, strict=True):
         try:
-            values.append(parse(line))
+            values.append(_parse_again(parse, line))
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}:{offset}: not a JSON value: {error}") from error
     return keys, values
+
+
+def _parse_again(parse: Callable[[Any], Any], line: Any) -> Any:
+    """Parse a line that may hold half a surrogate pair, such as "\\ud800", which msgspec refuses."""
+    try:
+        return parse(line)
+    except ValueError:
+        if isinstance(line, str) or _SURROGATE.search(line) is None:
+            raise
+        return _parse_slowly(line)
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _parse_slowly(line: str | bytes) -> Any:
+    """Parse by the standard library, without what it knows beyond JSON. Raises ValueError."""
+    return json.loads(line, parse_constant=_refuse, parse_float=_finite)
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is not in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
 
 
 def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, int]]:

@@ -2,8 +2,11 @@
 
 import math
 import tempfile
+from datetime import UTC, datetime, time, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -164,6 +167,32 @@ def test_groups_are_those_of_a_dict(run: tuple[list[Pairs], dict[str, int]]) -> 
 def test_aggregates_of_any_value(run: tuple[list[Pairs], dict[str, int]], name: str, combine: bool) -> None:
     maps, sizes = run
     check_aggregate(maps, sizes, mr.agg.by_name(name), combine)
+
+
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=1)), ZoneInfo("Europe/Berlin")])
+DECIMALS = st.decimals(-2, 2, places=1) | st.sampled_from(
+    list(map(Decimal, ["1", "1.00", "-0", "0E+3", "1E1"]))
+)
+MOMENTS = st.builds(
+    datetime, st.just(2026), st.just(10), st.integers(24, 26), st.integers(0, 3), tzinfo=ZONES
+)
+TIMES = st.builds(time, st.integers(0, 1), fold=st.integers(0, 1))
+COMPLEX = st.builds(complex, st.sampled_from([0.0, -0.0, 1.0]), st.sampled_from([0.0, -0.0]))
+
+
+@SETTINGS
+@given(runs(), st.sampled_from([DECIMALS, MOMENTS, TIMES, COMPLEX]), st.booleans(), st.booleans(), st.data())
+def test_distinct_values_are_those_of_a_set(
+    run: Any, kind: Any, nested: bool, combine: bool, data: st.DataObject
+) -> None:
+    maps, sizes = run
+    kind = st.tuples(kind) if nested else kind
+    values = [[(key, data.draw(kind)) for key, _ in pairs] for pairs in maps]
+    with tempfile.TemporaryDirectory() as directory:
+        shuffle = Shuffle(directory, values, sizes, mr.agg.count_distinct if combine else None)
+        for partition, groups in enumerate(reference(values, sizes["partitions"])):
+            found = shuffle.results(partition, mr.agg.count_distinct)
+            assert [count for _, count in found] == [len(set(given)) for _, given in groups]
 
 
 @SETTINGS

@@ -1,6 +1,7 @@
 """The built-in reducers as plain functions, and their columns against those functions."""
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ KERNEL_AGGREGATIONS = [mr.agg.by_name(name) for name in KERNELS]
         (mr.agg.mean, [1, 2], 1.5),
         (mr.agg.collect, [2, 1, 2], [2, 1, 2]),
         (mr.agg.count_distinct, [1, 1.0, True, 1, [1], [1], -0.0, 0.0], 5),
+        (mr.agg.count_distinct, [Decimal("1.0"), Decimal("1.00"), Decimal("NaN"), Decimal("sNaN")], 2),
     ],
 )
 def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result: Any) -> None:
@@ -43,6 +45,12 @@ def test_names() -> None:
     assert mr.agg.sum != mr.agg.count
     with pytest.raises(BadAggregate, match=r"no mr\.agg\.median; there are sum"):
         mr.agg.by_name("median")
+
+
+@pytest.mark.parametrize("aggregation", [mr.agg.min, mr.agg.max], ids=repr)
+def test_values_that_refuse_comparison_are_told(aggregation: Aggregation) -> None:
+    with pytest.raises(BadAggregate, match="cannot compare"):
+        aggregation.reduce_values([Decimal(1), Decimal("NaN")])
 
 
 def by_columns(aggregation: Aggregation, parts: list[list[tuple[str, Any]]]) -> dict[str, Any]:

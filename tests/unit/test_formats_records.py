@@ -41,6 +41,22 @@ class TestJsonLines:
         with pytest.raises(BadInput, match=r"in:10: not a JSON value: ."):
             records(whole(path), "jsonl", read_bytes=1_000_000, encoding=encoding)
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+    def test_half_a_surrogate_pair_is_a_string_as_pythons_own_parser_has_it(
+        self, tmp_path: Path, encoding: str
+    ) -> None:
+        lines = [r'{"a": "\ud800"}', r'"\uDC00x"', r'["\ud83d\ude00", "\ud800\u0041"]', r'"\\ud800"']
+        path = write(tmp_path, "\n".join(lines).encode())
+        values = [value for _, value in records(whole(path), "jsonl", encoding=encoding)]
+        assert values == [{"a": "\ud800"}, "\udc00x", ["\U0001f600", "\ud800A"], r"\ud800"]
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+    @pytest.mark.parametrize("line", [r'"\ud800', r'["\ud800" 1]', r'["\ud800", 1e999]', "NaN", "1e999"])
+    def test_what_python_alone_takes_is_refused(self, tmp_path: Path, line: str, encoding: str) -> None:
+        path = write(tmp_path, f'"a"\n{line}\n'.encode())
+        with pytest.raises(BadInput, match=r"in:4: not a JSON value: ."):
+            records(whole(path), "jsonl", encoding=encoding)
+
     def test_bytes_that_are_no_text_follow_the_encoding_flags(self, tmp_path: Path) -> None:
         path = write(tmp_path, b'"a"\n"\xff"\n')
         with pytest.raises(BadInput, match=r"in:5: byte 0xff is not utf-8"):

@@ -6,19 +6,20 @@ Python objects by the same functions that `mr.agg` itself uses.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mr.agg import Aggregation, add, divide, pick
+from mr.agg import Aggregation, add, divide, identity, pick
 from mr.errors import BadAggregate
 from mr.telling import safe_repr
 from workers.shuffle.columns import Column, Kind, key_list, normalise, value_column, value_list
 from workers.shuffle.order import number_keys
 from workers.shuffle.rows import Positions, Rows
-from workers.shuffle.values import encode_value
+from workers.shuffle.values import decode_value
 
 States = dict[str, Column]
 
@@ -235,18 +236,28 @@ def distinct_values(rows: Rows) -> Rows:
 
 
 def alike(values: Column) -> Column:
-    """Values such that equal ones have equal bytes: -0.0 as 0.0, every NaN as one."""
+    """Values such that those which count as one (`mr.agg.identity`) have equal bytes: those of the first."""
     if values.kind is Kind.FLOAT:
         return Column(values.kind, pa.array(normalise(values.numpy())))
     if values.kind is not Kind.ENCODED:
         return values
     encoded = values.array().dictionary_encode()
-    plain = [_alike_bytes(item) for item in encoded.dictionary.to_pylist()]
+    firsts: dict[Any, bytes] = {}
+    plain = [
+        item if item[0] in _UNIQUE else firsts.setdefault(identity(decode_value(item)), item)
+        for item in encoded.dictionary.to_pylist()
+    ]
     return Column(values.kind, pa.array(plain, pa.binary()).take(encoded.indices))
 
 
-def _alike_bytes(item: bytes) -> bytes:
-    if item[:1] != b"\xcb":
-        return item
-    number = float(np.frombuffer(item, ">f8", 1, 1)[0])
-    return encode_value(float("nan") if number != number else number + 0.0)
+#: First bytes of encoded values that nothing but themselves equals: None, bool, int, str, bytes.
+_UNIQUE: Final = frozenset(
+    chain(
+        range(0x80),
+        range(0xA0, 0xC1),
+        range(0xC2, 0xC7),
+        range(0xCC, 0xD4),
+        range(0xD9, 0xDC),
+        range(0xE0, 0x100),
+    )
+)

@@ -27,7 +27,7 @@ WORKERS = 6
 
 
 def goal(_: Servers) -> Iterator[Row]:
-    """24 maps of 1 s and 12 reduces of 2 s on 6 workers, one of them cut off from the start."""
+    """36 maps of 1 s and 36 reduces of 2 s on 6 workers, one of them cut off from the start."""
     what = "1 of 6 workers cut off from its peers alone"
     if os.geteuid() or not all(shutil.which(tool) for tool in ("ip", "unshare", "nsenter")):
         yield Row(23, what, "not run: needs root, ip, unshare and nsenter", "", None)
@@ -106,9 +106,9 @@ def measure(directory: Path, outsider: int) -> Iterator[Row]:
         cluster.store.config_set("protected-mode", "no")
         cluster.store.config_set("bind", f"127.0.0.1 {HUB}")
         with cluster:
-            calm = cluster.submit(24, 12, map_seconds=1.0, reduce_seconds=2.0).seconds()
+            calm = cluster.submit(36, 36, map_seconds=1.0, reduce_seconds=2.0).seconds()
             run(f"ip route add {CULPRIT_SHUFFLE}/32 dev nowhere")
-            job = cluster.submit(24, 12, map_seconds=1.0, reduce_seconds=2.0)
+            job = cluster.submit(36, 36, map_seconds=1.0, reduce_seconds=2.0)
             disturbed = job.seconds()
             home = network_of("self")
             maps = job.attempts("map")

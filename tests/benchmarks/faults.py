@@ -29,6 +29,7 @@ LANES: tuple[tuple[tuple[int, Goal], ...], ...] = (
     (
         (25, stragglers(1.0, 4, 10)),
         (25, stragglers(5.0, 4, 5)),
+        (25, stragglers(5.0, 4, 1)),
         (25, fault_goals.needless_backups),
         (28, fault_goals.shares),
     ),

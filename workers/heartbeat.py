@@ -1,14 +1,14 @@
 """Says every `heartbeat_seconds` that the worker lives, what its host has left and what its slots do.
 
-The same beat renews the leases of the running attempts, and stops those that have lost theirs; it
-opens and closes slots as the host's pressure asks; and now and then it looks for jobs whose end
-this worker was not told of.
+The same beat renews the leases of the running attempts, and stops those that have lost theirs. Beside
+it the host is measured, and slots are opened and closed as its pressure asks; and now and then jobs are
+looked for whose end this worker was not told of. Neither a slow disk nor a long look delays a beat.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from pathlib import Path
 
 import psutil
 
@@ -19,7 +19,8 @@ from mr.protocol.ids import JobId
 from mr.protocol.messages import PauseWorker
 from mr.protocol.records import WorkerBeat
 from mr.settings import Settings
-from mr.waiting import happens
+from mr.telling import why
+from mr.waiting import dismiss, happens
 from workers import pressure
 from workers.executor import Executor
 from workers.holding import StopReason
@@ -30,7 +31,7 @@ from workers.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: Every so many beats the spool is compared with the store.
+#: Every so many `heartbeat_seconds` the spool is compared with the store.
 SWEEP_BEATS = 5
 #: A job that the store knows nothing of for so many leases is over (a store that was emptied is refilled).
 UNKNOWN_LEASES = 6
@@ -38,10 +39,14 @@ UNKNOWN_LEASES = 6
 EXTRA_BEAT_SHARE = 0.25
 
 
+#: What a beat tells of a host that could not be measured yet.
+NOT_MEASURED = HostLoad(cpu_percent=0, own_cpu_percent=0, memory_percent=0, disk_free_bytes=0, cores=1)
+
+
 class HostMeter:
     """Measures the host between one call and the next."""
 
-    def __init__(self, spool: Path, executor: Executor) -> None:
+    def __init__(self, spool: Spool, executor: Executor) -> None:
         self._spool = spool
         self._executor = executor
         self._cores = psutil.cpu_count() or 1
@@ -54,15 +59,14 @@ class HostMeter:
     def _own_cpu_seconds(self) -> float:
         return self._executor.own_cpu_seconds() + time.process_time()
 
-    def measure(self) -> HostLoad:
-        """What the host did since the last call, and what it has left."""
+    async def measure(self) -> HostLoad:
+        """What the host did since the last call, and what it has left. Raises OSError."""
+        disk = await asyncio.to_thread(self._spool.disk_usage)  # may be a disk of the network
         now, own_seconds = time.monotonic(), self._own_cpu_seconds()
         elapsed = max(now - self._at, 0.001)
         own_percent = 100.0 * max(own_seconds - self._own_seconds, 0.0) / elapsed / self._cores
         self._at, self._own_seconds = now, own_seconds
         memory = psutil.virtual_memory()
-        self._spool.mkdir(parents=True, exist_ok=True)  # whoever deleted it: its disk is where we write
-        disk = psutil.disk_usage(str(self._spool))
         self.memory_available_bytes = memory.available
         self.disk_total_bytes = disk.total
         return HostLoad(
@@ -95,9 +99,10 @@ class Heart:
         self._spool = spool
         self._executor = executor
         self._runner = runner
-        self._meter = HostMeter(spool.directory, executor)
+        self._meter = HostMeter(spool, executor)
         self._started_at = time.time()
-        self._load = self._meter.measure()
+        #: None before the first measurement.
+        self._load: HostLoad | None = None
         #: What the host's pressure allows; pauses and draining come on top.
         self._allowed = Slots(slots)
         self._paused_until = 0.0
@@ -133,6 +138,9 @@ class Heart:
 
     async def beat(self) -> None:
         """Tell the store that this worker lives. Raises StoreUnavailable."""
+        if self._load is None:
+            await self.measure()
+        load = self._load or NOT_MEASURED
         open_slots = self.open_slots
         beat = WorkerBeat(
             worker=self._origin.worker,
@@ -145,10 +153,10 @@ class Heart:
             open_slots=open_slots.open,
             draining=self.draining.is_set(),
             limited_by=open_slots.reason,
-            cpu_percent=self._load.cpu_percent,
-            memory_percent=self._load.memory_percent,
+            cpu_percent=load.cpu_percent,
+            memory_percent=load.memory_percent,
             memory_available_bytes=self._meter.memory_available_bytes,
-            disk_free_bytes=self._load.disk_free_bytes,
+            disk_free_bytes=load.disk_free_bytes,
             disk_total_bytes=self._meter.disk_total_bytes,
             running=self._executor.running(),
             committed=self._runner.committed,
@@ -158,37 +166,61 @@ class Heart:
 
     async def run(self) -> None:
         """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`."""
-        beats = 0
+        loops = [
+            asyncio.create_task(loop) for loop in (self._beat_on(), self._measure_on(), self._sweep_on())
+        ]
+        try:
+            ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            for loop in ended:
+                loop.result()
+        finally:
+            await dismiss(loops)
+
+    async def _beat_on(self) -> None:
+        """Beat when it is time, and a little after each change."""
+        seconds = self._settings.heartbeat_seconds
         while True:
-            if await self._wait():
-                self._measure()
-                beats += 1
+            await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
+            await happens(self._changed, seconds * (1 - EXTRA_BEAT_SHARE))
+            self._changed.clear()
             await self._apply()
             try:
                 await self.beat()
                 await self._renew()
-                if beats % SWEEP_BEATS == 0:
-                    await self._sweep()
             except StoreUnavailable as error:
                 self._note_away(error)
             else:
                 self._note_reached()
 
-    async def _wait(self) -> bool:
-        """Wait for the next beat. False: it is an extra one, because something changed."""
-        seconds = self._settings.heartbeat_seconds
-        await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
-        extra = await happens(self._changed, seconds * (1 - EXTRA_BEAT_SHARE))
-        self._changed.clear()
-        return not extra
+    async def _measure_on(self) -> None:
+        """Measure the host each `heartbeat_seconds`, however many beats there are."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            before = self._allowed.open
+            await self.measure()
+            if self._allowed.open != before:
+                await self._apply()
+                self.soon()
 
-    def _measure(self) -> None:
-        self._load = self._meter.measure()
+    async def _sweep_on(self) -> None:
+        """Look now and then for jobs that are over."""
+        while True:
+            await asyncio.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
+            with contextlib.suppress(StoreUnavailable):  # the next beat notes it
+                await self._sweep()
+
+    async def measure(self) -> None:
+        """Measure the host, and decide how many slots may take tasks; where that fails, nothing changes."""
+        try:
+            self._load = await self._meter.measure()
+        except (OSError, psutil.Error) as error:
+            log.warning("the host cannot be measured: %s", why(error))
+            return
         before = self._allowed
         self._allowed = pressure.decide(self._load, self._settings, slots=self._slots, current=before.open)
         if self._allowed.open != before.open:
-            why = self._allowed.reason or "the host is calm again"
-            log.info("open slots: %d of %d (%s)", self._allowed.open, self._slots, why)
+            reason = self._allowed.reason or "the host is calm again"
+            log.info("open slots: %d of %d (%s)", self._allowed.open, self._slots, reason)
 
     async def _apply(self) -> None:
         await self._runner.set_open_slots(self.open_slots.open)

@@ -111,7 +111,11 @@ class Bench:
             )
         )
         queue = self.broker.server.queues[TASKS_QUEUE]
-        await until(lambda: queue.consumers or self.ended.done())
+        await until(lambda: queue.consumers or self.ended.done() or self._takes_nothing())
+
+    def _takes_nothing(self) -> bool:
+        entry = self.store.server.workers.get(WORKER)
+        return entry is not None and entry.beat.open_slots == 0
 
     async def close(self) -> None:
         """Stop the worker at once, if it still runs, and disconnect."""

@@ -19,7 +19,7 @@ from tests.support.worker import SETTINGS, WORKER, Bench, bench, make_record, wo
 from workers import heartbeat
 from workers.shuffle.hosts import host_identity
 from workers.shuffle.server import ListenFailed
-from workers.spool import SpoolUnusable
+from workers.spool import DiskUsage, Spool, SpoolUnusable
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
 
@@ -209,6 +209,45 @@ async def test_a_spool_without_room_takes_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path, settings) as worker:
         beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
         assert f"reserve is {(1 << 60) // MIB} MiB" in beat.limited_by
+
+
+async def test_a_spool_that_fills_up_while_short_tasks_flow_stops_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task that ends is a reason for an extra beat, and no reason not to look at the disk."""
+    settings = worker_settings(heartbeat_seconds=0.4)
+    async with bench(tmp_path, settings) as worker:
+        await submit(worker, maps=400)
+        await worker.publish("job-1", "map-00000")
+        await worker.reports.get()
+        monkeypatch.setattr(Spool, "disk_usage", lambda spool: DiskUsage(total=1 << 40, free=0))
+        closed = asyncio.ensure_future(worker.beat_when(lambda beat: beat.open_slots == 0))
+        for index in range(1, 400):
+            await worker.publish("job-1", f"map-{index:05d}")
+            report = asyncio.ensure_future(worker.reports.get())
+            await asyncio.wait([report, closed], return_when=asyncio.FIRST_COMPLETED)
+            report.cancel()
+            if closed.done():
+                break
+        else:
+            closed.cancel()
+            pytest.fail("400 tasks were taken into a full spool")
+        assert "spool disk: 0 MiB free" in (await closed).limited_by
+
+
+async def test_a_host_that_cannot_be_measured_goes_on_being_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(spool: Spool) -> DiskUsage:
+        raise OSError(24, "Too many open files")
+
+    async with bench(tmp_path) as worker:
+        monkeypatch.setattr(Spool, "disk_usage", fail)
+        await until(lambda: caplog.text.count("cannot be measured: Too many open files") >= 2)
+        await submit(worker)
+        await worker.publish("job-1", "map-00000")
+        assert isinstance(await worker.reports.get(), TaskCommitted)
+        assert (await worker.beat()).disk_free_bytes > 0
 
 
 async def test_a_worker_survives_that_its_spool_is_deleted(

@@ -110,6 +110,9 @@ class Preparation:
                 spec = await _readable(self._store.get_spec(job))
                 if spec is None:
                     self._jobs.pop(job, None)
+                    record = await _readable(self._store.get_job(job))
+                    if record is None or not record.state.terminal:
+                        raise _forgotten(job)
                     return None
                 await self._unpack(spec)
                 known.spec = spec
@@ -120,14 +123,7 @@ class Preparation:
         return (self._spool.code_dir(spec.job_id) / spec.code.entry).is_file()
 
     async def _unpack(self, spec: JobSpec) -> None:
-        bundle = await self._store.get_code(spec.code_id)
-        if bundle is None:
-            raise Unprepared(
-                Failure(
-                    FailureKind.BAD_JOB,
-                    f"the store has no code {spec.code_id[:19]}...; submit the job again",
-                )
-            )
+        bundle = await self._code(spec)
         directory = self._spool.code_dir(spec.job_id)
         try:
             await asyncio.to_thread(_unpack_checked, bundle, spec.code_id, directory)
@@ -135,6 +131,21 @@ class Preparation:
             raise Unprepared(Failure(FailureKind.BAD_JOB, str(error))) from error
         except OSError as error:
             raise _no_disk(directory, error) from error
+
+    async def _code(self, spec: JobSpec) -> bytes:
+        """A job's bundle. Raises Unprepared: for good only where the store has the job, but not its code.
+
+        A store that was emptied is given the code back before the job, so code that is missing while the job
+        is there is asked for once more.
+        """
+        for _ in range(2):
+            bundle = await self._store.get_code(spec.code_id)
+            if bundle is not None:
+                return bundle
+            if await _readable(self._store.get_spec(spec.job_id)) is None:
+                raise _forgotten(spec.job_id)
+        missing = f"the store has no code {spec.code_id[:19]}...; submit the job again"
+        raise Unprepared(Failure(FailureKind.BAD_JOB, missing))
 
     async def _map_outputs(self, spec: JobSpec) -> PackedOutputs:
         outputs = await _readable(self._store.map_outputs(spec.job_id))
@@ -159,6 +170,11 @@ def _unpack_checked(bundle: bytes, code: CodeId, directory: Path) -> None:
     if content_id(bundle) != code:
         raise BadJob(f"the store holds other bytes than those of {code[:19]}...; submit the job again")
     unpack_bundle(bundle, directory)
+
+
+def _forgotten(job: JobId) -> Unprepared:
+    """The store was emptied under a running job: the coordinator writes it back, and the task runs then."""
+    return Unprepared(Failure(FailureKind.INFRASTRUCTURE, f"the store had lost job {job} for a moment"))
 
 
 def _no_disk(path: Path, error: OSError) -> Unprepared:

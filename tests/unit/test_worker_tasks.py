@@ -247,6 +247,38 @@ async def test_code_that_the_store_does_not_have_fails_the_job(worker: Bench) ->
     assert "submit the job again" in failure.message
 
 
+@pytest.mark.parametrize("read", ["get_spec", "get_code"])
+@pytest.mark.parametrize("refilled", [False, True])
+async def test_a_store_that_is_emptied_while_a_task_is_prepared_does_not_fail_the_job(
+    worker: Bench, monkeypatch: pytest.MonkeyPatch, read: str, refilled: bool
+) -> None:
+    """The store loses everything just before one of the reads, and may have it back right after it."""
+    await submit(worker)
+    server = worker.store.server
+    jobs, code = dict(server.jobs), dict(server.code)
+    real = getattr(worker.store, read)
+
+    async def emptied(name: str) -> Any:
+        monkeypatch.undo()
+        server.flush()
+        found = await real(name)
+        if refilled:
+            server.code.update(code)
+            server.jobs.update(jobs)
+        return found
+
+    monkeypatch.setattr(worker.store, read, emptied)
+    await worker.publish("job-1", "map-00000")
+    report = await worker.reports.get()
+    if isinstance(report, TaskFailed):
+        assert report.failure.kind is FailureKind.INFRASTRUCTURE
+    else:
+        assert refilled
+    await worker.settled()
+    server.code.update(code)
+    server.jobs.update(jobs)
+
+
 async def test_code_that_is_damaged_fails_the_job(worker: Bench) -> None:
     await submit(worker)
     await worker.store.put_code(CodeId(CODE_ID), b"no zip", make_spec("job-1").code, 3600.0)

@@ -13,6 +13,7 @@ from mr.errors import BadJob, BadMessage, BrokerUnavailable, ClusterUnreachable,
 from mr.formats.outputs import read_manifest
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
 from mr.protocol import codec, names
+from mr.protocol.claims import Claim
 from mr.protocol.ids import JobId, is_id, task_sort_key
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
 from mr.protocol.records import (
@@ -22,6 +23,7 @@ from mr.protocol.records import (
     Refusal,
     RunningTask,
     TaskRecord,
+    TaskState,
     WorkerView,
 )
 from mr.settings import Settings
@@ -108,13 +110,20 @@ class Viewer:
         return f"coordinator silent for {age_seconds:.0f} s"
 
     async def tasks(self, job: JobId) -> Sequence[TaskView]:
-        """All tasks of a job, each with the heartbeat's account of its newest running attempt."""
+        """All tasks of a job, each with the heartbeat's account of its newest running attempt.
+
+        A task that was claimed runs from then on: the heartbeat that says so comes a little later.
+        """
         running: dict[str, RunningTask] = {}
         for task in await self._running():
             known = running.get(task.task_id)
             if task.job_id == job and (known is None or known.attempt < task.attempt):
                 running[task.task_id] = task
-        return [TaskView(record, running.get(record.task_id)) for record in await self.store.get_tasks(job)]
+        claims, now = await self.store.claims(job), await self.store.server_time()
+        return [
+            TaskView(_claimed(record, claims.get(record.task_id, Claim()), now), running.get(record.task_id))
+            for record in await self.store.get_tasks(job)
+        ]
 
     async def workers(self) -> Sequence[WorkerView]:
         """All workers heard of lately, live or not."""
@@ -152,6 +161,17 @@ class Viewer:
 
     async def _running(self) -> tuple[RunningTask, ...]:
         return tuple(task for view in await self.store.workers() if view.live for task in view.beat.running)
+
+
+def _claimed(record: TaskRecord, claim: Claim, now: float) -> TaskRecord:
+    """The account of a task as its claim shows it; `now` by the store's clock."""
+    holders = [holder for holder in claim.holders if holder.expires_ms > now * 1000]
+    if not holders or record.state not in (TaskState.WAITING, TaskState.QUEUED):
+        return record
+    newest = holders[-1]
+    return msgspec.structs.replace(
+        record, state=TaskState.RUNNING, attempt=newest.attempt, worker=newest.worker
+    )
 
 
 class Client(Viewer):

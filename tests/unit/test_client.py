@@ -12,9 +12,9 @@ from mr.client import Client, Unanswered, new_job_id
 from mr.errors import BadJob, MrError, NotFound
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol import codec, names
-from mr.protocol.ids import CodeId, JobId, TaskId, is_id
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId, is_id
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobOptions, JobRequest, JobSpec, RequestReply
-from mr.protocol.records import JobRecord, JobState, Refusal
+from mr.protocol.records import JobRecord, JobState, Refusal, TaskState
 from mr.resolve import resolve_spec
 from mr.settings import Settings
 from tests.support.job_records import job_record, running_task, task_record, worker_beat
@@ -48,6 +48,21 @@ def spec(job_id: str) -> JobSpec:
 
 async def put(client: Client, record: JobRecord) -> None:
     assert await client.store.create_job(spec(record.job_id), (), record, 1)
+
+
+async def test_a_task_is_shown_to_run_from_its_claim_on(client: Client) -> None:
+    """No heartbeat and no coordinator has said so yet; a lease that ran out says nothing."""
+    job, task = JobId("words-1"), TaskId("reduce-00000")
+    await put(client, job_record(job, JobState.REDUCING))
+    records = [task_record(task, state=TaskState.QUEUED, attempt=0)]
+    await client.store.save_job(job_record(job, JobState.REDUCING), records, 1)
+    await client.store.claim(job, task, WorkerId("w1"), Incarnation("i1"), 60.0)
+    (view,) = await client.tasks(job)
+    assert (view.record.state, view.record.attempt, view.record.worker) == (TaskState.RUNNING, 1, "w1")
+    await client.store.release(job, task, 1)
+    assert (await client.tasks(job))[0].record == records[0]
+    await client.store.claim(job, task, WorkerId("w1"), Incarnation("i1"), 0.0)
+    assert (await client.tasks(job))[0].record == records[0]
 
 
 async def answer_with(client: Client, reply: RequestReply, seen: list[Delivery]) -> None:

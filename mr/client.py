@@ -84,6 +84,8 @@ class Viewer:
             return found[0]
         if found and text:
             raise NotFound(f"{text!r} may be any of {len(found)} jobs; write more of the id")
+        if (refusal := await self.refusal(text)) is not None:
+            raise NotFound(f"there is no job {text!r}, as its request was refused: {refusal.reason}")
         raise NotFound(f"there is no job {text!r}; `mr jobs` lists those there are")
 
     async def refusal(self, text: str) -> Refusal | None:

@@ -32,6 +32,8 @@ from mr.telling import printable_line, why
 log = logging.getLogger("mr")
 
 _STANDARD_INPUT = "-"
+#: What it is called in the run's own directory.
+_SPOOLED = "standard-input"
 #: Of the directories that runs make for their intermediate files.
 _SPOOL_PREFIX = "mr-run-"
 
@@ -116,7 +118,8 @@ def _run_in(
     finally:
         line.clear()
     if record.state is not JobState.COMPLETED:
-        say(describe_end(record), error=True)
+        # what came by standard input is gone when the command is run again, so it is called by its flag
+        say(describe_end(record).replace(str(directory / _SPOOLED), _STANDARD_INPUT), error=True)
         return MrError.exit_code
     if not quiet:
         manifest = read_manifest(prepared.request.output)
@@ -168,7 +171,7 @@ def _spooled(text: str, directory: Path) -> str:
     """Standard input as a file of the spool, so that it can be split and read again."""
     if text != _STANDARD_INPUT:
         return text
-    target = directory / "standard-input"
+    target = directory / _SPOOLED
     if not target.exists():
         with target.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file, 1024 * 1024)

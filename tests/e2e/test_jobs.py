@@ -259,3 +259,25 @@ def test_what_a_job_prints_is_shown_on_stderr_behind_its_task(
         f"reduce-00000 | one has {len(grouped(numbers)['n1'])}",
     ]
     assert done.stdout == b""
+
+
+def test_a_failure_on_standard_input_names_it_as_its_user_did(mr: Commands, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job.py", "def map_fn(offset, line):", "    1 / 0")
+    flags = ("-o", tmp_path / "out", "--max-attempts", 1)
+    with job.open() as text:
+        done = mr.run("run", job, "-", *flags, stdin=text)
+    assert done.returncode == 1
+    told = done.stderr.decode()
+    assert "record     -:0" in told and "mr run job.py - -o reproduce-map-00000" in told
+
+
+def test_standard_input_may_be_read_whatever_the_roots_are(mr: Commands, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    job = write_job(tmp_path / "job.py", "def map_fn(offset, line):", "    yield offset, line")
+    bounded = mr.environment | {"MR_INPUT_ROOTS": str(tmp_path / "in")}
+    refused = mr.run("run", job, job, "-o", tmp_path / "no", env=bounded)
+    assert refused.returncode == 2 and b"outside of input_roots" in refused.stderr
+    with job.open() as text:
+        done = mr.run("run", job, "-", "-o", tmp_path / "out", env=bounded, stdin=text)
+    assert done.returncode == 0, done.stderr
+    assert len(lines(tmp_path / "out")) == 2

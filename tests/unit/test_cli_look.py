@@ -248,6 +248,12 @@ def test_a_refused_request_is_shown_with_its_reason(server: MemoryStoreServer, a
     assert (told_json["state"], told_json["reason"]) == ("REFUSED", REFUSAL.reason)
 
 
+@pytest.mark.parametrize("command", ["tasks", "logs", "results"])
+def test_other_commands_name_the_refusal(server: MemoryStoreServer, ask: Ask, command: str) -> None:
+    change(server, lambda store: store.put_refusal(REFUSAL, 60))
+    assert "was refused: no such file: /in" in ask(command, "nightly-1", code=2)
+
+
 def test_a_job_shows_that_another_request_for_its_id_was_refused(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record("nightly-1"))
     change(server, lambda store: store.put_refusal(REFUSAL, 60))

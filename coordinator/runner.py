@@ -24,7 +24,7 @@ from coordinator.state import submitted_record
 from mr.dead import bury
 from mr.errors import BadMessage, Deposed, MrError
 from mr.ports import Broker, Clock, Delivery, StateStore
-from mr.protocol.codec import decode
+from mr.protocol.codec import MAX_REPORT_BYTES, check_size, decode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.messages import Report
@@ -34,8 +34,8 @@ from mr.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Reports taken from the queue and not yet acknowledged.
-REPORTS_PREFETCH = 500
+#: Reports taken from the queue and not yet acknowledged: MAX_REPORT_BYTES each at most.
+REPORTS_PREFETCH = 200
 #: Requests planned at the same time.
 JOBS_PREFETCH = 8
 #: How often the list of jobs is pruned.
@@ -220,6 +220,7 @@ class Runner:
 
     async def _on_report(self, delivery: Delivery) -> None:
         try:
+            check_size(delivery.body, "a report", MAX_REPORT_BYTES)
             report: Report = decode(delivery.body, Report, delivery.content_type)  # type: ignore[arg-type]
         except BadMessage as error:
             await bury(self._broker, delivery, str(error))

@@ -4,25 +4,31 @@ import msgspec
 
 from mr.errors import BadMessage
 from mr.ports import Broker, OutgoingMessage
-from mr.protocol.codec import encode
+from mr.protocol.codec import MAX_REPORT_BYTES, check_size, encode
 from mr.protocol.failures import Failure
 from mr.protocol.messages import Report, TaskFailed
 from mr.protocol.names import REPORTS_QUEUE
 
 #: Text of one field of a failure in a report that would be too large.
-_TEXT_CHARACTERS = 16 * 1024
+_TEXT_CHARACTERS = 4 * 1024
 #: Lost inputs named in one report; the next attempt names the rest.
-_LOST_INPUTS = 5000
+_LOST_INPUTS = 1000
 
 
 def encode_report(report: Report) -> bytes:
     """Encode a report; the texts of a failure give way. Raises BadMessage when it is too large even so."""
     try:
-        return encode(report)
+        return _encoded(report)
     except BadMessage:
         if not isinstance(report, TaskFailed):
             raise
-        return encode(msgspec.structs.replace(report, failure=_shortened(report.failure)))
+        return _encoded(msgspec.structs.replace(report, failure=_shortened(report.failure)))
+
+
+def _encoded(report: Report) -> bytes:
+    body = encode(report)
+    check_size(body, f"a {type(report).__name__}", MAX_REPORT_BYTES)
+    return body
 
 
 def _shortened(failure: Failure) -> Failure:

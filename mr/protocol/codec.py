@@ -13,12 +13,14 @@ MSGPACK = "application/msgpack"
 
 #: Ids and small facts only travel through the broker; anything above this is refused.
 MAX_MESSAGE_BYTES = 1024 * 1024
+#: Of a report, of which a coordinator holds many at a time.
+MAX_REPORT_BYTES = 256 * 1024
 
 
-def check_size(body: bytes, what: str = "a message") -> None:
-    """Raise BadMessage, naming `what`, for a body above MAX_MESSAGE_BYTES."""
-    if len(body) > MAX_MESSAGE_BYTES:
-        raise BadMessage(f"{what} of {len(body)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+def check_size(body: bytes, what: str = "a message", limit_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    """Raise BadMessage, naming `what`, for a body above the limit."""
+    if len(body) > limit_bytes:
+        raise BadMessage(f"{what} of {len(body)} bytes is over the limit of {limit_bytes}")
 
 
 def encode(message: Any, content_type: str = MSGPACK) -> bytes:

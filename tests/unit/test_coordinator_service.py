@@ -12,9 +12,11 @@ from coordinator.service import run_coordinator
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.bundle import build_bundle
 from mr.ports import Delivery, OutgoingMessage, StateStore
-from mr.protocol.codec import JSON, decode
-from mr.protocol.ids import CodeId, JobId
+from mr.protocol.codec import JSON, MAX_REPORT_BYTES, decode, encode
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
+from mr.protocol.messages import TaskFailed
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE
 from mr.protocol.records import JobState, Transition
 from mr.settings import Settings
@@ -162,6 +164,18 @@ async def test_a_report_that_cannot_be_read_is_kept(site: Site) -> None:
     async with site.coordinator():
         await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=b"\xc1"))
         assert (await kept.get()).body == b"\xc1"
+        await site.submit()
+
+
+async def test_a_report_that_is_too_large_is_not_taken_in(site: Site) -> None:
+    """A coordinator holds many at a time: their number times this size is what they take of its memory."""
+    kept: asyncio.Queue[Delivery] = asyncio.Queue()
+    await site.broker.consume(DEAD_QUEUE, kept.put, prefetch=1)
+    failure = Failure(FailureKind.USER_ERROR, "m" * MAX_REPORT_BYTES)
+    report = TaskFailed(JOB, TaskId("map-00000"), 1, WorkerId("w1"), Incarnation("i1"), failure)
+    async with site.coordinator():
+        await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=encode(report)))
+        assert len((await kept.get()).body) < MAX_REPORT_BYTES
         await site.submit()
 
 

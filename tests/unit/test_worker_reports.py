@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from mr.errors import BadMessage
-from mr.protocol.codec import MAX_MESSAGE_BYTES, decode
+from mr.protocol.codec import MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, decode
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, TaskMessage
@@ -35,11 +35,13 @@ def test_nesting_without_end_is_malformed_like_anything_else() -> None:
 
 def test_the_texts_of_a_failure_give_way_to_the_limit() -> None:
     lost = tuple(LostInput(TaskId(f"map-{n:05d}"), 1, WORKER) for n in range(100_000))
-    failure = Failure(FailureKind.INPUT_LOST, "m" * MAX_MESSAGE_BYTES, record="here", lost=lost)
-    told = decode(encode_report(failed(failure)), TaskFailed | TaskCommitted)  # type: ignore[arg-type]
+    failure = Failure(FailureKind.INPUT_LOST, "\u20ac" * MAX_MESSAGE_BYTES, record="here", lost=lost)
+    body = encode_report(failed(failure))
+    assert len(body) <= MAX_REPORT_BYTES
+    told = decode(body, TaskFailed | TaskCommitted)  # type: ignore[arg-type]
     assert isinstance(told, TaskFailed)
     assert (told.failure.kind, told.failure.record) == (FailureKind.INPUT_LOST, "here")
-    assert set(told.failure.message) == {"m"}
+    assert set(told.failure.message) == {"\u20ac"}
     assert 0 < len(told.failure.lost) < len(lost)
     assert told.failure.lost == lost[: len(told.failure.lost)]
 

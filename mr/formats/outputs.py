@@ -159,10 +159,12 @@ def finish_output(
     output_format: OutputFormat,
     manifest: Manifest,
 ) -> None:
-    """Publish what is not yet, remove `_temporary`, write `_SUCCESS` last; once more is no error.
+    """Publish what is not yet, then write `_SUCCESS`: by that the job is complete. Once more is no error.
 
     Every part has the size and the checksum that were recorded; parts behind a URL are not read back,
-    their size is asked. Raises OSError, and FileNotFoundError when a part is gone or another.
+    their size is asked. The marks that make what is here this job's go after `_SUCCESS` came, so that whoever
+    has to remove an unfinished output finds them. Raises OSError, and FileNotFoundError when a part is gone
+    or another.
     """
     for part in parts:
         publish_part(output, job_id, part, output_format)
@@ -170,9 +172,18 @@ def finish_output(
         with ThreadPoolExecutor(_VERIFIERS) as pool:
             for _ in pool.map(lambda part: _verify(output, part, output_format), parts):
                 continue
-    _remove_ours(output, job_id)
+    _remove_attempts(output, job_id)
     storage.sync_directory(output)
     storage.write_file(join(output, SUCCESS), f"{as_json(manifest)}\n".encode())
+    _remove_ours(output, job_id)
+
+
+def _remove_attempts(output: str, job_id: JobId) -> None:
+    """Remove the parts that attempts wrote and that have no final name; the marks stay."""
+    ours = temporary_directory(output, job_id)
+    for name in storage.list_names(ours) or []:
+        if name != _OWNER and not name.endswith(_MARK):
+            storage.remove_file(join(ours, name))
 
 
 def _verify(output: str, part: PartOutput, output_format: OutputFormat) -> None:
@@ -202,9 +213,10 @@ def abandon_output(output: str, job_id: JobId) -> None:
     """
     ours = temporary_directory(output, job_id)
     owner = storage.read_file(join(ours, _OWNER))
-    names = storage.list_names(output) or []
-    if owner is None or SUCCESS in names:
+    if owner is None or SUCCESS in (storage.list_names(output) or []):
         return
+    _remove_attempts(output, job_id)  # first: a worker that is just publishing one finds it gone
+    names = storage.list_names(output) or []
     topmost = owner.decode("utf-8", "surrogateescape")
     marks = {name for name in storage.list_names(ours) or [] if name.endswith(_MARK)}
     for name in names:

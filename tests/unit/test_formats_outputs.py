@@ -1,5 +1,6 @@
 """The output directory: who owns it, when parts get their names, what stays after success and failure."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -304,3 +305,44 @@ class TestManifest:
 def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert outputs.absolute(path) == expected.format(tmp_path)
+
+
+def test_an_output_that_could_not_be_finished_is_removed(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its parts have their final names by then."""
+    outputs.prepare_output(output, JOB)
+    part = make_part(output, 0)
+    write_file = outputs.storage.write_file
+
+    def full_disk(path: str, data: bytes) -> None:
+        if path.endswith("_SUCCESS"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_file(path, data)
+
+    monkeypatch.setattr(outputs.storage, "write_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        finish(output, part)
+    monkeypatch.setattr(outputs.storage, "write_file", write_file)
+    outputs.abandon_output(output, JOB)
+    assert not outputs.storage.list_names(output)
+
+
+def test_a_part_published_while_the_output_is_removed_does_not_stay(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs.prepare_output(output, JOB)
+    part = make_part(output, 0)
+    list_names, seen = outputs.storage.list_names, []
+
+    def publish_meanwhile(directory: str) -> list[str] | None:
+        names = list_names(directory)
+        if directory == output and not seen and outputs.TEMPORARY in (names or []):
+            seen.append(directory)
+            with contextlib.suppress(FileNotFoundError):
+                publish(output, part)
+        return names
+
+    monkeypatch.setattr(outputs.storage, "list_names", publish_meanwhile)
+    outputs.abandon_output(output, JOB)
+    assert not list_names(output)

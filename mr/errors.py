@@ -69,6 +69,10 @@ class Deposed(MrError):
     """Another coordinator took over, so this one's write was refused. Nothing is to be done."""
 
 
+class StoreBehind(MrError):
+    """The store has lost writes that it had acknowledged. What it lost has to be written back first."""
+
+
 class UnencodableKey(MrError):
     """A key is of a type that has no order. Use None, bool, int, float, str, bytes or tuples of them."""
 

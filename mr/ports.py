@@ -167,7 +167,9 @@ class StateStore(Protocol):
     those that read many leave it out, and log that once.
 
     Times inside are the store's own. Writes that carry an `epoch` raise Deposed when a coordinator
-    with a higher one has written that job.
+    with a higher one has written that job. Each of them raises the job's generation; `save_job`, `reopen`
+    and `speculate` raise StoreBehind, and change nothing, when the store has lost a write that it had
+    acknowledged to this client: `rewrite` mends that.
     """
 
     async def connect(self) -> None:
@@ -262,17 +264,29 @@ class StateStore(Protocol):
     async def restore(self, epoch: int) -> Sequence[RestoredJob]:
         """Read every unfinished job and raise its epoch to ours."""
 
-    async def rewrite(self, job: RestoredJob, epoch: int) -> None:
-        """Write a whole unfinished job back into a store that was emptied."""
+    async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:
+        """Those of these jobs of which the store has lost writes that it had acknowledged to this client.
+
+        It was emptied, or came back as it was some time ago. One round trip for hundreds of jobs.
+        """
+
+    async def rewrite(self, job: RestoredJob, epoch: int, lease_seconds: float) -> None:
+        """Raise an unfinished job in such a store to what is known of it: see `mr.protocol.claims.catch_up`.
+
+        What the store knows beyond that stays. Leases of attempts that it had lost begin anew.
+        """
 
     async def prune_jobs(self) -> None:
         """Let go of what is kept for jobs that are no longer remembered."""
 
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
-        """All claims of a job that were ever asked for."""
+        """All claims of a job that were ever asked for. Raises StoreBehind as writes do."""
 
     async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
-        """What is recorded of each of these tasks, read in one step; of an unknown task an empty Outcome."""
+        """What is recorded of each of these tasks, read in one step; of an unknown task an empty Outcome.
+
+        Raises StoreBehind as writes do.
+        """
 
     # --- jobs, as everybody reads them
 
@@ -345,7 +359,10 @@ class Clock(Protocol):
     """Time, so that tests can turn it."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Seconds that never go back, from some start: what every decision is taken by."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as far as the machine's clock is right: for display alone."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

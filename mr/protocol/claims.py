@@ -82,18 +82,23 @@ def grant(
     """Ask for the right to run a task. Returns the verdict and the claim after it.
 
     A lease that ran out, or of an earlier life of the same worker, binds nobody. A speculative
-    task takes two holders on two different workers.
+    task takes two holders on two different workers. No lease lasts longer than `lease_ms` from now: one
+    that seems to was given before the store's clock was set back.
     """
     if claim.winner:
         return Verdict.COMMITTED, claim
+    holders = tuple(
+        Holder(h.worker, h.incarnation, h.attempt, min(h.expires_ms, now_ms + lease_ms))
+        for h in claim.holders
+    )
     alive = tuple(
         h
-        for h in claim.running
+        for h in holders
         if h.expires_ms > now_ms and not (h.worker == worker and h.incarnation != incarnation)
     )
     allowed = 2 if claim.speculative else 1
     if len(alive) >= allowed or any(h.worker == worker for h in alive):
-        return Verdict.HELD, claim
+        return Verdict.HELD, Claim(claim.attempt, claim.floor, 0, claim.speculative, holders)
     holder = Holder(worker, incarnation, claim.attempt + 1, now_ms + lease_ms)
     holders = (*_released(claim), *alive, holder)
     return Verdict.GRANTED, Claim(claim.attempt + 1, claim.floor, 0, claim.speculative, holders)
@@ -119,8 +124,9 @@ def renew(claim: Claim, incarnation: Incarnation, attempt: int, expires_ms: int)
 def commit(claim: Claim, attempt: int) -> Claim | None:
     """Make an attempt the one whose output counts: the first to ask wins, the same one may ask twice.
 
-    None: another attempt won, or this one's output was declared lost. An attempt whose lease ran
-    out may still win: its output is as good as any.
+    A store that came back older may have given a number twice, so it also checks that who asks again brings
+    the very result that is recorded. None: another attempt won, or this one's output was declared lost. An
+    attempt whose lease ran out may still win: its output is as good as any.
     """
     if claim.winner == attempt:
         return claim
@@ -158,3 +164,25 @@ def speculate(claim: Claim) -> Claim:
     if claim.winner:
         return claim
     return Claim(claim.attempt, claim.floor, 0, True, claim.holders)
+
+
+def catch_up(claim: Claim, known: Claim, expires_ms: int) -> Claim:
+    """Raise a claim in a store that came back older to what the coordinator knows: `known`.
+
+    Numbers are given only above both, and what either says is lost stays lost. A commit counts that either
+    has; where they differ, the store's, which was made since. Attempts that the coordinator believes to run
+    hold the task until `expires_ms`, unless the store has given it to others since.
+    """
+    attempt, floor = max(claim.attempt, known.attempt), max(claim.floor, known.floor)
+    for winner in (claim.winner, known.winner):
+        if winner > floor:
+            return Claim(attempt, floor, winner)
+    speculative = claim.speculative or known.speculative
+    released = tuple(h for h in claim.holders if h.released and h.attempt > floor)
+    running = [h for h in claim.running if h.attempt > floor]
+    for h in known.running:
+        is_free = all(h.worker != other.worker for other in running)
+        is_new = all(h.attempt != other.attempt for other in (*released, *running))
+        if h.attempt > floor and is_free and is_new and len(running) < (2 if speculative else 1):
+            running.append(Holder(h.worker, h.incarnation, h.attempt, expires_ms))
+    return Claim(attempt, floor, 0, speculative, (*released, *running))

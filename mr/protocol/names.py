@@ -69,7 +69,7 @@ def code_key(code: CodeId) -> str:
 
 
 def job_key(job: JobId) -> str:
-    """Hash: `record` = msgpack JobRecord, `epoch` = that of the coordinator which last wrote, `logs_*`."""
+    """Hash: `record` = msgpack JobRecord, `epoch` of its last writing coordinator, `generation`, `logs_*`."""
     return f"mr:{{{job}}}:job"
 
 

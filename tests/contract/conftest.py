@@ -1,6 +1,7 @@
 """Each port's adapters: every contract test runs on the one in memory and on the real one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from mr.adapters.open import open_broker, open_store
 from mr.adapters.redis import RedisStore
 from mr.ports import Broker, StateStore
 from mr.protocol import names
-from mr.protocol.ids import JobId
+from mr.protocol.ids import JobId, WorkerId
 from mr.settings import Settings
 
 #: No record of any kind.
@@ -73,6 +74,36 @@ async def spoil_record(store: StateStore, job: JobId) -> None:
     else:
         assert isinstance(store, RedisStore)
         await store._link.command("HSET", names.job_key(job), "record", UNREADABLE)
+
+
+async def snapshot(store: StateStore) -> Any:
+    """Everything the server holds, for `go_back`."""
+    await store.list_jobs()
+    if isinstance(store, MemoryStore):
+        return store.server.snapshot()
+    assert isinstance(store, RedisStore)
+    keys = sorted(await store._link.command("KEYS", "*"))
+    return dict(zip(keys, await store._link.commands([("DUMP", key) for key in keys]), strict=True))
+
+
+async def go_back(store: StateStore, snapshot: Any) -> None:
+    """Let the server be as it was."""
+    if isinstance(store, MemoryStore):
+        store.server.go_back(snapshot)
+        return
+    assert isinstance(store, RedisStore)
+    await store._link.command("FLUSHDB")
+    await store._link.commands([("RESTORE", key, 0, data) for key, data in snapshot.items()])
+
+
+async def set_clock_back(store: StateStore, worker: WorkerId, seconds: float) -> None:
+    """Let a worker's last heartbeat lie so far in the future."""
+    await store.workers()
+    if isinstance(store, MemoryStore):
+        store.server.workers[worker].at += seconds
+        return
+    assert isinstance(store, RedisStore)
+    await store._link.command("HINCRBY", names.worker_key(worker), "at_ms", int(seconds * 1000))
 
 
 @pytest.fixture

@@ -71,6 +71,18 @@ async def test_a_lease_that_ran_out_binds_nobody(job: StateStore) -> None:
     assert [holder.worker for holder in claims[MAP_0].holders] == [BOB]
 
 
+async def test_a_lease_that_seems_to_last_for_ever_ends_in_time(job: StateStore) -> None:
+    """Granted before the store's clock was set back."""
+    await claim(job, ANN, lease_seconds=1e6)
+    assert await claim(job, BOB, lease_seconds=SHORT) == ClaimReply(Verdict.HELD)
+
+    async def granted() -> ClaimReply | None:
+        reply = await claim(job, BOB, lease_seconds=SHORT)
+        return reply if reply.verdict is Verdict.GRANTED else None
+
+    assert (await eventually(granted)).attempt == 2
+
+
 async def test_an_earlier_life_of_the_same_worker_binds_nobody(job: StateStore) -> None:
     await claim(job, ANN)
     assert (await claim(job, ANN, life=SECOND_LIFE)).attempt == 2

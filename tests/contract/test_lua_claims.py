@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.adapters.open import open_store
+from mr.ports import RestoredJob
 from mr.protocol import claims
-from mr.protocol.claims import Claim, Placement, Verdict
+from mr.protocol.claims import Claim, Holder, Placement, Verdict
 from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.settings import Settings
 from tests.contract import samples
@@ -24,6 +25,14 @@ workers = st.sampled_from([WorkerId("ann"), WorkerId("bob"), WorkerId("cid")])
 lives = st.sampled_from([Incarnation("life-1"), Incarnation("life-2")])
 leases = st.sampled_from([0, LONG_MS])
 attempts = st.integers(1, 5)
+known_claims = st.builds(
+    Claim,
+    attempt=st.integers(0, 8),
+    floor=st.integers(0, 4),
+    winner=st.integers(0, 4),
+    speculative=st.booleans(),
+    holders=st.lists(st.builds(Holder, workers, lives, attempts, st.integers(0, 1)), max_size=2).map(tuple),
+)
 operations = st.one_of(
     st.tuples(st.just("claim"), workers, lives, leases),
     st.tuples(st.just("renew"), attempts, lives, leases),
@@ -31,6 +40,7 @@ operations = st.one_of(
     st.tuples(st.just("release"), attempts),
     st.tuples(st.just("reopen"), attempts),
     st.tuples(st.just("speculate")),
+    st.tuples(st.just("catch_up"), known_claims),
 )
 
 
@@ -67,6 +77,9 @@ class Model:
     def speculate(self) -> None:
         self.claim = claims.speculate(self.claim)
 
+    def catch_up(self, known: Claim) -> None:
+        self.claim = claims.catch_up(self.claim, known, NOW_MS + LONG_MS)
+
 
 class Real:
     """The same by the scripts."""
@@ -96,6 +109,18 @@ class Real:
 
     async def speculate(self) -> None:
         await self.store.speculate(self.job, [MAP_0], 1)
+
+    async def catch_up(self, known: Claim) -> None:
+        result = samples.map_result(attempt=known.winner)
+        restored = RestoredJob(
+            record=samples.record(self.job),
+            spec=samples.spec(self.job),
+            splits=samples.splits(),
+            tasks={},
+            claims={MAP_0: known},
+            results={MAP_0: result} if known.winner else {},
+        )
+        await self.store.rewrite(restored, 1, LONG_MS / 1000)
 
 
 def timeless(claim: Claim, now_ms: int) -> tuple[Any, ...]:

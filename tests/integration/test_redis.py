@@ -237,6 +237,7 @@ async def test_all_keys_of_a_job_are_in_one_slot(store: RedisStore, server: "red
         "tasks",
         "results:map",
         "results:reduce",
+        "locations",
         "logs",
     }
 

@@ -45,6 +45,20 @@ async def test_a_lease_ends_at_its_millisecond(store: MemoryStore, clock: Clock)
     assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.GRANTED
 
 
+async def test_a_clock_set_back_prolongs_no_lease(store: MemoryStore, clock: Clock) -> None:
+    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 10.0)
+    await store.heartbeat(samples.beat(), 10.0)
+    assert await store.acquire_lead("one", 10.0, 0) == 1
+    clock.now -= 3600.0
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.HELD
+    assert [view.live for view in await store.workers()] == [True]
+    assert await store.acquire_lead("two", 10.0, 0) is None
+    clock.now += 10.0
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.GRANTED
+    assert [view.live for view in await store.workers()] == [False]
+    assert await store.acquire_lead("two", 10.0, 0) == 2
+
+
 async def test_a_worker_is_live_for_its_lease_and_shown_for_an_hour(store: MemoryStore, clock: Clock) -> None:
     await store.heartbeat(samples.beat(), 10.0)
     for later, live in ((9.0, [True]), (10.0, [False]), (3599.0, [False]), (3601.0, [])):

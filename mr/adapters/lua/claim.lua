@@ -19,12 +19,19 @@ if claim[3] > 0 then
 end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local latest_ms = now_ms + tonumber(ARGV[4])
 local holders = {}
 local alive = 0
 local mine = false
+local shortened = false
 for _, holder in ipairs(claim[5]) do
   if holder[5] == ARGV[5] then
     return {'granted', holder[3], split, false}
+  end
+  -- No lease is longer than that: it was given before the clock was set back.
+  if holder[4] > latest_ms then
+    holder[4] = latest_ms
+    shortened = true
   end
   if holder[4] == 0 then
     holders[#holders + 1] = holder
@@ -35,9 +42,12 @@ for _, holder in ipairs(claim[5]) do
   end
 end
 if mine or alive >= (claim[4] and 2 or 1) then
+  if shortened then
+    redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(claim))
+  end
   return {'held', 0, false, false}
 end
 local attempt = claim[1] + 1
-holders[#holders + 1] = {ARGV[2], ARGV[3], attempt, now_ms + tonumber(ARGV[4]), ARGV[5]}
+holders[#holders + 1] = {ARGV[2], ARGV[3], attempt, latest_ms, ARGV[5]}
 redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({attempt, claim[2], 0, claim[4], holders}))
 return {'granted', attempt, split, false}

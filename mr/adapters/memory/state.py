@@ -1,5 +1,6 @@
 """The state that several `MemoryStore`s in one process share."""
 
+import copy
 from dataclasses import dataclass, field
 
 from mr.protocol.claims import Claim
@@ -16,6 +17,8 @@ class JobEntry:
     record: bytes = b""
     #: Epoch of the coordinator which last wrote.
     epoch: int = 0
+    #: Number of the coordinators' writes so far.
+    generation: int = 0
     submitted_at: float = 0.0
     spec: JobSpec | None = None
     splits: dict[TaskId, Split] = field(default_factory=dict)
@@ -76,6 +79,15 @@ class MemoryStoreServer:
     identity: str = ""
     #: msgpack Refusal and when it is forgotten, oldest first.
     refusals: dict[JobId, tuple[bytes, float]] = field(default_factory=dict)
+
+    def snapshot(self) -> "MemoryStoreServer":
+        """Everything as it is now."""
+        return copy.deepcopy(self)
+
+    def go_back(self, snapshot: "MemoryStoreServer") -> None:
+        """Come back as it was then, as a replica that lagged behind does when it takes over."""
+        for name, value in vars(copy.deepcopy(snapshot)).items():
+            setattr(self, name, value)
 
     def flush(self) -> None:
         """Lose everything, as a Redis without persistence does when it restarts."""

@@ -5,32 +5,33 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from mr.adapters.acknowledged import Acknowledged
+from mr.adapters.memory.code import CodeMethods
 from mr.adapters.memory.notices import NoticeMethods
-from mr.adapters.memory.state import CodeEntry, JobEntry, MemoryStoreServer, WorkerEntry
+from mr.adapters.memory.state import JobEntry, MemoryStoreServer
+from mr.adapters.memory.workers import WorkerMethods
 from mr.adapters.unreadable import LenientReader
-from mr.errors import BadMessage, Deposed, NotFound, StoreUnavailable
-from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply, Outcome, RestoredJob
+from mr.errors import BadMessage, Deposed, StoreBehind, StoreUnavailable
+from mr.ports import LOGS_FULL, ClaimReply, Outcome, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import (
-    CodeId,
     Incarnation,
     JobId,
     TaskId,
     TaskKind,
     WorkerId,
     in_task_order,
-    is_id,
     task_id,
     task_kind,
 )
-from mr.protocol.jobs import CodeManifest, JobSpec, Split
+from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import PackedOutputs, pack_outputs
-from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult, WorkerBeat, WorkerView
+from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult
 
 
-class MemoryStore(NoticeMethods):
+class MemoryStore(NoticeMethods, CodeMethods, WorkerMethods):
     """One client's view of a `MemoryStoreServer`; without one it makes its own.
 
     `now` is the store's clock, in seconds since the epoch.
@@ -41,6 +42,7 @@ class MemoryStore(NoticeMethods):
         self._now = now
         self._connected = False
         self._reader = LenientReader()
+        self._acknowledged = Acknowledged()
 
     async def connect(self) -> None:
         """Connect; cannot fail."""
@@ -75,15 +77,26 @@ class MemoryStore(NoticeMethods):
             return None
         return entry
 
-    def _write(self, job: JobId, epoch: int) -> JobEntry:
-        """Fetch a job's entry for a coordinator's write, made if need be. Raises Deposed."""
-        entry = self._find(job)
-        if entry is None:
-            entry = self._state().jobs[job] = JobEntry()
+    def _write(self, job: JobId, epoch: int, *, mends: bool = False) -> JobEntry:
+        """Fetch a job's entry for a coordinator's write, made if need be. Raises Deposed, StoreBehind.
+
+        `mends`: the write leaves nothing lost, however much the server had lost.
+        """
+        entry = self._find(job) or JobEntry()
         if entry.epoch > epoch:
             raise Deposed(f"job {job} was written by epoch {entry.epoch}; this coordinator has {epoch}")
+        known = self._acknowledged.of(job)
+        if not mends:
+            self._check_generation(job, entry)
         entry.epoch = epoch
+        entry.generation = max(entry.generation, known) + 1
+        self._state().jobs[job] = entry
+        self._acknowledged.note(job, entry.generation)
         return entry
+
+    def _check_generation(self, job: JobId, entry: JobEntry) -> None:
+        if entry.generation < self._acknowledged.of(job):
+            raise StoreBehind(f"the store has lost what it had acknowledged of job {job}")
 
     # --- who coordinates
 
@@ -91,6 +104,7 @@ class MemoryStore(NoticeMethods):
         """Become the coordinator if none is, or if `holder` was already: a new epoch."""
         state, now = self._state(), self._now()
         if state.leader not in (None, holder) and state.leader_until > now:
+            state.leader_until = min(state.leader_until, now + lease_seconds)
             return None
         state.leader, state.leader_until, state.leader_seen = holder, now + lease_seconds, now
         state.epoch = max(state.epoch, floor) + 1
@@ -114,67 +128,13 @@ class MemoryStore(NoticeMethods):
         if state.leader == holder:
             state.leader = None
 
-    # --- code
-
-    def _find_code(self, code: CodeId) -> CodeEntry | None:
-        entry = self._state().code.get(code)
-        if entry is not None and not entry.names and entry.expires_at <= self._now():
-            del self.server.code[code]
-            return None
-        return entry
-
-    async def put_code(
-        self, code: CodeId, bundle: bytes, manifest: CodeManifest, keep_seconds: float
-    ) -> None:
-        """Store a bundle and what was found in it."""
-        entry = self._find_code(code)
-        if entry is None:
-            entry = self.server.code[code] = CodeEntry(b"", b"", self._now() + keep_seconds)
-        entry.bundle, entry.manifest = bytes(bundle), pack(manifest)
-        await self.keep_code(code, keep_seconds)
-
-    async def keep_code(self, code: CodeId, keep_seconds: float) -> bool:
-        """Keep stored code for at least so long."""
-        entry = self._find_code(code)
-        if entry is None:
-            return False
-        entry.expires_at = max(entry.expires_at, self._now() + keep_seconds)
-        return True
-
-    async def get_code(self, code: CodeId) -> bytes | None:
-        """Fetch a bundle."""
-        entry = self._find_code(code)
-        return None if entry is None else entry.bundle
-
-    async def register(self, name: str, manifest: CodeManifest, keep_seconds: float) -> None:
-        """Give stored code a name. Raises NotFound."""
-        code = CodeId(manifest.code_id)
-        entry = self._find_code(code)
-        if entry is None:
-            raise NotFound(f"the store has no code {code[:19]}... to be called {name}")
-        for other in self.server.code.values():
-            if other is not entry and name in other.names:
-                other.names.remove(name)
-                other.expires_at = self._now() + keep_seconds
-        entry.names.add(name)
-        self.server.registry[name] = pack(manifest)
-
-    async def registered(self, name: str) -> CodeManifest | None:
-        """Look up a name or code id."""
-        if is_id(name):
-            data = self._state().registry.get(name)
-        else:
-            entry = self._find_code(CodeId(name))
-            data = None if entry is None else entry.manifest
-        return None if data is None else unpack(data, CodeManifest)
-
     # --- jobs, as the coordinator writes them
 
     async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
         """Write a new job and open its claims. False: the id exists already."""
         if self._find(spec.job_id) is not None:
             return False
-        entry = self._write(spec.job_id, epoch)
+        entry = self._write(spec.job_id, epoch, mends=True)
         entry.record, entry.submitted_at, entry.spec = pack(record), spec.submitted_at, spec
         entry.splits = {task_id(TaskKind.MAP, split.index): split for split in splits}
         entry.open = True
@@ -208,8 +168,9 @@ class MemoryStore(NoticeMethods):
         self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
     ) -> None:
         """Write the final records and close the claims; what stays expires."""
-        await self.save_job(record, tasks, epoch)
-        entry = self._write(record.job_id, epoch)
+        entry = self._write(record.job_id, epoch, mends=True)
+        entry.record = pack(record)
+        entry.tasks.update({task.task_id: pack(task) for task in tasks})
         entry.open, entry.spec = False, None
         entry.splits, entry.claims = {}, {}
         if record.reduces > 0:
@@ -222,25 +183,38 @@ class MemoryStore(NoticeMethods):
         for job, entry in sorted(self._state().jobs.items(), key=lambda item: item[1].submitted_at):
             if not entry.open or entry.spec is None:
                 continue
-            self._write(job, epoch)
+            self._write(job, epoch, mends=True)
+            self._acknowledged.restart(job, entry.generation)
             try:
                 restored.append(_read_whole(entry, entry.spec))
             except BadMessage as error:
                 self._reader.tell(f"unfinished job {job}", error)
         return restored
 
-    async def rewrite(self, job: RestoredJob, epoch: int) -> None:
-        """Write a whole unfinished job back; one that is still there stays as it is."""
-        entry = self._write(job.spec.job_id, epoch)
-        if entry.open:
-            return
+    async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:
+        """Those of these jobs of which the server has lost writes that it had acknowledged."""
+        entries = {job: self._find(job) or JobEntry() for job in jobs}
+        return [job for job, entry in entries.items() if entry.generation < self._acknowledged.of(job)]
+
+    async def rewrite(self, job: RestoredJob, epoch: int, lease_seconds: float) -> None:
+        """Raise an unfinished job to what is known of it; what the server knows beyond that stays."""
+        entry = self._write(job.spec.job_id, epoch, mends=True)
+        if not entry.open:
+            fresh = JobEntry(epoch=entry.epoch, generation=entry.generation)
+            entry = self.server.jobs[job.spec.job_id] = fresh
         entry.record, entry.submitted_at, entry.spec = pack(job.record), job.spec.submitted_at, job.spec
         entry.splits = {task_id(TaskKind.MAP, split.index): split for split in job.splits}
-        entry.tasks = {task: pack(record) for task, record in job.tasks.items()}
-        entry.claims = dict(job.claims)
-        for task, result in job.results.items():
-            entry.results[task_kind(task)][task] = pack(result)
+        entry.tasks.update({task: pack(record) for task, record in job.tasks.items()})
         entry.open, entry.expires_at = True, float("inf")
+        expires_ms = self._now_ms() + int(lease_seconds * 1000)
+        for task, known in job.claims.items():
+            before = entry.claims.get(task, Claim())
+            after = entry.claims[task] = claims.catch_up(before, known, expires_ms)
+            results = entry.results[task_kind(task)]
+            if not after.winner:
+                results.pop(task, None)
+            elif before.winner <= after.floor:
+                results[task] = pack(job.results[task])
 
     async def prune_jobs(self) -> None:
         """Drop the jobs whose time is over."""
@@ -249,12 +223,14 @@ class MemoryStore(NoticeMethods):
 
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
-        entry = self._find(job)
-        return {} if entry is None else in_task_order(entry.claims)
+        entry = self._find(job) or JobEntry()
+        self._check_generation(job, entry)
+        return in_task_order(entry.claims)
 
     async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
         """What is recorded of each of these tasks."""
         entry = self._find(job) or JobEntry()
+        self._check_generation(job, entry)
         found: dict[TaskId, Outcome] = {}
         for task in tasks:
             data = entry.results[task_kind(task)].get(task)
@@ -313,8 +289,8 @@ class MemoryStore(NoticeMethods):
             return ClaimReply(Verdict.GONE)
         before = entry.claims.get(task, Claim())
         verdict, after = claims.grant(before, worker, incarnation, self._now_ms(), int(lease_seconds * 1000))
+        entry.claims[task] = after
         if verdict is Verdict.GRANTED:
-            entry.claims[task] = after
             return ClaimReply(verdict, after.attempt, entry.splits.get(task))
         if verdict is Verdict.COMMITTED:
             try:
@@ -346,11 +322,12 @@ class MemoryStore(NoticeMethods):
         entry = self._find(job)
         if entry is None or not entry.open:
             return False
-        after = claims.commit(entry.claims.get(task, Claim()), attempt)
-        if after is None:
+        before, results = entry.claims.get(task, Claim()), entry.results[task_kind(task)]
+        after = claims.commit(before, attempt)
+        if after is None or (before.winner == attempt and results.get(task) != pack(result)):
             return False
         entry.claims[task] = after
-        entry.results[task_kind(task)][task] = pack(result)
+        results[task] = pack(result)
         return True
 
     async def relocate(
@@ -396,28 +373,6 @@ class MemoryStore(NoticeMethods):
         """What attempts printed, by `task id/attempt`."""
         entry = self._find(job)
         return {} if entry is None else dict(sorted(entry.logs.items()))
-
-    # --- workers
-
-    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
-        """Say that this worker lives."""
-        self._state().workers[beat.worker] = WorkerEntry(beat, self._now(), lease_seconds)
-
-    async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
-        """Remove a worker, unless a newer life of it has registered."""
-        entry = self._state().workers.get(worker)
-        if entry is not None and entry.incarnation == incarnation:
-            del self.server.workers[worker]
-
-    async def workers(self) -> Sequence[WorkerView]:
-        """All workers heard of within WORKER_MEMORY_SECONDS, by id."""
-        now = self._now()
-        ages = [(entry, now - entry.at) for _, entry in sorted(self._state().workers.items())]
-        return [
-            WorkerView(entry.beat, age, age < entry.lease_seconds)
-            for entry, age in ages
-            if age < WORKER_MEMORY_SECONDS
-        ]
 
 
 def _placement(result: TaskResult) -> Placement | None:

@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from mr.adapters.acknowledged import Acknowledged
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
 from mr.adapters.unreadable import LenientReader
-from mr.errors import BadMessage
+from mr.errors import BadMessage, Deposed, StoreBehind
 from mr.ports import Outcome, RestoredJob
 from mr.protocol import names
 from mr.protocol.claims import Claim, Placement
@@ -36,10 +37,21 @@ def _packed_splits(splits: Sequence[Split]) -> dict[TaskId, bytes]:
 
 
 class JobWrites:
-    """The coordinator's writes: one script each, refused to a deposed one."""
+    """The coordinator's writes: one script each, refused to a deposed one and by a store that is behind."""
 
     _link: RedisLink
     _reader: LenientReader
+    _acknowledged: Acknowledged
+
+    async def _write(
+        self, name: str, job: JobId, keys: Sequence[str], epoch: int, arguments: Sequence[Any]
+    ) -> None:
+        """Run a script that writes a job, given the epoch and the generation. Raises Deposed, StoreBehind."""
+        known = self._acknowledged.of(job)
+        answer = await self._link.script(name, keys, [epoch, known, *arguments])
+        if answer == b"behind":
+            raise StoreBehind(f"the store has lost what it had acknowledged of job {job}")
+        self._acknowledged.note(job, _generation(job, epoch, answer))
 
     async def _index(self, job: JobId, submitted_at: float) -> None:
         """Enter a job into the list of jobs: before its record, so that none is ever missed."""
@@ -51,23 +63,29 @@ class JobWrites:
         await self._index(job, spec.submitted_at)
         keys = [names.job_key(job), names.spec_key(job), names.splits_key(job), names.claims_key(job)]
         arguments = [uuid.uuid4().hex, pack(record), pack(spec), *flatten(_packed_splits(splits))]
-        return await self._link.guarded("create_job", keys, epoch, arguments) == "ok"
+        answer = await self._link.script("create_job", keys, [epoch, *arguments])
+        if answer == b"exists":
+            return False
+        self._acknowledged.restart(
+            job, answer
+        )  # of a job of this id that was forgotten in time, nothing counts
+        return True
 
     async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
         """Write a job's record and those of its changed tasks, in one step."""
         keys = [names.job_key(record.job_id), names.tasks_key(record.job_id)]
-        await self._link.guarded("save_job", keys, epoch, [pack(record), *_packed_tasks(tasks)])
+        await self._write("save_job", record.job_id, keys, epoch, [pack(record), *_packed_tasks(tasks)])
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
         """Declare committed map outputs lost; one that is no longer where it is said to be stays."""
         keys = [names.job_key(job), names.claims_key(job), names.results_key(job, TaskKind.MAP)]
         keys += [names.locations_key(job)]
         places = [word for task, at in lost.items() for word in (task, at.attempt, at.incarnation)]
-        await self._link.guarded("reopen", keys, epoch, places)
+        await self._write("reopen", job, keys, epoch, places)
 
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
         """Allow each of these tasks a second holder."""
-        await self._link.guarded("speculate", [names.job_key(job), names.claims_key(job)], epoch, tasks)
+        await self._write("speculate", job, [names.job_key(job), names.claims_key(job)], epoch, tasks)
 
     async def end_job(
         self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
@@ -80,14 +98,16 @@ class JobWrites:
         keys += [names.claims_key(job), names.spec_key(job), names.splits_key(job), names.locations_key(job)]
         keys += [maps] if record.reduces > 0 else []
         arguments = [pack(record), milliseconds(history_seconds), *_packed_tasks(tasks)]
-        await self._link.guarded("end_job", keys, epoch, arguments)
+        await self._write("end_job", job, keys, epoch, arguments)
 
     async def restore(self, epoch: int) -> Sequence[RestoredJob]:
         """Read every unfinished job and raise its epoch to ours, oldest first."""
         restored = []
         for job in await self._unfinished():
             keys = [names.job_key(job), names.claims_key(job)]
-            if await self._link.guarded("adopt_job", keys, epoch, []) == "ok":
+            answer = await self._link.script("adopt_job", keys, [epoch])
+            if answer != b"ended":
+                self._acknowledged.restart(job, _generation(job, epoch, answer))
                 try:
                     restored.append(await self._read_whole(job))
                 except BadMessage as error:
@@ -135,25 +155,46 @@ class JobWrites:
             results=_by_task({**maps, **reduces}, TaskResult),
         )
 
-    async def rewrite(self, job: RestoredJob, epoch: int) -> None:
-        """Write a whole unfinished job back; one that is still there stays as it is."""
+    async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:
+        """Those of these jobs of which the server has lost writes that it had acknowledged."""
+        known = list(jobs)
+        found: list[JobId] = []
+        for start in range(0, len(known), READ_CHUNK):
+            chunk = known[start : start + READ_CHUNK]
+            stored = await self._link.commands([("HGET", names.job_key(job), "generation") for job in chunk])
+            found += [
+                job for job, n in zip(chunk, stored, strict=True) if int(n or 0) < self._acknowledged.of(job)
+            ]
+        return found
+
+    async def rewrite(self, job: RestoredJob, epoch: int, lease_seconds: float) -> None:
+        """Raise an unfinished job to what is known of it; what the server knows beyond that stays."""
         name = job.spec.job_id
         await self._index(name, job.spec.submitted_at)
         keys = [names.job_key(name), names.spec_key(name), names.claims_key(name)]
         keys += [names.splits_key(name), names.tasks_key(name)]
         keys += [*(names.results_key(name, kind) for kind in TaskKind), names.locations_key(name)]
-        arguments: list[str | bytes | int] = [pack(job.record), pack(job.spec)]
+        arguments: list[str | bytes | int] = [milliseconds(lease_seconds), pack(job.record), pack(job.spec)]
+        arguments.append(len(job.claims))
         for task, claim in job.claims.items():
-            arguments += [3, task, pack(claim)]
+            result = job.results.get(task)
+            where = 6 if task_kind(task) is TaskKind.MAP else 7
+            fields = {} if result is None else result_locations(result)
+            place = next((field for field in fields if field != task), "")
+            arguments += [task, pack(claim), where, b"" if result is None else pack(result)]
+            arguments += [fields.get(task, b""), place, fields.get(place, b"")]
         for task, split in _packed_splits(job.splits).items():
             arguments += [4, task, split]
         for task, record in job.tasks.items():
             arguments += [5, task, pack(record)]
-        for task, result in job.results.items():
-            arguments += [6 if task_kind(task) is TaskKind.MAP else 7, task, pack(result)]
-            for field, value in result_locations(result).items():
-                arguments += [8, field, value]
-        await self._link.guarded("rewrite_job", keys, epoch, arguments)
+        await self._write("rewrite_job", name, keys, epoch, arguments)
+
+
+def _generation(job: JobId, epoch: int, answer: Any) -> int:
+    """The new generation out of a script's answer. Raises Deposed."""
+    if answer == b"deposed":
+        raise Deposed(f"job {job} was written by a newer coordinator than epoch {epoch}")
+    return int(answer)
 
 
 def _by_task(found: Mapping[bytes, bytes], kind: type[T]) -> dict[TaskId, T]:
@@ -167,16 +208,28 @@ class JobReads:
 
     _link: RedisLink
     _reader: LenientReader
+    _acknowledged: Acknowledged
 
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""
-        return _by_task(await self._link.command("HGETALL", names.claims_key(job)), Claim)
+        (found,) = await self._read_current(job, [("HGETALL", names.claims_key(job))])
+        return _by_task(found, Claim)
+
+    async def _read_current(self, job: JobId, reads: Sequence[Sequence[Any]]) -> list[Any]:
+        """Read of one job, in one transaction. Raises StoreBehind when acknowledged writes are missing."""
+        known = self._acknowledged.of(job)
+        generation, *found = await self._link.commands(
+            [("HGET", names.job_key(job), "generation"), *reads], atomic=True
+        )
+        if int(generation or 0) < known:
+            raise StoreBehind(f"the store has lost what it had acknowledged of job {job}")
+        return found
 
     async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
         """What is recorded of each of these tasks, in one transaction."""
         keys = [names.claims_key(job), *(names.results_key(job, kind) for kind in TaskKind)]
         reads = [("HMGET", key, *tasks) for key in keys] if tasks else []
-        claims, *results = await self._link.commands(reads, atomic=True) or ([], [], [])
+        claims, *results = await self._read_current(job, reads) or ([], [], [])
         found: dict[TaskId, Outcome] = {}
         for task, claim, *kinds in zip(tasks, claims, *results, strict=True):
             result = next((data for data in kinds if data is not None), None)

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from mr.adapters.redis.reasons import explain, server_name
-from mr.errors import BadSetting, Deposed, StoreUnavailable
+from mr.errors import BadSetting, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -112,13 +112,6 @@ class RedisLink:
         return await self._persist(
             lambda: self._scripts[name](keys=list(keys), args=list(arguments)), self._reconnect_seconds
         )
-
-    async def guarded(self, name: str, keys: Sequence[str], epoch: int, arguments: Sequence[Any]) -> str:
-        """Run a script that writes for a coordinator; ARGV[1] is the epoch. Raises Deposed."""
-        answer = (await self.script(name, keys, [epoch, *arguments])).decode()
-        if answer == "deposed":
-            raise Deposed(f"{keys[0]} was written by a newer coordinator than epoch {epoch}")
-        return str(answer)
 
     async def _persist(self, operation: Callable[[], Awaitable[T]], patience_seconds: float) -> T:
         """Try an operation until it succeeds, the server refuses it, or patience ends."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mr.adapters.acknowledged import Acknowledged
 from mr.adapters.redis.jobs import JobReads, JobWrites
 from mr.adapters.redis.lead import CodeMethods, LeadMethods
 from mr.adapters.redis.link import RedisLink
@@ -17,6 +18,7 @@ class RedisStore(LeadMethods, NoticeMethods, CodeMethods, JobWrites, JobReads, T
 
     def __init__(self, settings: Settings) -> None:
         self._reader = LenientReader()
+        self._acknowledged = Acknowledged()
         self._link = RedisLink(
             settings.redis_url,
             connect_seconds=settings.connect_seconds,

@@ -137,5 +137,7 @@ class WorkerMethods:
                 beat = packed and self._reader.read(packed, WorkerBeat, f"worker {worker}")
                 if beat:
                     age_ms = max(0, now_ms - int(at_ms))
+                    if now_ms < int(at_ms):
+                        await self._link.script("age_worker", [names.worker_key(worker)], [])
                     views.append(WorkerView(beat, age_ms / 1000, age_ms < int(lease_ms)))
         return views

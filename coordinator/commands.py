@@ -4,7 +4,7 @@ Order of effects, which a list of commands keeps and the shell follows from firs
 
 1. *persist*: Reopen, Speculate, then SaveJob or EndJob;
 2. *publish*: PublishTasks, then SendControl, then EmitEvent;
-3. *ask*: InspectClaims, FinishOutput, AbandonOutput, LogFault; what comes of them are new events;
+3. *ask*: InspectClaims, WriteBack, FinishOutput, AbandonOutput, LogFault; what comes of them are new events;
 4. *acknowledge* the delivery which brought the event (the shell's part, after the last command).
 
 So a coordinator that dies between two commands leaves a store that is ahead of the broker, never
@@ -103,6 +103,12 @@ class InspectClaims(msgspec.Struct, frozen=True):
     asked_at: float = 0.0
 
 
+class WriteBack(msgspec.Struct, frozen=True):
+    """The store was seen to have lost something of this job: `StateStore.rewrite`; JobWrittenBack answers."""
+
+    job_id: JobId
+
+
 class FinishOutput(msgspec.Struct, frozen=True):
     """`finish_output` with these arguments; the event OutputFinished or OutputFailed answers.
 
@@ -140,6 +146,7 @@ Command = (
     | SendControl
     | EmitEvent
     | InspectClaims
+    | WriteBack
     | FinishOutput
     | AbandonOutput
     | LogFault
@@ -155,6 +162,7 @@ EFFECTS: dict[type[Command], Effect] = {
     SendControl: Effect.PUBLISH,
     EmitEvent: Effect.PUBLISH,
     InspectClaims: Effect.ASK,
+    WriteBack: Effect.ASK,
     FinishOutput: Effect.ASK,
     AbandonOutput: Effect.ASK,
     LogFault: Effect.ASK,

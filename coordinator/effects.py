@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,9 +20,16 @@ from coordinator.commands import (
     SendControl,
     Speculate,
 )
-from coordinator.events import ClaimsObserved, Event, JobBroken, OutputFailed, OutputFinished
-from mr.errors import BadMessage, MrError
-from mr.formats.outputs import abandon_output, finish_output
+from coordinator.events import (
+    ClaimsObserved,
+    Event,
+    JobBroken,
+    JobWrittenBack,
+    OutputFailed,
+    OutputFinished,
+)
+from mr.errors import BadMessage, MrError, StoreBehind
+from mr.formats.outputs import abandon_output, finish_output, read_manifest
 from mr.ports import Broker, Clock, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, encode
 from mr.protocol.failures import Failure, FailureKind
@@ -39,6 +46,9 @@ from mr.protocol.records import JobRecord, TaskRecord, TaskResult
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: How long the look at an output directory may take when a job is taken over.
+LOOK_SECONDS = 10.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -72,14 +82,16 @@ class Effects:
         """Persist, then publish, then ask. Returns when all is persisted and confirmed.
 
         Commands of several events may come together: what is saved twice is then saved once, with
-        its last value. Raises Deposed, StoreUnavailable or BrokerUnavailable.
+        its last value. Raises StoreBehind, before anything is published, when the store is to be given back
+        what it lost; then all may be carried out anew. Raises Deposed, StoreUnavailable or BrokerUnavailable.
         """
-        await self._persist(commands)
+        await self.persist(commands)
         await self._publish(commands)
         for command in commands:
             self._ask(command)
 
-    async def _persist(self, commands: Iterable[Command]) -> None:
+    async def persist(self, commands: Iterable[Command]) -> None:
+        """Carry out what writes into the store. Raises Deposed, StoreBehind or StoreUnavailable."""
         reopens = [c for c in commands if isinstance(c, Reopen)]
         speculations = [c for c in commands if isinstance(c, Speculate)]
         await asyncio.gather(
@@ -137,21 +149,42 @@ class Effects:
                 self._spawn(self.abandon(command.job_id, command.output))
 
     async def _inspect_claims(self, command: InspectClaims) -> None:
+        """Read the claims of a job. A store that came back older tells nothing until it is written back."""
         job_id = command.job_id
         event: Event
         try:
             claims = await self._store.claims(job_id)
-            results: dict[TaskId, TaskResult] = {}
-            if command.outputs or any(claims[task].winner for task in command.tasks if task in claims):
-                for kind in TaskKind:
-                    results.update(await self._store.get_results(job_id, kind))
+            committed = any(claims[task].winner for task in command.tasks if task in claims)
+            results = await self._results(job_id) if command.outputs or committed else {}
             event = ClaimsObserved(
                 self._clock.now(), job_id, claims, results, command.outputs, command.asked_at
             )
+        except StoreBehind as error:
+            log.warning("%s", error)
+            return
         except BadMessage as error:
-            log.error("job %s cannot go on: %s", job_id, error)
-            event = JobBroken(self._clock.now(), job_id, str(error))
+            event = self._unreadable(job_id, error)
         await self._on_event(event)
+
+    async def read_written_back(self, job_id: JobId) -> Event | None:
+        """What the store says of a job that was written back. None: it has come back older once more."""
+        try:
+            claims = await self._store.claims(job_id)
+            return JobWrittenBack(self._clock.now(), job_id, claims, await self._results(job_id))
+        except StoreBehind:
+            return None
+        except BadMessage as error:
+            return self._unreadable(job_id, error)
+
+    async def _results(self, job_id: JobId) -> dict[TaskId, TaskResult]:
+        results: dict[TaskId, TaskResult] = {}
+        for kind in TaskKind:
+            results.update(await self._store.get_results(job_id, kind))
+        return results
+
+    def _unreadable(self, job_id: JobId, error: BadMessage) -> Event:
+        log.error("job %s cannot go on: %s", job_id, error)
+        return JobBroken(self._clock.now(), job_id, str(error))
 
     async def _finish_output(self, command: FinishOutput) -> None:
         job_id = command.job_id
@@ -168,12 +201,33 @@ class Effects:
                 )
                 event = OutputFinished(self._clock.now(), job_id)
             except (OSError, MrError) as error:
-                failure = Failure(
-                    kind=FailureKind.INFRASTRUCTURE,
-                    message=f"the coordinator cannot finish the output {command.output}: {error}",
-                )
-                event = OutputFailed(self._clock.now(), job_id, failure)
+                event = await self._unfinished(command, error)
         await self._on_event(event)
+
+    async def _unfinished(self, command: FinishOutput, error: Exception) -> Event:
+        """What it means that an output could not be finished: nothing, where `_SUCCESS` is there even so."""
+        message = f"the coordinator cannot finish the output {command.output}: {error}"
+        if await self.finished({command.job_id: command.output}):
+            log.warning("job %s has completed, but %s", command.job_id, message)
+            return OutputFinished(self._clock.now(), command.job_id)
+        failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
+        return OutputFailed(self._clock.now(), command.job_id, failure)
+
+    async def finished(self, outputs: Mapping[JobId, str]) -> set[JobId]:
+        """Those of these jobs whose `_SUCCESS` is there, given where they write."""
+        found = await asyncio.gather(*(self._has_finished(*item) for item in outputs.items()))
+        return {job_id for job_id, finished in zip(outputs, found, strict=True) if finished}
+
+    async def _has_finished(self, job_id: JobId, output: str) -> bool:
+        """Whether a job's `_SUCCESS` is there; what cannot be looked at in time counts as not there."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                manifest = await asyncio.to_thread(read_manifest, output)
+        except (MrError, TimeoutError) as error:
+            reason = error or f"no answer within {LOOK_SECONDS:g} s"
+            log.warning("job %s: whether %s is complete is not known: %s", job_id, output, reason)
+            return False
+        return manifest is not None and manifest.job_id == job_id
 
     async def abandon(self, job_id: JobId, output: str) -> None:
         """Remove what a failed or cancelled job wrote; does nothing where that is done already."""

@@ -1,7 +1,7 @@
 """What can happen to the coordinator: the inputs of `Scheduler.handle`. Pure.
 
-Time is data: every event carries `now`, seconds since the epoch by the coordinator's clock, never
-smaller than that of the event before.
+Time is data: every event carries `now`, seconds by a clock of the coordinator that never goes back
+and that says nothing about the time of day.
 """
 
 from collections.abc import Mapping
@@ -31,6 +31,8 @@ class JobRestored(msgspec.Struct, frozen=True):
 
     now: float
     job: RestoredJob
+    #: Its `_SUCCESS` is there: it has completed, and only its end is not recorded.
+    finished: bool = False
 
 
 class ReportReceived(msgspec.Struct, frozen=True):
@@ -82,8 +84,24 @@ class ClaimsObserved(msgspec.Struct, frozen=True):
     asked_at: float = 0.0
 
 
+class JobWrittenBack(msgspec.Struct, frozen=True):
+    """The store had come back older, or empty, and was raised to what is known here: what it says now.
+
+    Nothing was decided between the writing and this.
+    """
+
+    now: float
+    job_id: JobId
+    claims: Mapping[TaskId, Claim]
+    #: Of every task whose claim has a winner.
+    results: Mapping[TaskId, TaskResult]
+
+
 class CancelRequested(msgspec.Struct, frozen=True):
-    """Somebody wants a job stopped. Of an unknown or ended job: changes nothing."""
+    """Somebody wants a job stopped.
+
+    Of an unknown or ended job, or one whose output is being finished: it is too late, and changes nothing.
+    """
 
     now: float
     job_id: JobId
@@ -101,14 +119,17 @@ class JobBroken(msgspec.Struct, frozen=True):
 
 
 class OutputFinished(msgspec.Struct, frozen=True):
-    """The command FinishOutput was carried out: `_SUCCESS` is written."""
+    """The command FinishOutput was carried out: `_SUCCESS` is there."""
 
     now: float
     job_id: JobId
 
 
 class OutputFailed(msgspec.Struct, frozen=True):
-    """The command FinishOutput could not be carried out. Tried again where the failure's rule says so."""
+    """The command FinishOutput could not be carried out, and `_SUCCESS` is not there.
+
+    Tried again where the failure's rule says so.
+    """
 
     now: float
     job_id: JobId
@@ -122,6 +143,7 @@ Event = (
     | QueueObserved
     | WorkersObserved
     | ClaimsObserved
+    | JobWrittenBack
     | CancelRequested
     | JobBroken
     | OutputFinished

@@ -13,6 +13,7 @@ from coordinator.events import (
     JobAccepted,
     JobBroken,
     JobRestored,
+    JobWrittenBack,
     OutputFailed,
     OutputFinished,
     ReportReceived,
@@ -35,7 +36,9 @@ def job_of(event: Event) -> JobId | None:
             return event.job.spec.job_id
         case ReportReceived():
             return None if isinstance(event.report, WorkerStopped) else event.report.job_id
-        case CancelRequested() | ClaimsObserved() | JobBroken() | OutputFinished() | OutputFailed():
+        case CancelRequested() | ClaimsObserved() | JobWrittenBack() | JobBroken():
+            return event.job_id
+        case OutputFinished() | OutputFailed():
             return event.job_id
         case _:
             return None
@@ -80,7 +83,7 @@ def bearing(turn: Turn, what: str) -> Iterator[None]:
 def break_job(core: Core, turn: Turn, job: ActiveJob, error: Exception) -> None:
     """Fail a job whose state cannot be relied upon any more: nothing of it is asked but its records."""
     core.jobs.pop(job.job_id, None)
-    tasks = tuple(_closed(task.record, turn.now) for task in job.tasks.values())
+    tasks = tuple(_closed(task.record, turn.wall) for task in job.tasks.values())
     _break(turn, job.record, tasks, job.spec.output, error, "\n".join(job.recent))
 
 
@@ -92,7 +95,7 @@ def break_event(core: Core, turn: Turn, event: Event, error: Exception) -> None:
     elif isinstance(event, JobAccepted):
         _break(turn, submitted_record(event.spec), (), event.spec.output, error)
     elif isinstance(event, JobRestored):
-        tasks = tuple(_closed(task, turn.now) for task in event.job.tasks.values())
+        tasks = tuple(_closed(task, turn.wall) for task in event.job.tasks.values())
         _break(turn, event.job.record, tasks, event.job.spec.output, error)
     else:
         turn.log_fault(f"{type(event).__name__} is left out\n{_told(error)}")
@@ -108,14 +111,14 @@ def _break(
 ) -> None:
     cause = str(error) if isinstance(error, MrError) else f"{type(error).__name__}: {error}"
     turn.log_fault(f"job {record.job_id} cannot be handled, so it fails\n{_told(error)}\n{recent}")
-    turn.end_broken(failed_record(record, cause, turn.now), tasks, output)
+    turn.end_broken(failed_record(record, cause, turn.wall), tasks, output)
 
 
 def _told(error: Exception) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def _closed(record: TaskRecord, now: float) -> TaskRecord:
+def _closed(record: TaskRecord, wall: float) -> TaskRecord:
     if record.state not in OPEN_STATES:
         return record
-    return msgspec.structs.replace(record, state=TaskState.CANCELLED, ended_at=now)
+    return msgspec.structs.replace(record, state=TaskState.CANCELLED, ended_at=wall)

@@ -6,8 +6,19 @@ held by somebody who lives, or free to run again.
 
 from collections.abc import Iterator, Mapping
 
+from coordinator.events import ClaimsObserved
 from coordinator.faults import each_job, sparing
-from coordinator.outcomes import Core, lose_attempts, record_outcome, set_record
+from coordinator.outcomes import (
+    Core,
+    check_result,
+    lose_attempts,
+    note_queued,
+    record_outcome,
+    reopen_output,
+    replace_result,
+    set_record,
+    was_adopted,
+)
 from coordinator.policy import LEASE_PATIENCE, PATIENCE
 from coordinator.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from coordinator.transitions import TaskCause
@@ -59,7 +70,7 @@ def start_attempt(turn: Turn, job: ActiveJob, task: Task, number: int, attempt: 
             task,
             attempt=number,
             worker=attempt.worker,
-            started_at=attempt.started_at,
+            started_at=turn.wall - (turn.now - attempt.started_at),
         )
     turn.touch(job, task)
 
@@ -96,12 +107,32 @@ def _suspects(core: Core, turn: Turn, job: ActiveJob) -> Iterator[TaskId]:
 
 def is_overdue(core: Core, task: Task, now: float) -> bool:
     """Whether a queued task's message must be taken for lost."""
-    waited_seconds = now - task.record.queued_at
+    waited_seconds = now - task.queued_at
     limit_seconds = core.settings.republish_seconds
     return (core.ready == 0 and waited_seconds > limit_seconds) or waited_seconds > PATIENCE * limit_seconds
 
 
 # --- what the claims show
+
+
+def is_behind(job: ActiveJob, answer: ClaimsObserved) -> bool:
+    """Whether the claims show that the store came back older: it would give numbers again that were given.
+
+    The generation of the job does not tell, when its coordinator wrote nothing between what was lost and the
+    loss. What became known after the claims were asked for proves nothing about committed tasks; elsewhere
+    it leads to one writing back too many, which does no harm.
+    """
+    return any(_has_forgotten(task, answer) for task in job.tasks.values())
+
+
+def _has_forgotten(task: Task, answer: ClaimsObserved) -> bool:
+    claim = answer.claims.get(task.task_id, Claim())
+    if task.state is TaskState.COMMITTED:
+        return not claim.winner and task.committed_at <= answer.asked_at
+    result = answer.results.get(task.task_id)
+    if claim.winner and result is not None and was_adopted(task, result.output):
+        return False
+    return claim.attempt < task.record.attempt or claim.floor < task.floor
 
 
 def settle_claims(
@@ -126,6 +157,45 @@ def settle_claims(
             _settle_open(core, turn, job, job.tasks[task_id], Claim())
 
 
+def settle_written_back(
+    core: Core,
+    turn: Turn,
+    job: ActiveJob,
+    claims: Mapping[TaskId, Claim],
+    results: Mapping[TaskId, TaskResult],
+) -> None:
+    """Bring a job in line with a store that came back older, now that it knows again what is known here.
+
+    Meanwhile it may have given tasks to others, who committed. Messages may have been dropped, because it
+    knew of no such job: what waits for its message is published again.
+    """
+    for task in job.tasks.values():
+        claim, result = claims.get(task.task_id, Claim()), results.get(task.task_id)
+        task.leases = {h.attempt: (h.expires_ms, turn.now) for h in claim.running}
+        if task.state is TaskState.QUEUED:
+            task.queued_at = turn.now  # published below, once it is clear that nobody holds it
+        if task.state is not TaskState.COMMITTED:
+            continue
+        if not claim.winner:
+            reopen_output(turn, job, task)
+        elif result is not None and result != task.result and claim.winner > task.floor:
+            check_result(job.spec, task.kind, task.task_id, claim.winner, result)
+            replace_result(turn, job, task, result)
+    job.doubtful = False
+    settle_claims(core, turn, job, claims, results)
+    for task_id in list(job.outstanding):
+        task = job.tasks[task_id]
+        if task.state is TaskState.QUEUED and job.job_id in core.jobs:
+            _publish_again(turn, job, task)
+
+
+def _publish_again(turn: Turn, job: ActiveJob, task: Task) -> None:
+    note_queued(turn, task)
+    job.move(task, TaskCause.REPUBLISHED)
+    turn.touch(job, task)
+    turn.publish(job, task)
+
+
 def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Claim) -> None:
     """A task that is not committed: somebody who lives holds it, or it runs again."""
     set_record(task, attempt=max(task.record.attempt, claim.attempt))
@@ -140,10 +210,7 @@ def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Clai
         if any(h.attempt not in task.lost for h in holders):
             _lose(core, turn, job, task, holders)
         elif is_overdue(core, task, turn.now):
-            set_record(task, queued_at=turn.now)
-            job.move(task, TaskCause.REPUBLISHED)
-            turn.touch(job, task)
-            turn.publish(job, task)
+            _publish_again(turn, job, task)
 
 
 def _is_alive(core: Core, turn: Turn, task: Task, holder: Holder) -> bool:

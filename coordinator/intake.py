@@ -173,7 +173,7 @@ class Intake:
                 f"no job is registered as {request.job!r}; store its code with `mr register` first"
             )
         spec, splits = await asyncio.to_thread(
-            plan_job, request, manifest, self._settings, job_id, self._clock.now(), sender
+            plan_job, request, manifest, self._settings, job_id, self._clock.wall(), sender
         )
         if not await self._on_job(spec, splits, bundle):
             again = await self._again(job_id, request)
@@ -190,7 +190,12 @@ class Intake:
             record = await self._store.get_job(job_id)
         except BadMessage as error:
             return _refusal(job_id, str(error))
-        reason = "there is no such job" if record is None else f"the job has ended: {record.state}"
+        if record is None:
+            reason = "there is no such job"
+        elif record.state.terminal:
+            reason = f"the job has ended: {record.state}"
+        else:
+            reason = "its output is complete and is being finished; it is too late to cancel it"
         return RequestReply(accepted=False, job_id=job_id, reason=reason)
 
     async def _answer(self, delivery: Delivery, reply: RequestReply) -> None:

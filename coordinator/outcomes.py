@@ -58,6 +58,12 @@ def set_record(task: Task, **changes: object) -> None:
     task.record = msgspec.structs.replace(task.record, **changes)
 
 
+def note_queued(turn: Turn, task: Task) -> None:
+    """Note that a message for a task is published now."""
+    task.queued_at = turn.now
+    set_record(task, queued_at=turn.wall)
+
+
 def delay(core: Core, job: ActiveJob, task: Task, tries: int) -> float:
     """Seconds before a task is tried again."""
     return retry_delay_seconds(core.settings, core.seed, job.job_id, task.task_id, tries)
@@ -97,7 +103,7 @@ def commit_task(
     if task.state not in OPEN_STATES:
         return
     if attempt <= task.floor:
-        if not _was_adopted(task, output):
+        if not was_adopted(task, output):
             return
         task.floor = attempt - 1
     others = [number for number in task.running if number != attempt]
@@ -109,12 +115,13 @@ def commit_task(
         core.reachability.note_success(worker)
     job.totals.replace(task.record.stats, result.stats)
     task.result = result
+    task.committed_at = turn.now
     set_record(
         task,
         attempt=max(task.record.attempt, attempt),
         worker=worker,
-        started_at=task.record.started_at or turn.now - result.stats.wall_seconds,
-        ended_at=turn.now,
+        started_at=task.record.started_at or turn.wall - result.stats.wall_seconds,
+        ended_at=turn.wall,
         stats=result.stats,
     )
     job.move(task, TaskCause.COMMITTED)
@@ -125,7 +132,7 @@ def commit_task(
     advance(turn, job)
 
 
-def _was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
+def was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
     """Whether this is an output that we took for lost, in a place of which we had not heard."""
     return (
         isinstance(output, MapOutput)
@@ -134,16 +141,25 @@ def _was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
     )
 
 
+def replace_result(turn: Turn, job: ActiveJob, task: Task, result: TaskResult) -> None:
+    """Let another output count for a task: the store had forgotten the one before, and recorded this."""
+    job.totals.replace(task.record.stats, result.stats)
+    attempt = max(task.record.attempt, result.output.attempt)
+    set_record(task, attempt=attempt, stats=result.stats)
+    job.move_output(task, result)
+    turn.touch(job, task)
+
+
 def advance(turn: Turn, job: ActiveJob) -> None:
     """Take the step to REDUCING, or have the output finished, when all that it takes is committed."""
     maps_done = job.maps_done and job.spec.reduces > 0
     if job.record.state is JobState.MAPPING and maps_done:
-        job.step(JobCause.MAPS_COMMITTED, turn.now)
+        job.step(JobCause.MAPS_COMMITTED, turn.wall)
         turn.touch(job)
         turn.tell_job(job)
     if job.output_done and not job.finishing and turn.now >= job.finish_due_at:
         job.finishing = True
-        turn.finish(_finish(job, turn.now))
+        turn.finish(_finish(job, turn.wall))
 
 
 def _finish(job: ActiveJob, now: float) -> FinishOutput:
@@ -210,7 +226,7 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
     turn.tell_task(job, task, str(TaskState.FAILED), attempt, report.worker, failure.message)
     if rule.fault is Fault.WORKER or failure.kind is FailureKind.KILLED:
         _blame(core, turn, job, report.worker)
-    if not rule.retry or _used_up(core, job, task):
+    if _is_final(core, job, task, failure):
         give_up(core, turn, job, task, failure)
         return
     reopened = reopen_lost_inputs(core, turn, job, report)
@@ -223,6 +239,11 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
     tries = task.record.failures if rule.counts else task.record.losses
     task.due_at = turn.now if reopened else turn.now + delay(core, job, task, tries)
     job.move(task, TaskCause.ATTEMPT_FAILED)
+
+
+def _is_final(core: Core, job: ActiveJob, task: Task, failure: Failure) -> bool:
+    """Whether a failure ends the job; once the output is complete none does."""
+    return _used_up(core, job, task) or (not failure.rule.retry and not job.output_done)
 
 
 def _used_up(core: Core, job: ActiveJob, task: Task) -> bool:
@@ -246,7 +267,7 @@ def _blame(core: Core, turn: Turn, job: ActiveJob, worker: WorkerId) -> None:
 
 def give_up(core: Core, turn: Turn, job: ActiveJob, task: Task, failure: Failure) -> None:
     """Fail a task for good, and its job with it, naming the first cause of its kind."""
-    set_record(task, ended_at=turn.now)
+    set_record(task, ended_at=turn.wall)
     job.move(task, TaskCause.GAVE_UP)
     group = job.groups.get(failure.signature)
     first = group.failure if group is not None else failure
@@ -312,7 +333,7 @@ def reopen_output(turn: Turn, job: ActiveJob, task: Task) -> bool:
     output = None if task.result is None else task.result.output
     if not isinstance(output, MapOutput) or not job.needs_map_outputs:
         return False
-    job.step(JobCause.MAP_OUTPUT_LOST, turn.now)
+    job.step(JobCause.MAP_OUTPUT_LOST, turn.wall)
     turn.reopen(job, task, output.placement)
     job.unfile_output(task)
     task.result = None
@@ -339,10 +360,10 @@ def reopen_output(turn: Turn, job: ActiveJob, task: Task) -> bool:
 
 def end_job(core: Core, turn: Turn, job: ActiveJob, cause: JobCause, detail: str = "") -> None:
     """Close a job: what has not ended is cancelled, the workers are told, the scheduler forgets it."""
-    job.step(cause, turn.now, detail)
+    job.step(cause, turn.wall, detail)
     for task in job.tasks.values():
         if task.state in OPEN_STATES:
-            set_record(task, ended_at=turn.now)
+            set_record(task, ended_at=turn.wall)
             job.move(task, TaskCause.JOB_ENDED)
             turn.touch(job, task)
     job.record = msgspec.structs.replace(job.record, waiting_for="")

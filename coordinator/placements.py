@@ -38,7 +38,7 @@ def settle_outputs(core: Core, turn: Turn, job: ActiveJob, answer: ClaimsObserve
         known = None if task.result is None else task.result.output
         if task.state is not TaskState.COMMITTED or not isinstance(known, MapOutput):
             continue
-        if task.record.ended_at > answer.asked_at:
+        if task.committed_at > answer.asked_at:
             continue
         recorded = answer.results.get(task.task_id)
         output = None if recorded is None else recorded.output

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.commands import EndJob
+from coordinator.commands import EndJob, WriteBack
 from coordinator.effects import Effects
 from coordinator.events import (
     CancelRequested,
@@ -21,12 +21,13 @@ from coordinator.intake import Intake
 from coordinator.reports import checked
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
+from coordinator.stored_jobs import StoredJobs
 from mr.dead import bury
-from mr.errors import BadMessage, Deposed, MrError
+from mr.errors import BadMessage, Deposed, MrError, StoreBehind
 from mr.ports import Broker, Clock, Delivery, StateStore
 from mr.protocol.codec import MAX_REPORT_BYTES, check_size, decode
-from mr.protocol.ids import CodeId, JobId
-from mr.protocol.jobs import CodeManifest, JobSpec, Split
+from mr.protocol.ids import JobId
+from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
 from mr.protocol.names import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.protocol.records import JobState
@@ -55,16 +56,6 @@ class _Arrival:
     done: asyncio.Future[None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """The code of one job. `bundle` is empty when the store had lost it before it could be read."""
-
-    manifest: CodeManifest
-    bundle: bytes
-    #: Who asked for the job.
-    sender: str
-
-
 class Runner:
     """Feeds the scheduler and carries out what it decides, until `stop` is set or the lead is lost."""
 
@@ -81,8 +72,9 @@ class Runner:
         self._tasks: asyncio.TaskGroup | None = None
         self._effects = Effects(settings, broker, store, clock, self._arrive, self._spawn)
         self._effects.epoch = epoch
-        #: Unfinished jobs and the code of each: what an emptied store is given back.
-        self._codes: dict[JobId, _Code] = {}
+        self._jobs = StoredJobs(
+            settings, store, clock, self._effects, self._scheduler.snapshot, self._hold_lead
+        )
         #: The lead is renewed or won back by one at a time: an answer is about the epoch it was asked for.
         self._lead_lock = asyncio.Lock()
         self._intake = Intake(
@@ -110,7 +102,8 @@ class Runner:
                     )
                 ]
                 # Every job is known before the first report and the first request come.
-                await self._restore()
+                for event in await self._jobs.restore():
+                    await self._arrive(event)
                 consumers = [
                     await self._broker.consume(
                         REPORTS_QUEUE, self._on_report, prefetch=REPORTS_PREFETCH, single_active=True
@@ -136,20 +129,41 @@ class Runner:
             batch = [await self._arrivals.get()]
             while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
                 batch.append(self._arrivals.get_nowait())
-            events = [arrival.event for arrival in batch if arrival.event is not None]
-            begun = [event.spec.job_id for event in events if isinstance(event, JobAccepted)]
-            begun += [event.job.spec.job_id for event in events if isinstance(event, JobRestored)]
-            active = {*self._scheduler.active_jobs(), *begun}
-            commands = self._scheduler.handle_all(await checked(self._store, events, active))
-            await self._effects.perform(commands)
-            for command in commands:
-                if isinstance(command, EndJob):
-                    self._codes.pop(command.record.job_id, None)
+            await self._act([arrival.event for arrival in batch if arrival.event is not None])
             for arrival in batch:
                 if arrival.settle is not None:
                     await arrival.settle()
                 if arrival.done is not None and not arrival.done.done():
                     arrival.done.set_result(None)
+            while news := await self._jobs.news():
+                await self._act(news)
+
+    async def _act(self, events: Sequence[Event]) -> None:
+        """Decide, and carry out; a store found to have come back older is first given what it lost."""
+        commands = self._scheduler.handle_all(await self._checked(events), self._clock.wall())
+        while True:
+            try:
+                await self._effects.perform(commands)
+                break
+            except StoreBehind as error:
+                log.warning("%s", error)
+                await self._jobs.write_back_all()
+        for command in commands:
+            if isinstance(command, EndJob):
+                self._jobs.note_ended(command)
+        await self._jobs.write_back(c.job_id for c in commands if isinstance(c, WriteBack))
+
+    async def _checked(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events, reports with what the store says of them; it is first given what it lost."""
+        begun = [event.spec.job_id for event in events if isinstance(event, JobAccepted)]
+        begun += [event.job.spec.job_id for event in events if isinstance(event, JobRestored)]
+        active = {*self._scheduler.active_jobs(), *begun}
+        while True:
+            try:
+                return await checked(self._store, events, active)
+            except StoreBehind as error:
+                log.warning("%s", error)
+                await self._jobs.write_back_all()
 
     async def _tick(self) -> None:
         """Look at the queue and at the workers at regular times."""
@@ -158,6 +172,8 @@ class Runner:
             views = await self._store.workers()
             await self._arrive(QueueObserved(self._clock.now(), depth.ready))
             await self._arrive(WorkersObserved(self._clock.now(), tuple(views)))
+            if await self._jobs.forgotten():
+                await self._arrivals.put(_Arrival(None, settle=self._jobs.write_back_all))
             await self._clock.sleep(self._settings.tick_seconds)
 
     async def _keep_lead(self) -> None:
@@ -167,38 +183,33 @@ class Runner:
             await self._hold_lead()
 
     async def _hold_lead(self) -> None:
-        """Renew the lead; win it back with the next epoch when the store forgot it.
+        """Renew the lead; win it back with the next epoch when the store forgot it, or its epoch.
 
         Raises Deposed, also when another led meanwhile: what is known here is out of date then.
         """
         lease_seconds = self._settings.lease_seconds
         async with self._lead_lock:
-            if await self._store.renew_lead(self._holder, lease_seconds):
+            led_before = self._effects.epoch
+            renewed = await self._store.renew_lead(self._holder, lease_seconds)
+            if renewed and await self._store.last_epoch() >= led_before:
                 return
-            epoch = await self._store.acquire_lead(self._holder, lease_seconds, self._effects.epoch)
+            epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
+            while epoch is None and await self._store.last_epoch() < led_before:
+                # A store that came back older shows the lease of one who led before; it runs out.
+                await self._clock.sleep(lease_seconds / 20)
+                epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
             if epoch is None:
                 raise Deposed
-            led_before, self._effects.epoch = self._effects.epoch, epoch
+            self._effects.epoch = epoch
             if epoch > led_before + 1:
                 raise Deposed
-        await self._arrivals.put(_Arrival(None, settle=self._refill))
 
     async def _keep_house(self) -> None:
         """Keep the code of unfinished jobs from expiring under them, and the list of jobs from growing."""
         while True:
             await self._store.prune_jobs()
             await self._clock.sleep(min(HOUSE_SECONDS, self._settings.code_seconds / 4))
-            for job_id in list(self._codes):
-                await self._keep_code(job_id)
-
-    async def _keep_code(self, job_id: JobId) -> None:
-        """Keep the code of a job for as long again; put it back where the store has lost it."""
-        code = self._codes.get(job_id)
-        if code is None:
-            return
-        seconds, code_id = self._settings.code_seconds, CodeId(code.manifest.code_id)
-        if not await self._store.keep_code(code_id, seconds) and code.bundle:
-            await self._store.put_code(code_id, code.bundle, code.manifest, seconds)
+            await self._jobs.keep_all_code()
 
     async def _watch_broker(self) -> None:
         raise await self._broker.failed()
@@ -230,67 +241,34 @@ class Runner:
 
     async def _take_job(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:
         """Create a job and let it begin; False when its id is taken. Raises Deposed."""
+        if self._jobs.is_unfinished(spec.job_id) or self._jobs.ended(spec.job_id) is not None:
+            return False  # the store may have forgotten it
         record = submitted_record(spec)
         await self._hold_lead()  # no successor would hear of a job that a deposed coordinator creates
         if not await self._store.create_job(spec, splits, record, self._effects.epoch):
             return False
-        await self._take_code(spec, bundle)
+        await self._jobs.take_code(spec, bundle)
         log.info("job %s accepted: %d maps, %d reduces", spec.job_id, spec.maps, spec.reduces)
         await self._arrive_and_wait(JobAccepted(self._clock.now(), spec, splits))
         return True
 
-    async def _take_code(self, spec: JobSpec, bundle: bytes) -> None:
-        """Keep the code of an unfinished job, here and in the store; jobs of one code share its bytes."""
-        shared = (code.bundle for code in self._codes.values() if code.bundle == bundle)
-        self._codes[spec.job_id] = _Code(spec.code, next(shared, bundle), spec.sender)
-        await self._keep_code(spec.job_id)
-
     def _unfinished(self, sender: str) -> int:
-        return sum(code.sender == sender for code in self._codes.values())
+        return self._jobs.unfinished_of(sender)
 
     async def _cancel_job(self, job_id: JobId) -> bool:
-        if job_id not in self._codes:
+        """Stop a job. False: it is unknown or has ended, or its output is being finished."""
+        if not self._jobs.is_unfinished(job_id):
             return False
         await self._arrive_and_wait(CancelRequested(self._clock.now(), job_id, "cancelled on request"))
-        return True
-
-    # --- taking over, and an emptied store
-
-    async def _restore(self) -> None:
-        """Go on where the jobs stood."""
-        for job in await self._store.restore(self._effects.epoch):
-            bundle = await self._store.get_code(job.spec.code_id)
-            await self._take_code(job.spec, bundle or b"")
-            log.info("job %s taken over in state %s", job.spec.job_id, job.record.state)
-            await self._arrive(JobRestored(self._clock.now(), job))
+        ended = self._jobs.ended(job_id)
+        return ended is not None and ended.state is JobState.CANCELLED
 
     async def _sweep_outputs(self) -> None:
         """Clear what a predecessor that died between ending a job and clearing its output left behind."""
-        earliest = self._clock.now() - SWEEP_SECONDS
+        earliest = self._clock.wall() - SWEEP_SECONDS
         for record in await self._store.list_jobs():
             if record.state in (JobState.FAILED, JobState.CANCELLED) and record.history[-1].at >= earliest:
                 await self._effects.abandon(record.job_id, record.output)
-
-    async def _refill(self) -> None:
-        """Write every unfinished job back where the store has lost it; nothing else is decided meanwhile.
-
-        What tells is the spec, written once: a record may have been saved into the emptied store since.
-        """
-        for job_id in list(self._codes):
-            job = self._scheduler.snapshot(job_id)
-            if job is None or await self._has_spec(job_id):
-                continue
-            log.warning("job %s is written back into the store, which had lost it", job_id)
-            await self._keep_code(job_id)
-            await self._store.rewrite(job, self._effects.epoch)
-
-    async def _has_spec(self, job_id: JobId) -> bool:
-        """Whether the store has a job's spec, also one that another version wrote since."""
-        try:
-            return await self._store.get_spec(job_id) is not None
-        except BadMessage as error:
-            log.error("job %s: %s", job_id, error)
-            return True
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

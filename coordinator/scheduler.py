@@ -14,6 +14,7 @@ from coordinator.events import (
     JobAccepted,
     JobBroken,
     JobRestored,
+    JobWrittenBack,
     OutputFailed,
     OutputFinished,
     QueueObserved,
@@ -50,15 +51,20 @@ class Scheduler:
 
     # --- the outside
 
-    def handle(self, event: Event) -> list[Command]:
+    def handle(self, event: Event, wall: float | None = None) -> list[Command]:
         """Take one event in. Returns what to do about it, in the order of effects."""
-        return self.handle_all((event,))
+        return self.handle_all((event,), wall)
 
-    def handle_all(self, events: Iterable[Event]) -> list[Command]:
-        """Take in events that wait together; each job that changed is saved once."""
+    def handle_all(self, events: Iterable[Event], wall: float | None = None) -> list[Command]:
+        """Take in events that wait together; each job that changed is saved once.
+
+        `wall`: the time of day for the records, in seconds since the epoch (that of the events if not given).
+        Nothing is decided by it: it may be set back, and the next coordinator's may be another.
+        """
         turn = Turn()
         for event in events:
             self._now = turn.now = max(self._now, event.now)
+            turn.wall = turn.now if wall is None else wall
             note_event(self.core, event)
             try:
                 self._dispatch(turn, event)
@@ -76,7 +82,7 @@ class Scheduler:
     def snapshot(self, job_id: JobId) -> RestoredJob | None:
         """Everything known of an active job, to be written into a store that has lost it."""
         job = self.core.jobs.get(job_id)
-        return None if job is None else snapshot(self.core, job, self._now)
+        return None if job is None else snapshot(job)
 
     # --- events
 
@@ -94,6 +100,8 @@ class Scheduler:
                 self._tick(turn, event)
             case ClaimsObserved():
                 self._claims(turn, event)
+            case JobWrittenBack():
+                self._written_back(turn, event)
             case CancelRequested():
                 self._cancel(turn, event)
             case JobBroken():
@@ -114,17 +122,20 @@ class Scheduler:
     def _restore(self, turn: Turn, event: JobRestored) -> None:
         if event.job.spec.job_id in self.core.jobs or event.job.record.state.terminal:
             return
-        job = restored_job(self.core, event.job, turn.now)
+        job = restored_job(self.core, event.job, turn)
         self.core.jobs[job.job_id] = job
         if job.record.state is JobState.SUBMITTED:
             self._plan(turn, job)
+        if event.finished:
+            end_job(self.core, turn, job, JobCause.OUTPUT_FINISHED)
+            return
         for task in job.tasks.values():
             turn.touch(job, task)
         advance(turn, job)
 
     def _plan(self, turn: Turn, job: ActiveJob) -> None:
         """Let a job's maps begin."""
-        job.step(JobCause.PLANNED, turn.now)
+        job.step(JobCause.PLANNED, turn.wall)
         for task in job.tasks.values():
             turn.touch(job, task)
         turn.tell_job(job)
@@ -177,7 +188,7 @@ class Scheduler:
             waiting_for = ""
         elif cluster.slots == 0:
             # Workers that are just starting have a lease's time to be heard of.
-            silent_seconds = turn.now - job.record.history[-1].at
+            silent_seconds = turn.now - job.known_at
             waiting_for = "no live workers" if silent_seconds >= self.core.settings.lease_seconds else ""
         elif cluster.open_slots == 0 and not running:
             waiting_for = "workers take no tasks" + (f" ({cluster.limits()})" if cluster.limits() else "")
@@ -189,19 +200,27 @@ class Scheduler:
 
     def _claims(self, turn: Turn, event: ClaimsObserved) -> None:
         job = self.core.jobs.get(event.job_id)
-        if job is not None:
+        if job is not None and healing.is_behind(job, event):
+            turn.write_back(job)
+        elif job is not None:
             if job.doubtful and event.outputs:
                 placements.settle_outputs(self.core, turn, job, event)
             healing.settle_claims(self.core, turn, job, event.claims, event.results)
 
-    def _cancel(self, turn: Turn, event: CancelRequested) -> None:
+    def _written_back(self, turn: Turn, event: JobWrittenBack) -> None:
         job = self.core.jobs.get(event.job_id)
         if job is not None:
+            healing.settle_written_back(self.core, turn, job, event.claims, event.results)
+
+    def _cancel(self, turn: Turn, event: CancelRequested) -> None:
+        job = self.core.jobs.get(event.job_id)
+        # While the output is being finished nothing else ends the job: `_SUCCESS` may be there any moment.
+        if job is not None and not job.finishing:
             end_job(self.core, turn, job, JobCause.CANCELLED, event.cause)
 
     def _broken(self, turn: Turn, event: JobBroken) -> None:
         job = self.core.jobs.get(event.job_id)
-        if job is not None:
+        if job is not None and not job.finishing:
             end_job(self.core, turn, job, JobCause.BROKEN, event.cause)
 
     def _output_finished(self, turn: Turn, event: OutputFinished) -> None:

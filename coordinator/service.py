@@ -17,10 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class SystemClock:
-    """The machine's clock, on the running event loop."""
+    """The machine's clocks, on the running event loop."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Seconds since some start, never going back."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since the epoch; somebody may set it back."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:

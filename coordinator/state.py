@@ -49,9 +49,9 @@ def submitted_record(spec: JobSpec) -> JobRecord:
     )
 
 
-def failed_record(record: JobRecord, cause: str, now: float) -> JobRecord:
+def failed_record(record: JobRecord, cause: str, wall: float) -> JobRecord:
     """Make the last record of a job that cannot be handled, from whatever its record was."""
-    history = (*record.history, Transition(JobState.FAILED, now, f"{JobCause.BROKEN}: {cause}"))
+    history = (*record.history, Transition(JobState.FAILED, wall, f"{JobCause.BROKEN}: {cause}"))
     return msgspec.structs.replace(
         record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
     )
@@ -91,8 +91,12 @@ class Task:
     floor: int = 0
     #: Where outputs of it were and are not any more: lost, or relocated since.
     left_places: set[Placement] = field(default_factory=set)
+    #: When its message was last published.
+    queued_at: float = 0.0
     #: While WAITING: not to be published before.
     due_at: float = 0.0
+    #: When this coordinator learnt of the commit.
+    committed_at: float = 0.0
     #: Of the committed attempt; None in every other state.
     result: TaskResult | None = None
     #: attempt -> (expiry of its lease by the store's clock, when we first saw that expiry).
@@ -170,7 +174,9 @@ class Totals:
 class ActiveJob:
     """One job that has not ended."""
 
-    def __init__(self, spec: JobSpec, splits: tuple[Split, ...], record: JobRecord, order: int) -> None:
+    def __init__(
+        self, spec: JobSpec, splits: tuple[Split, ...], record: JobRecord, order: int, known_at: float
+    ) -> None:
         self.spec = spec
         self.splits = splits
         self.record = record
@@ -193,6 +199,8 @@ class ActiveJob:
         self.inspected_at = 0.0
         #: The last events about it, in a few words each.
         self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)
+        #: When this coordinator first heard of it.
+        self.known_at = known_at
         #: Where the committed map outputs lie is to be read in the store: a reduce found fewer there than are
         #: committed here, or a worker that holds some is gone.
         self.doubtful = False
@@ -324,16 +332,16 @@ class ActiveJob:
 
     # --- the record
 
-    def step(self, cause: JobCause, now: float, detail: str = "") -> None:
+    def step(self, cause: JobCause, wall: float, detail: str = "") -> None:
         """Take the job's step that the table lists. Raises IllegalTransition and changes nothing.
 
-        The history keeps steps that lead to another state.
+        The history keeps steps that lead to another state, with `wall`, in seconds since the epoch.
         """
         target = next_job_state(self.record.state, cause)
         if target is self.record.state:
             return
         line = f"{cause}: {detail}" if detail else str(cause)
-        history = (*self.record.history, Transition(target, now, line))
+        history = (*self.record.history, Transition(target, wall, line))
         ended_badly = target in (JobState.FAILED, JobState.CANCELLED)
         self.record = msgspec.structs.replace(
             self.record, state=target, history=history, cause=(detail or line) if ended_badly else ""

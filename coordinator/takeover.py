@@ -6,6 +6,7 @@ from coordinator.events import JobAccepted
 from coordinator.outcomes import Core, check_result
 from coordinator.policy import ATTEMPT_GAP
 from coordinator.state import ActiveJob, RunningAttempt, Task, submitted_record
+from coordinator.turn import Turn
 from mr.ports import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import TaskId, TaskKind
@@ -15,26 +16,26 @@ from mr.protocol.records import MapOutput, TaskRecord, TaskResult, TaskState
 
 def new_job(core: Core, event: JobAccepted) -> ActiveJob:
     """Make the state of an accepted job: every task waits."""
-    job = ActiveJob(event.spec, event.splits, submitted_record(event.spec), core.accepted)
+    job = ActiveJob(event.spec, event.splits, submitted_record(event.spec), core.accepted, event.now)
     core.accepted += 1
     for kind, name in job.ids():
         job.add(Task(kind, TaskRecord(task_id=name, state=TaskState.WAITING)))
     return job
 
 
-def restored_job(core: Core, restored: RestoredJob, now: float) -> ActiveJob:
+def restored_job(core: Core, restored: RestoredJob, turn: Turn) -> ActiveJob:
     """Make the state of a job from what the store kept.
 
     Claims and results outrank the task records: they say what is committed and what may run.
     Whatever nobody holds waits, and is published again: a message too many does no harm.
     Raises BadMessage for a result that cannot be that of its task.
     """
-    job = ActiveJob(restored.spec, restored.splits, restored.record, core.accepted)
+    job = ActiveJob(restored.spec, restored.splits, restored.record, core.accepted, turn.now)
     core.accepted += 1
     for kind, name in job.ids():
         record = restored.tasks.get(name) or TaskRecord(task_id=name, state=TaskState.WAITING)
         claim = restored.claims.get(name, Claim())
-        job.add(_restored_task(core, job.spec, kind, record, claim, restored.results.get(name), now))
+        job.add(_restored_task(core, job.spec, kind, record, claim, restored.results.get(name), turn))
     core.peak_window = max(core.peak_window, sum(len(j.outstanding) for j in [*core.jobs.values(), job]))
     return job
 
@@ -46,7 +47,7 @@ def _restored_task(
     record: TaskRecord,
     claim: Claim,
     result: TaskResult | None,
-    now: float,
+    turn: Turn,
 ) -> Task:
     attempt = max(record.attempt, claim.attempt)
     #: A record that waits or is queued has counted the end of every attempt it knows of.
@@ -55,14 +56,19 @@ def _restored_task(
     task = Task(kind, record, floor=claim.floor)
     task.failed = set(range(claim.floor + 1, settled + 1)) - held - {claim.winner}
     for holder in claim.running:
-        core.cluster.hear_of(holder.worker, holder.incarnation, now)
+        core.cluster.hear_of(holder.worker, holder.incarnation, turn.now)
     if claim.winner and result is not None:
         check_result(spec, kind, record.task_id, claim.winner, result)
-        task.result = result
+        task.result, task.committed_at = result, turn.now
         if isinstance(result.output, MapOutput):
-            core.cluster.hear_of(result.output.worker, result.output.incarnation, now)
-        changes = {"state": TaskState.COMMITTED, "stats": result.stats, "ended_at": record.ended_at or now}
+            core.cluster.hear_of(result.output.worker, result.output.incarnation, turn.now)
+        changes = {
+            "state": TaskState.COMMITTED,
+            "stats": result.stats,
+            "ended_at": record.ended_at or turn.wall,
+        }
     elif claim.running:
+        now = turn.now
         task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in claim.running}
         changes = {"state": TaskState.RUNNING, "worker": claim.running[-1].worker}
     else:
@@ -71,21 +77,21 @@ def _restored_task(
     return task
 
 
-def snapshot(core: Core, job: ActiveJob, now: float) -> RestoredJob:
-    """Everything known of a job, to be written into a store that has lost it.
+def snapshot(job: ActiveJob) -> RestoredJob:
+    """Everything known of a job, to be written into a store that has lost some of it.
 
-    Attempts that run keep their claim for one more lease. Attempts may have been granted that we
-    never heard of, so numbers go on after a gap: no number is ever given twice.
+    Attempts may have been granted that we never heard of, so numbers go on after a gap. A number whose end
+    is known is fenced: a store that forgot it may have given it again, and nothing said of it is believed.
+    The store gives the leases their time.
     """
     claims: dict[TaskId, Claim] = {}
-    expires_ms = int((now + core.settings.lease_seconds) * 1000)
     for name, task in job.tasks.items():
         if task.result is not None:
             claims[name] = Claim(task.record.attempt, task.floor, task.result.output.attempt)
         elif task.record.attempt or task.state is not TaskState.WAITING:
-            holders = tuple(Holder(a.worker, a.incarnation, n, expires_ms) for n, a in task.running.items())
+            holders = tuple(Holder(a.worker, a.incarnation, n, 1) for n, a in task.running.items())
             number = task.record.attempt + ATTEMPT_GAP
-            claims[name] = Claim(number, task.floor, 0, task.record.speculative, holders)
+            claims[name] = Claim(number, _ended_up_to(task), 0, task.record.speculative, holders)
     return RestoredJob(
         record=job.current_record(),
         spec=job.spec,
@@ -94,3 +100,11 @@ def snapshot(core: Core, job: ActiveJob, now: float) -> RestoredJob:
         claims=claims,
         results={name: task.result for name, task in job.tasks.items() if task.result is not None},
     )
+
+
+def _ended_up_to(task: Task) -> int:
+    """The highest number up to which every attempt is lost for good or has failed."""
+    number = task.floor
+    while number + 1 in task.failed:
+        number += 1
+    return number

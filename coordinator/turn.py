@@ -17,6 +17,7 @@ from coordinator.commands import (
     SaveJob,
     SendControl,
     Speculate,
+    WriteBack,
 )
 from coordinator.state import ActiveJob, Task
 from mr.protocol import messages
@@ -38,7 +39,10 @@ class Turn:
     """Collects decisions; the jobs that changed are saved once, whatever happened to them."""
 
     def __init__(self) -> None:
+        #: What decisions go by: never goes back.
         self.now = 0.0
+        #: What records and events show: seconds since the epoch.
+        self.wall = 0.0
         self._changed: dict[JobId, dict[TaskId, None]] = {}
         self._lost: dict[JobId, dict[TaskId, Placement]] = {}
         self._backups: dict[JobId, list[TaskId]] = {}
@@ -46,6 +50,7 @@ class Turn:
         self._controls: list[Control] = []
         self._events: list[LifecycleEvent] = []
         self._inspected: dict[JobId, None] = {}
+        self._written_back: dict[JobId, None] = {}
         self._finished: list[FinishOutput] = []
         self._ended: list[ActiveJob] = []
         self._broken: list[tuple[EndJob, str]] = []
@@ -81,6 +86,10 @@ class Turn:
         job.inspected_at = self.now
         self._inspected[job.job_id] = None
 
+    def write_back(self, job: ActiveJob) -> None:
+        """Have the store given back what it has lost of a job."""
+        self._written_back[job.job_id] = None
+
     def finish(self, command: FinishOutput) -> None:
         """Have a job's output completed."""
         self._finished.append(command)
@@ -107,7 +116,7 @@ class Turn:
     def _tell(self, record: JobRecord) -> None:
         cause = bounded(record.history[-1].cause, CAUSE_CHARACTERS)
         self._events.append(
-            LifecycleEvent(WIRE_VERSION, record.job_id, str(record.state), self.now, cause=cause)
+            LifecycleEvent(WIRE_VERSION, record.job_id, str(record.state), self.wall, cause=cause)
         )
 
     def tell_task(
@@ -117,7 +126,7 @@ class Turn:
         cause = None if cause is None else bounded(cause, CAUSE_CHARACTERS)
         self._events.append(
             LifecycleEvent(
-                WIRE_VERSION, job.job_id, state, self.now, task.task_id, attempt, worker, cause=cause
+                WIRE_VERSION, job.job_id, state, self.wall, task.task_id, attempt, worker, cause=cause
             )
         )
 
@@ -150,6 +159,7 @@ class Turn:
             for job in self._inspected
             if job in jobs
         ]
+        commands += [WriteBack(job) for job in self._written_back if job in jobs]
         commands += [finish for finish in self._finished if finish.job_id in jobs]
         commands += [
             AbandonOutput(job.job_id, job.spec.output)

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable
 
 from coordinator.faults import sparing
-from coordinator.outcomes import Core, set_record
+from coordinator.outcomes import Core, note_queued
 from coordinator.policy import (
     MAXIMUM_COST_SECONDS,
     MINIMUM_COST_SECONDS,
@@ -86,7 +86,7 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
 
 def _publish(turn: Turn, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:
     cause = TaskCause.REPUBLISHED if task.state is TaskState.QUEUED else TaskCause.PUBLISHED
-    set_record(task, queued_at=turn.now)
+    note_queued(turn, task)
     job.move(task, cause)
     turn.touch(job, task)
     turn.publish(job, task, priority=priority)

@@ -150,6 +150,11 @@ def claims_observed(found: tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResu
     return lambda now: e.ClaimsObserved(now, JobId(job), claims, results, outputs, now)
 
 
+def written_back(found: tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResult]]) -> Any:
+    job, claims, results = found
+    return lambda now: e.JobWrittenBack(now, JobId(job), claims, results)
+
+
 sightings = st.tuples(job_names, tasks, attempts)
 seen = st.dictionaries(
     st.sampled_from([WorkerId("w1"), WorkerId("w2"), WorkerId("w3")]),
@@ -163,6 +168,7 @@ happenings = st.one_of(
     seen.map(observed),
     seen.map(observed),
     st.builds(claims_observed, claims_of(), st.booleans()),
+    claims_of().map(written_back),
     restored(),
     st.integers(0, 1).map(lambda ready: lambda now: e.QueueObserved(now, ready)),
     st.builds(

@@ -10,6 +10,8 @@
                                                      `map-00000/1?`: its worker could not be reached
     > stopped w1.1 [leaving its outputs]
     > claims a map-00000/1@w1.1 map-00001=committed/2@w2.1 map-00002=reopened/3 [map-00003=lease/5@w1.1]
+               [map-00004=released/1]
+    > written a map-00000=committed/2@w2.1           the store came back older; written back, it says so
     > cancel a, finished a, unfinished a
     > takeover                                         a new scheduler goes on from what the store knows
     > refill a                                         what an emptied store is given back
@@ -201,6 +203,8 @@ class Script:
             if word == "committed":
                 claims[task] = Claim(attempt, 0, attempt)
                 results[task] = self._result(job, name, attempt, where, 1.0)
+            elif word == "released":
+                claims[task] = Claim(attempt)
             elif word == "reopened":
                 claims[task] = Claim(attempt, attempt)
             else:
@@ -210,6 +214,11 @@ class Script:
         active = self.scheduler.core.jobs.get(job_id)
         asked = (active.doubtful, active.inspected_at) if active is not None else (False, 0.0)
         return e.ClaimsObserved(self.now, job_id, claims, results, *asked)
+
+    def _read_written(self, job: str, *texts: str) -> e.Event:
+        observed = self._read_claims(job, *texts)
+        assert isinstance(observed, e.ClaimsObserved)
+        return e.JobWrittenBack(self.now, observed.job_id, observed.claims, observed.results)
 
     def _read_cancel(self, job: str) -> e.Event:
         return e.CancelRequested(self.now, JobId(job), "cancelled by its owner")
@@ -268,6 +277,8 @@ class Script:
                 return f"event {event.job_id}{what} {event.state}" if self.with_events else ""
             case c.InspectClaims():
                 return f"inspect claims{' and outputs' * command.outputs} {command.job_id}"
+            case c.WriteBack():
+                return f"write back {command.job_id}"
             case c.FinishOutput():
                 return f"finish output {command.job_id}, {len(command.manifest.parts)} parts"
             case c.AbandonOutput():

@@ -1,13 +1,14 @@
 """Real jobs on tiny data, with their reference, and the shared file system they write to."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from zlib import crc32
 
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_index, task_kind
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
-from mr.protocol.records import Manifest
+from mr.protocol.records import Manifest, PartOutput
 from mr.resolve import buffers_of
 from mr.settings import Settings
 
@@ -102,31 +103,39 @@ def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
     return job
 
 
+def part_key(output: PartOutput) -> str:
+    """Under which name an attempt's part lies until it is published."""
+    return f"{output.task_id}/{output.attempt}/{output.incarnation}"
+
+
 class FileSystem:
     """The file system that workers and coordinator share: where the output parts are."""
 
     def __init__(self) -> None:
-        self.temporary: dict[tuple[JobId, TaskId, int], Part] = {}
+        #: By job and the name that the attempt gave its part.
+        self.temporary: dict[tuple[JobId, str], Part] = {}
         self.final: dict[JobId, dict[int, Part]] = {}
         self.success: dict[JobId, Manifest] = {}
         #: Jobs whose `_temporary` directory exists: made at acceptance, removed as the last thing.
         self.prepared: set[JobId] = set()
 
-    def publish(self, job: JobId, task: TaskId, attempt: int) -> None:
+    def publish(self, job: JobId, output: PartOutput) -> None:
         """Rename a committed attempt's part to its final name; nothing when that was done."""
-        part = self.temporary.pop((job, task, attempt), None)
+        part = self.temporary.pop((job, part_key(output)), None)
         if part is not None:
-            self.final.setdefault(job, {})[task_index(task)] = part
+            self.final.setdefault(job, {})[task_index(output.task_id)] = part
 
-    def finish(self, manifest: Manifest) -> None:
-        """Publish what is missing, remove temporary parts, write `_SUCCESS`."""
-        for part in manifest.parts:
-            self.publish(manifest.job_id, part.task_id, part.attempt)
-        self.clear_temporary(manifest.job_id)
+    def finish(self, parts: Sequence[PartOutput], manifest: Manifest) -> None:
+        """Publish what is missing, write `_SUCCESS`, remove temporary parts."""
+        for part in parts:
+            self.publish(manifest.job_id, part)
         self.success[manifest.job_id] = manifest
+        self.clear_temporary(manifest.job_id)
 
     def abandon(self, job: JobId) -> None:
-        """Remove everything of a job."""
+        """Remove everything of a job that has not completed."""
+        if job in self.success:
+            return
         self.final.pop(job, None)
         self.clear_temporary(job)
 

@@ -20,7 +20,7 @@ from mr.protocol.messages import (
 from mr.protocol.records import MapOutput, PartOutput, RunningTask, TaskResult, TaskStats, WorkerBeat
 from mr.settings import Settings
 from tests.simulation.broker import SimulatedBroker, TaskDelivery
-from tests.simulation.data import FileSystem, SimulatedJob, is_output
+from tests.simulation.data import FileSystem, SimulatedJob, is_output, part_key
 from tests.simulation.world import World, now_or_never
 from workers.lifecycle import AttemptEvent, AttemptState, advance
 
@@ -215,18 +215,28 @@ class SimulatedWorker:
             f"{self.name} asks for {message.job_id} {message.task_id}: {reply.verdict} {reply.attempt}"
         )
         if reply.verdict is Verdict.GRANTED:
-            job = self.around.jobs[message.job_id]
-            attempt = SimulatedAttempt(job, message.task_id, reply.attempt, delivery, self.world.now)
-            attempt.step(AttemptEvent.PREPARED)
-            self.attempts.append(attempt)
-            seconds = self.world.chance.uniform(0.2, 3.0)
-            if self.world.chance.random() < self.faults.slow:
-                seconds *= 30
-            self._later(seconds, lambda: self._finish(attempt))
+            self._stop_attempts(message.job_id, message.task_id, "a newer attempt of it is here")
+            self._begin(delivery, reply.attempt)
             return
         if reply.verdict is Verdict.COMMITTED:
             self._report_committed(message.job_id, message.task_id, reply.attempt)
         self._later(self.world.delay(), lambda: self.around.broker.ack(self, delivery))
+
+    def _begin(self, delivery: TaskDelivery, number: int) -> None:
+        """Run a granted attempt, once an older one that was given the same number has left."""
+        message = delivery.message
+        key = (message.job_id, message.task_id, number)
+        if any((a.job.spec.job_id, a.task, a.number) == key for a in self.attempts):
+            self._later(0.1, lambda: self._begin(delivery, number))
+            return
+        job = self.around.jobs[message.job_id]
+        attempt = SimulatedAttempt(job, message.task_id, number, delivery, self.world.now)
+        attempt.step(AttemptEvent.PREPARED)
+        self.attempts.append(attempt)
+        seconds = self.world.chance.uniform(0.2, 3.0)
+        if self.world.chance.random() < self.faults.slow:
+            seconds *= 30
+        self._later(seconds, lambda: self._finish(attempt))
 
     def control(self, control: Control) -> None:
         """Obey a broadcast."""
@@ -250,7 +260,6 @@ class SimulatedWorker:
                 self.world.say(f"{self.name} stops {job} {attempt.task}/{attempt.number}: {why}")
                 attempt.step(AttemptEvent.STOP)
                 attempt.step(AttemptEvent.KILLED)
-                now_or_never(self.around.store.release(job, attempt.task, attempt.number))
                 attempt.step(AttemptEvent.DISCARDED)
                 self._settle(attempt)
 
@@ -293,8 +302,9 @@ class SimulatedWorker:
         self, attempt: SimulatedAttempt, part: dict[str, int] | tuple[str, ...], stats: TaskStats
     ) -> TaskResult:
         job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
-        assert (job, task, number) not in self.around.files.temporary, "two attempts share a number"
-        self.around.files.temporary[job, task, number] = part
+        name = f"{task}/{number}/{self.incarnation}"
+        assert (job, name) not in self.around.files.temporary, "two attempts share a file"
+        self.around.files.temporary[job, name] = part
         return TaskResult(PartOutput(task, number, self.name, self.incarnation, len(part), 1, "0"), stats)
 
     def _fetch(self, attempt: SimulatedAttempt) -> Counter[str] | Failure:
@@ -330,7 +340,8 @@ class SimulatedWorker:
             self.world.say(f"{self.name} may not commit {job} {task}/{number}")
             attempt.step(AttemptEvent.LOST)
             self.spool.pop((job, task, number), None)
-            self.around.files.temporary.pop((job, task, number), None)
+            if isinstance(result.output, PartOutput):
+                self.around.files.temporary.pop((job, part_key(result.output)), None)
             attempt.step(AttemptEvent.DISCARDED)
             self._settle(attempt)
             return
@@ -340,8 +351,8 @@ class SimulatedWorker:
 
     def _after_commit(self, attempt: SimulatedAttempt, result: TaskResult) -> None:
         job = attempt.job.spec.job_id
-        if is_output(attempt.job, attempt.task):
-            self.around.files.publish(job, attempt.task, attempt.number)
+        if isinstance(result.output, PartOutput):
+            self.around.files.publish(job, result.output)
         self._report_committed(job, attempt.task, attempt.number)
         attempt.step(AttemptEvent.REPORTED)
         self._later(self.world.delay(), lambda: self._settle(attempt))

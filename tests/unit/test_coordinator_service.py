@@ -80,7 +80,7 @@ class Site:
         reply = decode(await self.broker.request(message, timeout_seconds=30), RequestReply, JSON)
         assert reply.accepted, reply.reason
 
-    async def request(self) -> OutgoingMessage:
+    async def request(self, job_id: str = JOB, output: str = "out") -> OutgoingMessage:
         """Register a job; the message that asks for it."""
         job_file = self.tmp_path / "count.py"
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
@@ -93,8 +93,8 @@ class Site:
             version=1,
             job="count",
             inputs=[str(self.tmp_path / "in.txt")],
-            output=str(self.tmp_path / "out"),
-            job_id=JOB,
+            output=str(self.tmp_path / output),
+            job_id=job_id,
         )
         return OutgoingMessage(routing_key=JOBS_QUEUE, body=msgspec.json.encode(request), content_type=JSON)
 

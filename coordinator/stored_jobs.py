@@ -1,0 +1,174 @@
+"""Keeps what the store has of the coordinator's jobs whole: their code, and what it forgot of them."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from coordinator.commands import EndJob
+from coordinator.effects import Effects
+from coordinator.events import Event, JobRestored
+from mr.ports import Clock, RestoredJob, StateStore
+from mr.protocol.ids import CodeId, JobId
+from mr.protocol.jobs import CodeManifest, JobSpec
+from mr.protocol.records import JobRecord
+from mr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Ended jobs that are ended again in a store that forgot it, and how many tasks they may have together.
+ENDED_JOBS = 100
+ENDED_TASKS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """The code of one job. `bundle` is empty when the store had lost it before it could be read."""
+
+    manifest: CodeManifest
+    bundle: bytes
+    #: Who asked for the job.
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a job ended, and when, by the clock that never goes back."""
+
+    command: EndJob
+    at: float
+
+
+class StoredJobs:
+    """The unfinished jobs and those that ended lately.
+
+    `snapshot` tells all of an unfinished one; `hold_lead` makes sure of the lead, or raises Deposed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        clock: Clock,
+        effects: Effects,
+        snapshot: Callable[[JobId], RestoredJob | None],
+        hold_lead: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._effects = effects
+        self._snapshot = snapshot
+        self._hold_lead = hold_lead
+        self._codes: dict[JobId, _Code] = {}
+        self._ended: OrderedDict[JobId, _Ended] = OrderedDict()
+        #: Jobs written back of which the store was not asked since.
+        self._written_back: dict[JobId, None] = {}
+        #: Whether the store came back older, and may show jobs as unfinished that ended long ago.
+        self._came_back = False
+
+    # --- what there is
+
+    def is_unfinished(self, job_id: JobId) -> bool:
+        """Whether a job was accepted and has not ended."""
+        return job_id in self._codes
+
+    def unfinished_of(self, sender: str) -> int:
+        """How many unfinished jobs one sender has."""
+        return sum(code.sender == sender for code in self._codes.values())
+
+    def ended(self, job_id: JobId) -> JobRecord | None:
+        """How a job ended lately; None for any other."""
+        found = self._ended.get(job_id)
+        return None if found is None else found.command.record
+
+    def note_ended(self, command: EndJob) -> None:
+        """Note that a job's end is in the store."""
+        job_id = command.record.job_id
+        self._codes.pop(job_id, None)
+        self._ended[job_id] = _Ended(command, self._clock.now())
+        tasks = sum(len(ended.command.tasks) for ended in self._ended.values())
+        while len(self._ended) > ENDED_JOBS or (tasks > ENDED_TASKS and len(self._ended) > 1):
+            _, oldest = self._ended.popitem(last=False)
+            tasks -= len(oldest.command.tasks)
+
+    # --- code
+
+    async def take_code(self, spec: JobSpec, bundle: bytes) -> None:
+        """Keep the code of an unfinished job, here and in the store; jobs of one code share its bytes."""
+        shared = (code.bundle for code in self._codes.values() if code.bundle == bundle)
+        self._codes[spec.job_id] = _Code(spec.code, next(shared, bundle), spec.sender)
+        await self.keep_code(spec.job_id)
+
+    async def keep_all_code(self) -> None:
+        """Keep the code of unfinished jobs from expiring under them."""
+        for job_id in list(self._codes):
+            await self.keep_code(job_id)
+
+    async def keep_code(self, job_id: JobId) -> None:
+        """Keep the code of a job for as long again; put it back where the store has lost it."""
+        code = self._codes.get(job_id)
+        if code is None:
+            return
+        seconds, code_id = self._settings.code_seconds, CodeId(code.manifest.code_id)
+        if not await self._store.keep_code(code_id, seconds) and code.bundle:
+            await self._store.put_code(code_id, code.bundle, code.manifest, seconds)
+
+    # --- a predecessor's jobs
+
+    async def restore(self) -> list[Event]:
+        """Take over the unfinished jobs of the store that are not known here."""
+        jobs = {job.spec.job_id: job for job in await self._store.restore(self._effects.epoch)}
+        new = {name: job for name, job in jobs.items() if name not in self._codes and name not in self._ended}
+        finished = await self._effects.finished({name: job.spec.output for name, job in new.items()})
+        for name, job in new.items():
+            bundle = await self._store.get_code(job.spec.code_id)
+            await self.take_code(job.spec, bundle or b"")
+            log.info("job %s taken over in state %s", name, job.record.state)
+        now = self._clock.now()
+        return [JobRestored(now, job, name in finished) for name, job in new.items()]
+
+    # --- a store that came back older, or empty
+
+    async def forgotten(self) -> bool:
+        """Whether the store has lost anything that it had acknowledged of these jobs."""
+        kept_since = self._clock.now() - self._settings.history_seconds / 2
+        self._ended = OrderedDict((name, job) for name, job in self._ended.items() if job.at > kept_since)
+        return bool(await self._store.forgotten([*self._codes, *self._ended]))
+
+    async def write_back_all(self) -> None:
+        """Give the store back what it has lost, by its own account."""
+        self._came_back = True
+        await self.write_back(await self._store.forgotten([*self._codes, *self._ended]))
+
+    async def write_back(self, jobs: Iterable[JobId]) -> None:
+        """Give the store back what it has lost of these jobs: nothing else may be decided meanwhile.
+
+        Raises Deposed: another that leads would never hear of what is written back.
+        """
+        for job_id in jobs:
+            await self._hold_lead()
+            job, ended = self._snapshot(job_id), self._ended.get(job_id)
+            if job is not None:
+                log.warning("job %s is written back into the store, which had forgotten some of it", job_id)
+                await self.keep_code(job_id)
+                await self._store.rewrite(job, self._effects.epoch, self._settings.lease_seconds)
+                self._written_back[job_id] = None
+            elif ended is not None:
+                log.warning("job %s is ended again in the store, which had forgotten it", job_id)
+                await self._effects.persist([ended.command])
+
+    async def news(self) -> list[Event]:
+        """What the store says of the jobs that were written back, and of those that nobody knows here."""
+        events: list[Event] = []
+        while self._written_back:
+            job_id, _ = self._written_back.popitem()
+            event = await self._effects.read_written_back(job_id)
+            if event is None:
+                await self.write_back_all()
+            else:
+                events.append(event)
+        if self._came_back:
+            self._came_back = False
+            events += await self.restore()
+        return events

@@ -30,11 +30,11 @@ from coordinator.events import (
 )
 from mr.errors import BadMessage, MrError, StoreBehind
 from mr.formats.outputs import abandon_output, finish_output, read_manifest
-from mr.ports import Broker, Clock, OutgoingMessage, StateStore
+from mr.ports import Broker, Clock, OutgoingMessage, Pause, StateStore
 from mr.protocol.codec import JSON, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId, TaskKind
-from mr.protocol.messages import LifecycleEvent
+from mr.protocol.messages import LifecycleEvent, PauseWorker
 from mr.protocol.names import (
     CONTROL_EXCHANGE,
     EVENTS_EXCHANGE,
@@ -93,9 +93,15 @@ class Effects:
     async def persist(self, commands: Iterable[Command]) -> None:
         """Carry out what writes into the store. Raises Deposed, StoreBehind or StoreUnavailable."""
         reopens = [c for c in commands if isinstance(c, Reopen)]
+        controls = [c.control for c in commands if isinstance(c, SendControl)]
         speculations = [c for c in commands if isinstance(c, Speculate)]
         await asyncio.gather(
             *(self._store.reopen(c.job_id, c.lost, self.epoch) for c in reopens),
+            *(
+                self._store.pause_worker(control.worker, Pause(control.seconds, control.reason))
+                for control in controls
+                if isinstance(control, PauseWorker)
+            ),
             *(self._store.speculate(c.job_id, c.tasks, self.epoch) for c in speculations),
         )
         records: dict[JobId, JobRecord] = {}

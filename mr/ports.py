@@ -149,6 +149,13 @@ class Outcome(msgspec.Struct, frozen=True):
     result: TaskResult | None = None
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """For how long a worker is to take no tasks."""
+
+    seconds: float
+    reason: str
+
+
 class RestoredJob(msgspec.Struct, frozen=True):
     """Everything the store knows of an unfinished job, for a coordinator that takes over."""
 
@@ -350,6 +357,20 @@ class StateStore(Protocol):
 
     async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
         """Remove a worker that leaves in good order, unless a newer life of it has registered."""
+
+    # What workers are asked on `mr.control` stands here: the message only wakes them.
+
+    async def pause_worker(self, worker: WorkerId, pause: Pause) -> None:
+        """Ask a worker to take no tasks for a while."""
+
+    async def worker_pause(self, worker: WorkerId) -> Pause | None:
+        """What is left of a worker's pause; None when there is none."""
+
+    async def drain_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
+        """Ask one life of a worker to finish what it runs and leave."""
+
+    async def is_to_drain(self, worker: WorkerId, incarnation: Incarnation) -> bool:
+        """Whether this life of a worker was asked to leave."""
 
     async def workers(self) -> Sequence[WorkerView]:
         """All workers heard of within WORKER_MEMORY_SECONDS, live or not, by id."""

@@ -1,14 +1,16 @@
-"""What the coordinator tells workers on `mr.control`, carried out."""
+"""What is heard on `mr.control`, each message a hint: the store is asked before anything is done."""
 
 import logging
 
 from mr.errors import BadMessage
-from mr.ports import Delivery
+from mr.ports import Delivery, StateStore
 from mr.protocol.codec import decode
-from mr.protocol.ids import WorkerId, is_id
+from mr.protocol.ids import JobId, TaskId, is_id
 from mr.protocol.messages import Control, DrainWorker, EndJob, PauseWorker, StopAttempt
+from mr.settings import Settings
 from workers.heartbeat import Heart
 from workers.holding import StopReason
+from workers.orders import Origin
 from workers.runner import TaskRunner
 
 log = logging.getLogger(__name__)
@@ -17,32 +19,50 @@ log = logging.getLogger(__name__)
 class ControlDesk:
     """Takes control messages for one worker."""
 
-    def __init__(self, worker: WorkerId, runner: TaskRunner, heart: Heart) -> None:
-        self._worker = worker
+    def __init__(
+        self, settings: Settings, store: StateStore, origin: Origin, runner: TaskRunner, heart: Heart
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._origin = origin
         self._runner = runner
         self._heart = heart
 
     async def on_delivery(self, delivery: Delivery) -> None:
-        """Carry one message out, then acknowledge it. What cannot be read is logged: nobody can resend it."""
+        """Follow one message up, then acknowledge it. What cannot be read is logged: nobody can resend it."""
         try:
             message: Control = decode(delivery.body, Control, delivery.content_type)  # type: ignore[arg-type]
+            await self._follow(message)
         except BadMessage as error:
-            log.warning("a control message cannot be read: %s", error)
-        else:
-            await self._carry_out(message)
+            log.warning("a control message, or what it is about, cannot be read: %s", error)
         await delivery.ack()
 
-    async def _carry_out(self, message: Control) -> None:
+    async def _follow(self, message: Control) -> None:
+        origin = self._origin
         match message:
             case EndJob(job_id=job) if is_id(job):
-                await self._runner.end_job(job)
-            case StopAttempt(job_id=job, task_id=task, winner=winner):
-                self._runner.stop_matching(
-                    lambda a: (a.job, a.task) == (job, task) and a.number != winner, StopReason.SUPERSEDED
-                )
-            case PauseWorker(worker=worker) if worker == self._worker:
-                await self._heart.pause(message)
-            case DrainWorker(worker=worker) if worker == self._worker:
-                self._heart.draining.set()
+                await self._end_job(job)
+            case StopAttempt(job_id=job, task_id=task):
+                await self._stop_attempt(job, task)
+            case PauseWorker(worker=worker) if worker == origin.worker:
+                await self._heart.pause(await self._store.worker_pause(worker))
+            case DrainWorker(worker=worker) if worker == origin.worker:
+                if await self._store.is_to_drain(worker, origin.incarnation):
+                    self._heart.draining.set()
             case _:
                 return
+
+    async def _end_job(self, job: JobId) -> None:
+        """End a job here that has ended; one of which the store knows nothing is left to the sweep."""
+        record = await self._store.get_job(job)
+        if record is not None and record.state.terminal:
+            await self._runner.end_job(job)
+
+    async def _stop_attempt(self, job: JobId, task: TaskId) -> None:
+        """Stop the attempt of a task that runs here, unless it still has its claim."""
+        number = self._runner.leased().get(job, {}).get(task)
+        if number is None:
+            return
+        lease_seconds = self._settings.lease_seconds
+        if await self._store.renew(job, {task: number}, self._origin.incarnation, lease_seconds):
+            self._runner.stop({(job, task, number)}, StopReason.SUPERSEDED)

@@ -14,9 +14,8 @@ import psutil
 
 from mr import __version__
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports import StateStore
+from mr.ports import Pause, StateStore
 from mr.protocol.ids import JobId
-from mr.protocol.messages import PauseWorker
 from mr.protocol.records import WorkerBeat
 from mr.settings import Settings
 from mr.telling import why
@@ -129,11 +128,13 @@ class Heart:
         """Something changed: beat a little earlier than planned."""
         self._changed.set()
 
-    async def pause(self, order: PauseWorker) -> None:
-        """Take no tasks for a while."""
-        log.warning("taking no tasks for %g s: %s", order.seconds, order.reason)
-        self._paused_until = time.monotonic() + order.seconds
-        self._pause_reason = order.reason
+    async def pause(self, pause: Pause | None) -> None:
+        """Take no tasks for a while; with None, take them again."""
+        if pause is None:
+            self._paused_until = 0.0
+        else:
+            log.warning("taking no tasks for %.0f s: %s", pause.seconds, pause.reason)
+            self._paused_until, self._pause_reason = time.monotonic() + pause.seconds, pause.reason
         await self._apply()
 
     async def beat(self) -> None:

@@ -131,7 +131,7 @@ class _Worker:
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
         """Work to the end; raises what ended it if that was not asked for."""
         await self._heart.beat()  # a worker is known before it claims anything
-        desk = ControlDesk(self._origin.worker, self._runner, self._heart)
+        desk = ControlDesk(self._settings, self._store, self._origin, self._runner, self._heart)
         self._control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
         await self._runner.start(self._heart.open_slots.open)
         log.info("worker %s takes tasks; map outputs at %s", self._origin.worker, self._origin.address or "-")

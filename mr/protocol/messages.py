@@ -52,13 +52,13 @@ Report = TaskCommitted | TaskFailed | WorkerStopped
 
 
 class EndJob(msgspec.Struct, frozen=True, tag="end_job"):
-    """On `mr.control`: the job is over, however it ended: kill its attempts, delete its files."""
+    """On `mr.control`: a job may be over. If the store says so: kill its attempts, delete its files."""
 
     job_id: JobId
 
 
 class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
-    """On `mr.control`: another attempt of this task committed first: kill this one."""
+    """On `mr.control`: another attempt of this task committed first. If its claim is gone: kill this one."""
 
     job_id: JobId
     task_id: TaskId
@@ -67,7 +67,10 @@ class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
 
 
 class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
-    """On `mr.control`: take no more tasks for so long, for this reason; 0 seconds: take tasks again."""
+    """On `mr.control`: take no more tasks for so long, for this reason; 0 seconds: take tasks again.
+
+    The coordinator writes it into the store first, and the worker believes the store.
+    """
 
     worker: WorkerId
     seconds: float
@@ -75,7 +78,7 @@ class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
 
 
 class DrainWorker(msgspec.Struct, frozen=True, tag="drain"):
-    """On `mr.control`: finish what runs, take no more, then exit."""
+    """On `mr.control`: finish what runs, take no more, then exit. If the store says so of this life."""
 
     worker: WorkerId
 

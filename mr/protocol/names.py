@@ -63,6 +63,16 @@ def worker_key(worker: WorkerId) -> str:
     return f"mr:worker:{worker}"
 
 
+def pause_key(worker: WorkerId) -> str:
+    """String: why a worker is to take no tasks; expires with the pause."""
+    return f"mr:pause:{worker}"
+
+
+def drain_key(worker: WorkerId) -> str:
+    """String: the incarnation of a worker that was asked to leave; expires."""
+    return f"mr:drain:{worker}"
+
+
 def code_key(code: CodeId) -> str:
     """Hash: `bundle`, `manifest` = msgpack CodeManifest, `name:NAME` for each name; expires if nameless."""
     return f"mr:bundle:{code}"

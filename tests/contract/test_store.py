@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mr.errors import BadMessage, Deposed, NotFound, StoreBehind, StoreUnavailable
-from mr.ports import LOGS_FULL, MAX_REFUSALS, RestoredJob, StateStore
+from mr.ports import LOGS_FULL, MAX_REFUSALS, Pause, RestoredJob, StateStore
 from mr.protocol.claims import Placement, Verdict
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
 from mr.protocol.records import JobState, Refusal, TaskState
@@ -594,3 +594,28 @@ async def test_the_clock_of_the_store_goes(store: StateStore) -> None:
 
 async def _is_later(store: StateStore, before: float) -> bool:
     return await store.server_time() > before
+
+
+# --- what workers are asked
+
+
+async def test_a_pause_lasts_as_long_as_it_says(store: StateStore) -> None:
+    assert await store.worker_pause(ANN) is None
+    await store.pause_worker(ANN, Pause(60.0, "why \ud800 not"))
+    pause = await store.worker_pause(ANN)
+    assert pause is not None and 50.0 < pause.seconds <= 60.0 and pause.reason.startswith("why ")
+    assert await store.worker_pause(BOB) is None
+    await store.pause_worker(ANN, Pause(0.01, "why"))
+
+    async def over() -> bool:
+        return await store.worker_pause(ANN) is None
+
+    await eventually(over)
+
+
+async def test_a_drain_is_asked_of_one_life_of_a_worker(store: StateStore) -> None:
+    assert not await store.is_to_drain(ANN, FIRST_LIFE)
+    await store.drain_worker(ANN, FIRST_LIFE)
+    assert await store.is_to_drain(ANN, FIRST_LIFE)
+    assert not await store.is_to_drain(ANN, SECOND_LIFE)
+    assert not await store.is_to_drain(BOB, FIRST_LIFE)

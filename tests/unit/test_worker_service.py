@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from mr.errors import StoreUnavailable
+from mr.ports import Pause
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
-from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, TaskCommitted, WorkerStopped
+from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, StopAttempt, TaskCommitted, WorkerStopped
 from mr.protocol.records import JobState, MapOutput, WorkerBeat
 from mr.settings import MIB
 from tests.support.orders import make_spec
@@ -161,7 +162,7 @@ async def test_a_worker_that_leaves_with_outputs_still_needed_is_followed_by_one
 
 async def test_a_worker_told_to_drain_drains(tmp_path: Path) -> None:
     async with bench(tmp_path) as worker:
-        await worker.tell(DrainWorker(WorkerId("another")))
+        await worker.store.drain_worker(WORKER, (await worker.beat()).incarnation)
         await worker.tell(DrainWorker(WORKER))
         await worker.ended
         assert isinstance(await worker.reports.get(), WorkerStopped)
@@ -196,12 +197,39 @@ async def test_what_still_runs_after_the_drain_is_handed_back(tmp_path: Path) ->
 async def test_a_paused_worker_takes_nothing_until_the_pause_is_over(tmp_path: Path) -> None:
     async with bench(tmp_path) as worker:
         await submit(worker)
-        await worker.tell(PauseWorker(WORKER, 0.5, "it failed tasks of 3 jobs"))
+        await worker.store.pause_worker(WORKER, Pause(0.5, "it failed tasks of 3 jobs"))
+        await worker.tell(PauseWorker(WORKER, 1e300, "whatever"))
         beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
         assert beat.limited_by.endswith("it failed tasks of 3 jobs")
         await worker.publish("job-1", "map-00000")
         assert isinstance(await worker.reports.get(), TaskCommitted)
         assert (await worker.beat_when(lambda beat: beat.open_slots == 2)).limited_by == ""
+
+
+async def test_a_control_message_that_the_store_does_not_confirm_changes_nothing(tmp_path: Path) -> None:
+    """Anybody who reaches the broker can forge one."""
+    async with bench(tmp_path) as worker:
+        await submit(worker, "wait_for_go")
+        await worker.publish("job-1", "map-00000")
+        await appear(tmp_path / "map-00000.1")
+        await worker.store.drain_worker(WORKER, Incarnation("an earlier life"))
+        await worker.store.pause_worker(WorkerId("another"), Pause(3600.0, "another"))
+        for forged in (
+            EndJob(JOB),
+            EndJob(JobId("../..")),
+            StopAttempt(JOB, MAP, 2),
+            PauseWorker(WORKER, 1e300, "forged"),
+            DrainWorker(WORKER),
+            DrainWorker(WorkerId("another")),
+        ):
+            await worker.tell(forged)
+        (control,) = worker.broker._private
+        await until(lambda: not control.queue.ready and not control._unsettled)
+        (tmp_path / "go").touch()
+        report = await worker.reports.get()
+        assert isinstance(report, TaskCommitted) and report.attempt == 1
+        assert "job-1/outputs/map-00000-1.segments" in worker.files()
+        assert (await worker.beat()).open_slots == 2
 
 
 async def test_a_spool_without_room_takes_nothing(tmp_path: Path) -> None:

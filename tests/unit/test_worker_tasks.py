@@ -331,6 +331,12 @@ async def test_a_superseded_attempt_is_killed_and_the_winner_is_not(worker: Benc
     for task in ("map-00000", "map-00001"):
         await worker.publish("job-1", task)
     pids = [int(await appear(worker.directory / f"map-0000{n}.1")) for n in range(2)]
+    await worker.store.speculate(JOB, [MAP], 1)
+    other = (WorkerId("other"), Incarnation("o"))
+    assert (await worker.store.claim(JOB, MAP, *other, 60.0)).attempt == 2
+    output = MapOutput(MAP, 2, *other, "", "", "/there/x")
+    assert await worker.store.commit(JOB, MAP, 2, TaskResult(output, TaskStats()))
+    worker.effects.clear()
     await worker.tell(StopAttempt(JOB, TaskId("map-00001"), winner=1))
     await worker.tell(StopAttempt(JOB, MAP, winner=2))
     await gone(pids[0])

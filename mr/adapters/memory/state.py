@@ -71,6 +71,9 @@ class MemoryStoreServer:
     code: dict[CodeId, CodeEntry] = field(default_factory=dict)
     registry: dict[str, bytes] = field(default_factory=dict)
     workers: dict[WorkerId, WorkerEntry] = field(default_factory=dict)
+    #: Until when, by the store's clock, and why.
+    pauses: dict[WorkerId, tuple[float, str]] = field(default_factory=dict)
+    drains: dict[WorkerId, Incarnation] = field(default_factory=dict)
     leader: str | None = None
     leader_until: float = 0.0
     #: When a coordinator last took or renewed the lead.
@@ -95,6 +98,8 @@ class MemoryStoreServer:
         self.code.clear()
         self.registry.clear()
         self.workers.clear()
+        self.pauses.clear()
+        self.drains.clear()
         self.refusals.clear()
         self.leader, self.leader_until, self.leader_seen, self.epoch = None, 0.0, None, 0
         self.identity = ""

@@ -8,6 +8,7 @@ import msgspec
 from mr.adapters.acknowledged import Acknowledged
 from mr.adapters.memory.code import CodeMethods
 from mr.adapters.memory.notices import NoticeMethods
+from mr.adapters.memory.orders import OrderMethods
 from mr.adapters.memory.state import JobEntry, MemoryStoreServer
 from mr.adapters.memory.workers import WorkerMethods
 from mr.adapters.unreadable import LenientReader
@@ -31,7 +32,7 @@ from mr.protocol.locations import PackedOutputs, pack_outputs
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult
 
 
-class MemoryStore(NoticeMethods, CodeMethods, WorkerMethods):
+class MemoryStore(NoticeMethods, CodeMethods, WorkerMethods, OrderMethods):
     """One client's view of a `MemoryStoreServer`; without one it makes its own.
 
     `now` is the store's clock, in seconds since the epoch.

@@ -7,13 +7,16 @@ from mr.adapters.redis.jobs import JobReads, JobWrites
 from mr.adapters.redis.lead import CodeMethods, LeadMethods
 from mr.adapters.redis.link import RedisLink
 from mr.adapters.redis.notices import NoticeMethods
+from mr.adapters.redis.orders import OrderMethods
 from mr.adapters.redis.tasks import TaskMethods, WorkerMethods
 from mr.adapters.unreadable import LenientReader
 from mr.errors import StoreUnavailable
 from mr.settings import Settings
 
 
-class RedisStore(LeadMethods, NoticeMethods, CodeMethods, JobWrites, JobReads, TaskMethods, WorkerMethods):
+class RedisStore(
+    LeadMethods, NoticeMethods, CodeMethods, JobWrites, JobReads, TaskMethods, WorkerMethods, OrderMethods
+):
     """All of the state store, over one link. Raises BadSetting for a URL that is none."""
 
     def __init__(self, settings: Settings) -> None:

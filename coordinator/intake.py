@@ -169,9 +169,7 @@ class Intake:
         manifest = await self._store.registered(request.job)
         bundle = None if manifest is None else await self._store.get_code(CodeId(manifest.code_id))
         if manifest is None or bundle is None:
-            raise NotFound(
-                f"no job is registered as {request.job!r}; store its code with `mr register` first"
-            )
+            raise NotFound(_unknown_code(request.job))
         spec, splits = await asyncio.to_thread(
             plan_job, request, manifest, self._settings, job_id, self._clock.wall(), sender
         )
@@ -210,6 +208,12 @@ class Intake:
                 correlation_id=delivery.correlation_id,
             )
         )
+
+
+def _unknown_code(job: str) -> str:
+    if job.startswith("sha256:"):  # its sender stored it a moment ago, or so it seems
+        return f"this store has no code {job[:19]!r}...; `mr doctor` tells whether it is the sender's store"
+    return f"no job is registered as {job!r}; store its code with `mr register` first"
 
 
 def _digest(delivery: Delivery) -> str:

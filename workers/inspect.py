@@ -21,6 +21,7 @@ from mr.errors import BadJob, BadMessage
 from mr.protocol.codec import JSON, decode
 from mr.protocol.jobs import CodeManifest
 from mr.runtime import TaskContext, active
+from mr.settings import SECRET_VARIABLES
 from mr.telling import bounded
 from workers.usercode import FUNCTIONS, load
 
@@ -74,6 +75,7 @@ def inspect_in_subprocess(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
     )
     report = None
     with process:

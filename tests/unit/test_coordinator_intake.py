@@ -110,6 +110,7 @@ async def test_the_same_id_twice_at_once_is_one_job(desk: Desk) -> None:
     ("changes", "reason"),
     [
         ({"job": "nothing"}, "registered"),
+        ({"job": "sha256:" + "0" * 64}, "mr doctor"),
         ({"inputs": ["/no/such/file"]}, "/no/such/file"),
         ({"inputs": ["in.txt"]}, "relative"),
         ({"output": "out"}, "relative"),

@@ -123,3 +123,12 @@ def test_modules_of_the_working_directory_are_not_taken(
     code.mkdir()
     monkeypatch.chdir(tmp_path)
     assert inspected(code, MAP).functions == ("map_fn",)
+
+
+def test_the_job_file_sees_no_password_of_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MR_BROKER_URL", "amqp://u:sesame@host/")
+    monkeypatch.setenv("MR_JOB_KEPT", "kept")
+    source = "import os\nassert 'sesame' not in str(os.environ) and os.environ['MR_JOB_KEPT'] == 'kept'\n"
+    assert inspected(tmp_path, source + MAP).functions == ("map_fn",)

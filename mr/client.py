@@ -103,13 +103,11 @@ class Viewer:
         return Snapshot(record, running, await self.missing_coordinator())
 
     async def missing_coordinator(self) -> str:
-        """Say for how long no coordinator has been heard of; empty while one renews its lead."""
-        age_seconds = await self.store.coordinator_age()
-        if age_seconds is None:
+        """Say for how long no coordinator has been heard of; empty while one leads."""
+        silent_seconds = await self.store.coordinator_silence()
+        if silent_seconds is None:
             return "no coordinator heard of"
-        if age_seconds <= self.settings.lease_seconds:
-            return ""
-        return f"coordinator silent for {age_seconds:.0f} s"
+        return f"coordinator silent for {silent_seconds:.0f} s" if silent_seconds else ""
 
     async def tasks(self, job: JobId) -> Sequence[TaskView]:
         """All tasks of a job, each with the heartbeat's account of its newest running attempt.

@@ -210,8 +210,11 @@ class StateStore(Protocol):
     async def identity(self) -> str:
         """A text made up at the first question, by which two clients tell whether they share a database."""
 
-    async def coordinator_age(self) -> float | None:
-        """Seconds since a coordinator last took or renewed the lead; None when none is remembered."""
+    async def coordinator_silence(self) -> float | None:
+        """Seconds since a coordinator last took or renewed the lead; 0 while somebody leads.
+
+        None when nobody leads and none is remembered.
+        """
 
     async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
         """Keep the trace of a refused request for a time, and MAX_REFUSALS of them at most, the newest."""

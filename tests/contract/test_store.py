@@ -32,24 +32,23 @@ async def test_clients_of_one_store_see_one_identity(new_store: OpenStore) -> No
     assert await one.identity() == await two.identity() != ""
 
 
-async def test_how_long_ago_a_coordinator_was_heard_of(new_store: OpenStore) -> None:
+async def test_a_coordinator_is_silent_once_its_lease_is_over(new_store: OpenStore) -> None:
     one, two = await new_store(), await new_store()
-    assert await two.coordinator_age() is None
+    assert await two.coordinator_silence() is None
     await one.acquire_lead("one", LONG, 0)
-    first = await two.coordinator_age()
-    assert first is not None and first < LONG
+    assert await two.coordinator_silence() == 0
+    await one.renew_lead("one", SHORT)
+    silence = await eventually(two.coordinator_silence)
+    assert silence is not None and SHORT <= silence < LONG
+    assert await eventually(lambda: longer(two, silence)), "it grows"
+    await two.acquire_lead("two", LONG, 0)
+    assert await one.coordinator_silence() == 0
+    await two.release_lead("two")
+    assert await one.coordinator_silence() is not None, "who steps down is still the last one heard of"
 
-    async def older() -> bool:
-        age = await two.coordinator_age()
-        return age is not None and age > 0.05
 
-    await eventually(older)
-    await one.renew_lead("one", LONG)
-    await two.renew_lead("two", LONG)
-    age = await two.coordinator_age()
-    assert age is not None and age < LONG
-    await one.release_lead("one")
-    assert await two.coordinator_age() is not None, "who steps down is still the last one heard of"
+async def longer(store: StateStore, before: float) -> bool:
+    return (await store.coordinator_silence() or 0.0) > before
 
 
 def refusal(job: str, reason: str = "because") -> Refusal:

@@ -264,9 +264,9 @@ def test_a_job_shows_that_another_request_for_its_id_was_refused(server: MemoryS
 def test_status_tells_that_no_coordinator_is_heard(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record(waiting_for="no live workers"))
     assert "waiting for  no coordinator heard of, no live workers" in ask("status", "words-1")
-    server.leader_seen = time.time()
+    server.leader, server.leader_until = "one", time.time() + 60
     assert "waiting for  no live workers" in ask("status", "words-1")
-    server.leader_seen = time.time() - 20.2
+    server.leader_until, server.leader_seen = time.time(), time.time() - 20.2
     assert "waiting for  coordinator silent for 20 s, no live workers" in ask("status", "words-1")
 
 

@@ -22,10 +22,12 @@ class NoticeMethods:
         state.identity = state.identity or uuid.uuid4().hex
         return state.identity
 
-    async def coordinator_age(self) -> float | None:
-        """Seconds since a coordinator last took or renewed the lead."""
-        seen = self._state().leader_seen
-        return None if seen is None else max(0.0, self._now() - seen)
+    async def coordinator_silence(self) -> float | None:
+        """Seconds since a coordinator last took or renewed the lead; 0 while somebody leads."""
+        state, now = self._state(), self._now()
+        if state.leader is not None and state.leader_until > now:
+            return 0.0
+        return None if state.leader_seen is None else max(0.0, now - state.leader_seen)
 
     async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
         """Keep the trace of a refused request, the newest of all."""

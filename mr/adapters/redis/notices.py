@@ -22,11 +22,11 @@ class NoticeMethods:
         identity: bytes = await self._link.command("GET", names.IDENTITY_KEY) or b""
         return identity.decode(errors="replace")
 
-    async def coordinator_age(self) -> float | None:
-        """Seconds since a coordinator last took or renewed the lead."""
+    async def coordinator_silence(self) -> float | None:
+        """Seconds since a coordinator last took or renewed the lead; 0 while somebody leads."""
+        if await self._link.command("EXISTS", names.LEADER_KEY):
+            return 0.0
         age_ms = await self._link.script("leader_age", [names.LEADER_SEEN_KEY], [])
-        if age_ms is None and await self._link.command("EXISTS", names.LEADER_KEY):
-            return 0.0  # an older version leads, which leaves no other sign
         return None if age_ms is None else int(age_ms) / 1000
 
     async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:

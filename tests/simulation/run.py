@@ -151,8 +151,8 @@ class Simulation:
             if state is JobState.COMPLETED and name not in files.success:
                 self._fail(f"{name} is {state}, but has no _SUCCESS")
         for worker in self.around.workers.values():
-            if worker.spool:
-                self._fail(f"{worker.name} still keeps {list(worker.spool)}")
+            if worker.spool.served or worker.spool.left:
+                self._fail(f"{worker.name} still keeps {list(worker.spool.served)} {list(worker.spool.left)}")
             if worker.attempts:
                 self._fail(f"{worker.name} still runs {[(a.task, a.state) for a in worker.attempts]}")
 

@@ -31,6 +31,9 @@ def everything() -> str:
     [
         " crashes with ['",
         "stops in good order",
+        " drains",
+        " adopts job-",
+        "loses its disk",
         "is mute until",
         "loses its connection",
         "broker drops",

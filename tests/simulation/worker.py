@@ -1,5 +1,6 @@
 """A simulated worker: the real life cycle and the real claims, in an unreliable body."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from mr.protocol.records import MapOutput, PartOutput, RunningTask, TaskResult, 
 from mr.settings import Settings
 from tests.simulation.broker import SimulatedBroker, TaskDelivery
 from tests.simulation.data import FileSystem, SimulatedJob, is_output, part_key
+from tests.simulation.spool import SimulatedSpool
 from tests.simulation.world import World, now_or_never
 from workers.lifecycle import AttemptEvent, AttemptState, advance
 
@@ -77,8 +79,9 @@ class SimulatedWorker:
         self.slots = slots
         self.unsettled: list[TaskDelivery] = []
         self.attempts: list[SimulatedAttempt] = []
-        #: Files of committed maps: (job, task, attempt) -> counts by partition.
-        self.spool: dict[tuple[JobId, TaskId, int], list[Counter[str]]] = {}
+        self.spool = SimulatedSpool()
+        #: When a drain ends at the latest; infinite while it takes tasks.
+        self.drained_at = math.inf
         self.alive = False
         self.life = 0
         #: Heartbeats and renewals do not get through until then.
@@ -93,36 +96,43 @@ class SimulatedWorker:
     # --- life
 
     def start(self) -> None:
-        """Begin a life, with an empty spool."""
+        """Begin a life: what an earlier one left in the spool is adopted before the first heartbeat."""
         self.life += 1
         self.alive = True
         self.paused_until = 0.0
+        self.drained_at = math.inf
         self.world.say(f"{self.incarnation} starts")
+        for job, task, number in self.spool.adopt(self.around.store, self.name, self.incarnation):
+            self.world.say(f"{self.incarnation} adopts {job} {task}/{number}")
         self.around.broker.consumers.append(self)
         self._beat(self.life)
         self.around.broker.pump()
 
     def crash(self) -> None:
-        """Die at once, as by SIGKILL: everything is gone, the broker delivers again."""
+        """Die at once, as by SIGKILL: the broker delivers again; the disk may go with the host."""
         self.world.say(f"{self.incarnation} crashes with {[a.task for a in self.attempts]}")
         self._leave()
+        if self.world.chance.random() < 0.4:
+            self.world.say(f"{self.incarnation} loses its disk")
+            self.spool.left.clear()
         self.world.after(self.world.chance.uniform(0.5, 40.0), self.start)
 
     def stop(self) -> None:
-        """Leave in good order: leases given back, the coordinator told."""
+        """Leave in good order: leases given back, the coordinator told, outputs left in the spool."""
         self.world.say(f"{self.incarnation} stops in good order")
         store = self.around.store
         for attempt in self.attempts:
             now_or_never(store.release(attempt.job.spec.job_id, attempt.task, attempt.number))
         now_or_never(store.forget_worker(self.name, self.incarnation))
-        self.around.broker.publish_report(WorkerStopped(self.name, self.incarnation))
+        report = WorkerStopped(self.name, self.incarnation, leaves_outputs=bool(self.spool.served))
+        self.around.broker.publish_report(report)
         self._leave()
         self.world.after(self.world.chance.uniform(0.5, 40.0), self.start)
 
     def _leave(self) -> None:
         self.alive = False
         self.attempts.clear()
-        self.spool.clear()
+        self.spool.leave(self.incarnation)
         self.around.broker.consumers.remove(self)
         self.around.broker.disconnect(self)
 
@@ -155,18 +165,30 @@ class SimulatedWorker:
             self._later(self.world.chance.uniform(0, interval), self.crash)
         elif self.world.strikes(self.faults.crash * interval / 4):
             self._later(self.world.chance.uniform(0, interval), self.stop)
+        elif self.world.strikes(self.faults.crash * interval / 4):
+            self.drained_at = self.world.now + self.world.chance.uniform(0.0, 60.0)
+            self.world.say(f"{self.incarnation} drains")
         elif self.world.strikes(self.faults.blip * interval):
             self.mute_until = self.world.now + self.world.chance.uniform(1.0, 40.0)
             self.world.say(f"{self.name} is mute until {self.mute_until - 1000.0:.1f}")
         elif self.world.strikes(self.faults.disconnect * interval):
             self.world.say(f"{self.name} loses its connection to the broker")
             self.around.broker.disconnect(self)
+        if self._is_drained():
+            self._later(0.0, self.stop)
+
+    def _is_drained(self) -> bool:
+        """Whether a drain is over: nothing runs, and no reduce needs what is served here, or time is up."""
+        if self.drained_at == math.inf or self.attempts:
+            return False
+        others = [w for w in self.around.workers.values() if w is not self and w.alive]
+        wanted = any(w.drained_at == math.inf for w in others) and self.spool.needed(self.around.store)
+        return not wanted or self.world.now >= self.drained_at
 
     def _renew(self) -> None:
         by_job: dict[JobId, dict[TaskId, int]] = {}
-        for attempt in self.attempts:
-            if attempt.state is AttemptState.RUNNING:
-                by_job.setdefault(attempt.job.spec.job_id, {})[attempt.task] = attempt.number
+        for attempt in (a for a in self.attempts if a.state is AttemptState.RUNNING):
+            by_job.setdefault(attempt.job.spec.job_id, {})[attempt.task] = attempt.number
         for job, attempts in by_job.items():
             lease_seconds = self.around.settings.lease_seconds
             stopped = now_or_never(self.around.store.renew(job, attempts, self.incarnation, lease_seconds))
@@ -176,9 +198,7 @@ class SimulatedWorker:
     def _sweep(self) -> None:
         """Now and then, delete files of jobs that ended while nobody could tell us."""
         if self.world.chance.random() < 0.1:
-            over = {key[0] for key in self.spool if now_or_never(self.around.store.get_spec(key[0])) is None}
-            for key in [key for key in self.spool if key[0] in over]:
-                del self.spool[key]
+            self.spool.sweep(self.around.store)
 
     def _heartbeat(self) -> WorkerBeat:
         now = self.world.now
@@ -195,14 +215,15 @@ class SimulatedWorker:
             started_at=0.0,
             slots=self.slots,
             open_slots=self.prefetch(),
+            draining=self.drained_at < math.inf,
             running=running,
         )
 
     # --- what the broker hands over
 
     def prefetch(self) -> int:
-        """As many deliveries as slots; none while paused."""
-        return 0 if self.world.now < self.paused_until else self.slots
+        """As many deliveries as slots; none while paused or draining."""
+        return 0 if self.world.now < self.paused_until or self.drained_at < math.inf else self.slots
 
     def deliver(self, delivery: TaskDelivery) -> None:
         """Ask for the claim, and run the task or forget it."""
@@ -244,8 +265,7 @@ class SimulatedWorker:
             return
         if isinstance(control, EndJob):
             self._stop_attempts(control.job_id, None, "the job is over")
-            for key in [key for key in self.spool if key[0] == control.job_id]:
-                del self.spool[key]
+            self.spool.drop_job(control.job_id)
         elif isinstance(control, StopAttempt):
             self._stop_attempts(control.job_id, control.task_id, "another attempt won", control.winner)
         elif isinstance(control, PauseWorker) and control.worker == self.name:
@@ -290,7 +310,7 @@ class SimulatedWorker:
             if is_output(job, task):
                 return self._write_part(attempt, tuple(words), stats)
             partitions = job.map(task_index(task))
-            self.spool[job.spec.job_id, task, number] = partitions
+            self.spool.served[job.spec.job_id, task, number] = partitions
             where = (self.name, self.incarnation, f"{self.name}:1", self.name, "/spool")
             return TaskResult(MapOutput(task, number, *where), stats)
         fetched = self._fetch(attempt)
@@ -321,7 +341,7 @@ class SimulatedWorker:
             output = outputs[name]
             holder = self.around.workers[output.worker]
             here = holder.alive and holder.incarnation == output.incarnation
-            segments = holder.spool.get((spec.job_id, name, output.attempt)) if here else None
+            segments = holder.spool.served.get((spec.job_id, name, output.attempt)) if here else None
             unreachable = not holder.alive or (
                 holder is not self and self.world.strikes(self.faults.unreachable)
             )
@@ -339,7 +359,7 @@ class SimulatedWorker:
         if not now_or_never(self.around.store.commit(job, task, number, result)):
             self.world.say(f"{self.name} may not commit {job} {task}/{number}")
             attempt.step(AttemptEvent.LOST)
-            self.spool.pop((job, task, number), None)
+            self.spool.served.pop((job, task, number), None)
             if isinstance(result.output, PartOutput):
                 self.around.files.temporary.pop((job, part_key(result.output)), None)
             attempt.step(AttemptEvent.DISCARDED)

@@ -124,8 +124,7 @@ class SimulatedWorker:
         for attempt in self.attempts:
             now_or_never(store.release(attempt.job.spec.job_id, attempt.task, attempt.number))
         now_or_never(store.forget_worker(self.name, self.incarnation))
-        report = WorkerStopped(self.name, self.incarnation, leaves_outputs=bool(self.spool.served))
-        self.around.broker.publish_report(report)
+        self.around.broker.publish_report(WorkerStopped(self.name, self.incarnation, bool(self.spool.served)))
         self._leave()
         self.world.after(self.world.chance.uniform(0.5, 40.0), self.start)
 

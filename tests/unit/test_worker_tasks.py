@@ -1,5 +1,6 @@
 """A worker's tasks over the memory adapters: verdicts, the order of effects, stops, failures."""
 
+import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator
@@ -390,3 +391,47 @@ async def test_more_tasks_than_slots_wait_in_the_queue(worker: Bench) -> None:
     await appear(worker.directory / "map-00001.1")
     assert (await worker.broker.depth("mr.tasks")).ready == 3
     assert len((await worker.beat_when(lambda beat: len(beat.running) == 2)).running) == 2
+
+
+async def test_a_number_that_is_given_again_while_it_commits_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, worker_settings(heartbeat_seconds=600, lease_seconds=3600)) as worker:
+        await submit(worker)
+        older = worker.store.server.snapshot()
+        commit, again = worker.store.commit, asyncio.Event()
+
+        async def commit_late(*arguments: Any) -> bool:
+            worker.store.server.go_back(older)
+            await worker.publish("job-1", "map-00000")
+            claim = worker.store.server.jobs[JOB].claims
+            await until(lambda: MAP in claim)
+            again.set()
+            return await commit(*arguments)
+
+        monkeypatch.setattr(worker.store, "commit", commit_late)
+        await worker.publish("job-1", "map-00000")
+        await again.wait()
+        await committed(worker)
+        await worker.settled()
+        assert worker.effects == ["commit map-00000 1", "report"]
+        assert "job-1/outputs/map-00000-1.segments" in worker.files()
+
+
+async def test_a_number_that_is_given_twice_runs_one_after_the_other(tmp_path: Path) -> None:
+    """The store came back as it was before it gave the number the first time."""
+    async with bench(tmp_path, worker_settings(heartbeat_seconds=600, lease_seconds=3600)) as worker:
+        await submit(worker, "wait_for_go")
+        older = worker.store.server.snapshot()
+        await worker.publish("job-1", "map-00000")
+        first = int(await appear(tmp_path / "map-00000.1"))
+        (tmp_path / "map-00000.1").unlink()
+        worker.store.server.go_back(older)
+        await worker.publish("job-1", "map-00000")
+        await gone(first)
+        await appear(tmp_path / "map-00000.1")
+        (tmp_path / "go").touch()
+        await committed(worker)
+        await worker.settled()
+        assert worker.effects == ["commit map-00000 1", "report"]
+        assert "job-1/outputs/map-00000-1.segments" in worker.files()

@@ -20,6 +20,7 @@ from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
 from mr.protocol.names import MAX_JOB_PRIORITY
 from mr.protocol.records import (
+    MAX_FAILED_KEPT,
     JobState,
     Manifest,
     ManifestPart,
@@ -218,6 +219,7 @@ def fail_attempt(core: Core, turn: Turn, job: ActiveJob, task: Task, report: Tas
         task,
         attempt=max(task.record.attempt, attempt),
         failures=task.record.failures + rule.counts,
+        failed=(*task.record.failed, attempt)[-MAX_FAILED_KEPT:],
         losses=task.record.losses + (not rule.counts and not counted_as_lost),
         failure=kept,
     )

@@ -54,7 +54,10 @@ def _restored_task(
     settled = record.attempt if record.state in (TaskState.WAITING, TaskState.QUEUED) else record.attempt - 1
     held = {holder.attempt for holder in claim.running}
     task = Task(kind, record, floor=claim.floor)
-    task.failed = set(range(claim.floor + 1, settled + 1)) - held - {claim.winner}
+    #: A store that came back older may show one as running whose failure is counted.
+    task.failed = (set(range(claim.floor + 1, settled + 1)) - held) | set(record.failed)
+    task.failed.discard(claim.winner)
+    running = [holder for holder in claim.running if holder.attempt not in task.failed]
     for holder in claim.running:
         core.cluster.hear_of(holder.worker, holder.incarnation, turn.now)
     if claim.winner and result is not None:
@@ -67,10 +70,10 @@ def _restored_task(
             "stats": result.stats,
             "ended_at": record.ended_at or turn.wall,
         }
-    elif claim.running:
+    elif running:
         now = turn.now
-        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in claim.running}
-        changes = {"state": TaskState.RUNNING, "worker": claim.running[-1].worker}
+        task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in running}
+        changes = {"state": TaskState.RUNNING, "worker": running[-1].worker}
     else:
         changes = {"state": TaskState.WAITING}
     task.record = msgspec.structs.replace(record, attempt=attempt, **changes)

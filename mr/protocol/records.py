@@ -150,6 +150,10 @@ class WorkerView(msgspec.Struct, frozen=True):
     live: bool
 
 
+#: Failed attempts that a task's account names.
+MAX_FAILED_KEPT = 32
+
+
 class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The coordinator's account of one task."""
 
@@ -159,6 +163,8 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempt: int = 0
     #: Failed attempts that count against `max_attempts`.
     failures: int = 0
+    #: The newest attempts whose failure was taken in, at most MAX_FAILED_KEPT: each is counted once.
+    failed: tuple[int, ...] = ()
     #: Attempts that ended without counting: lost workers, lost inputs, infrastructure.
     losses: int = 0
     worker: WorkerId = WorkerId("")

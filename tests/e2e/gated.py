@@ -1,7 +1,7 @@
 """A word count that can be held at a gate, so that tests act at a known moment. A job file.
 
 Parameters: `gate`, a directory; `phase`, `map` or `reduce`. Each task attempt of that phase leaves a file
-`begun-<pid>-<n>` in the gate's directory and goes on once the file `open` is there.
+`begun-<pid>-<n>` in the gate's directory and goes on once the file `open` is there, or after `seconds`.
 """
 
 import os
@@ -16,7 +16,8 @@ def _hold(phase):
         return
     gate = Path(mr.param("gate"))
     (gate / f"begun-{os.getpid()}-{time.monotonic_ns()}").touch()
-    while not (gate / "open").exists():
+    until = time.monotonic() + float(mr.param("seconds", "inf"))
+    while not (gate / "open").exists() and time.monotonic() < until:
         time.sleep(0.02)
 
 

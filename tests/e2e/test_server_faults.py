@@ -55,6 +55,31 @@ def test_broker_killed(site: Site, tmp_path: Path, phase: str) -> None:
     finish(job)
 
 
+@pytest.mark.parametrize("site", [True], indirect=True)
+@pytest.mark.parametrize(("phase", "maps", "reduces"), [("map", 30, 4), ("reduce", 4, 30)])
+def test_store_comes_back_older(site: Site, tmp_path: Path, phase: str, maps: int, reduces: int) -> None:
+    """What Redis acknowledged in the last one or two seconds is lost, while tasks begin and end."""
+    flags = ("--param", "seconds=0.4", "-m", maps, "-r", reduces)
+    job = GatedJob(site.cluster, tmp_path, "older", phase, *flags).submit()
+    begun = len(job.wait_begun(5))
+    site.redis.keep(tmp_path / "kept")
+    job.wait_begun(begun + 9)
+    site.redis.come_back(tmp_path / "kept")
+    finish(job)
+    for name, daemon in site.cluster.daemons.items():
+        assert daemon.poll() is None, f"{name} has ended: {site.cluster.log(name)}"
+
+
+@pytest.mark.parametrize("site", [True], indirect=True)
+def test_store_forgets_a_job(site: Site, tmp_path: Path) -> None:
+    """Redis comes back as it was before the job was accepted."""
+    site.redis.keep(tmp_path / "kept")
+    job = GatedJob(site.cluster, tmp_path, "forgotten", "map", *MAPS_AND_REDUCES).submit()
+    job.wait_begun(3)
+    site.redis.come_back(tmp_path / "kept")
+    finish(job)
+
+
 @pytest.mark.parametrize("site", [True, False], indirect=True, ids=["kept", "emptied"])
 @pytest.mark.parametrize("phase", ["map", "reduce"])
 def test_store_killed(site: Site, tmp_path: Path, phase: str) -> None:

@@ -72,6 +72,17 @@ class PrivateRedis:
         if self._process is not None:
             self._process.kill()
 
+    def keep(self, copy: Path) -> None:
+        """Copy what a persistent server has on its disk, while it runs."""
+        shutil.copytree(self._directory, copy)
+
+    def come_back(self, copy: Path) -> None:
+        """Kill and start again as it was when `copy` was made."""
+        self.kill()
+        shutil.rmtree(self._directory)
+        shutil.copytree(copy, self._directory)
+        self.start()
+
     def restart(self) -> None:
         """Kill and start again, on the same port; empty unless persistent."""
         self.kill()

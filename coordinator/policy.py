@@ -20,7 +20,7 @@ MINIMUM_COST_SECONDS = 0.1
 MAXIMUM_COST_SECONDS = 1e6
 MINIMUM_WEIGHT = 0.001
 #: A worker whose last heartbeat is older than this many of them may be dead, though its lease runs on.
-MISSED_BEATS = 2
+MISSED_BEATS = 1.5
 #: Jobs remembered against one worker.
 MAX_BLAMES = 64
 #: Doublings after which the delay of a retry grows no more, whatever `retry_max_seconds` says.

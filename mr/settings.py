@@ -143,7 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Bytes read at a time from a worker that sends map outputs; as much is asked for again after a break.
     fetch_bytes: int = 1 * MIB
     #: A worker that gives a reducer nothing for this long, in more than one try, cannot be reached.
-    fetch_patience_seconds: float = 6.0
+    fetch_patience_seconds: float = 3.0
     #: Whether a reducer opens segment files of its own host directly.
     shuffle_local_reads: bool = True
     #: Largest code bundle.

@@ -26,7 +26,7 @@ from workers.shuffle.segment import FileSegment, SegmentSource, verify_segment
 from workers.shuffle.wire import MSGPACK, FetchRequest, fetch_path, read_length_table
 
 #: How long a connection may take, and how long a worker may be silent in the middle of a transfer.
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 1.5
 SILENCE_SECONDS = 10.0
 #: Delay before the second try; doubles with each further one up to the longest, jittered by half.
 RETRY_BASE_SECONDS = 0.25

@@ -1,6 +1,9 @@
 """The shuffle server over real loopback HTTP: what it gives, and to whom."""
 
+import asyncio
+import contextlib
 import io
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from mr.errors import SegmentCorrupt
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
+from workers.shuffle import connections
 from workers.shuffle import server as server_module
 from workers.shuffle.outputs import Outputs
 from workers.shuffle.segment_index import write_index
@@ -19,6 +23,8 @@ from workers.shuffle.server import ListenFailed, ShuffleServer, advertised, pars
 from workers.shuffle.wire import FetchRequest, fetch_path, length_table, read_length_table
 
 JOB = JobId("job-1")
+#: Where a test would wait for ever if the server did not do its part.
+STUCK_SECONDS = 20.0
 ADMITTED = {"Authorization": "Bearer secret"}
 
 
@@ -123,8 +129,6 @@ async def test_many_small_segments_are_sent_together(
 async def test_where_the_kernel_cannot_send_files_they_are_copied(
     tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncio
-
     async def refuse(*_: object, **__: object) -> int:
         raise asyncio.SendfileNotAvailableError
 
@@ -211,11 +215,93 @@ async def test_a_body_that_is_no_request_is_refused(reducer: Reducer, body: byte
     assert (await reducer.ask((0,), body=body))[0] == 400
 
 
+@contextlib.asynccontextmanager
+async def bounded(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, transfers: int, connections: int
+) -> AsyncIterator[int]:
+    """A server with these bounds, by its port."""
+    monkeypatch.setattr(server_module, "bounds", lambda: (transfers, connections))
+    server = ShuffleServer(outputs)
+    yield await server.start("127.0.0.1", 0)
+    await server.close()
+
+
 async def test_more_transfers_than_allowed_are_told_to_come_again(
-    reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "MAX_TRANSFERS", 0)
-    assert (await reducer.ask((0,)))[0] == 503
+    async with bounded(outputs, monkeypatch, 0, 4) as port, aiohttp.ClientSession() as session:
+        assert (await Reducer(session, port).ask((0,)))[0] == 503
+
+
+async def test_an_output_asked_for_twice_is_refused(reducer: Reducer) -> None:
+    assert (await reducer.ask((0, 1, 0)))[0] == 400
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/jobs/job-1/partitions/0 HTTP/1.1\r\nHost: x\r\n"])
+async def test_connections_that_do_not_ask_give_way_to_those_that_do(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 3600.0)
+    async with bounded(outputs, monkeypatch, 2, 4) as port:
+        idle = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            idle.append((reader, writer))
+        async with aiohttp.ClientSession() as session:
+            assert (await Reducer(session, port).ask((0,)))[0] == 200
+        # All but as many as there may be were closed, the oldest first.
+        async with asyncio.timeout(STUCK_SECONDS):
+            for reader, _ in idle[:16]:
+                assert await reader.read() == b""
+        for _, writer in idle:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/jobs/job-1/partitions/0 HTT",
+        b"POST /v1/jobs/job-1/partitions/0 HTTP/1.1\r\nHost: x\r\n"
+        b"Authorization: Bearer secret\r\nContent-Length: 9\r\n\r\nx",
+    ],
+)
+async def test_half_a_request_is_not_waited_for(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.05)
+    async with bounded(outputs, monkeypatch, 2, 4) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(STUCK_SECONDS):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_answer_under_way_is_never_broken_off_for_others(
+    tmp_path: Path, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(8 * 1024 * 1024)
+    put(tmp_path, outputs, 2, data)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.01)
+    async with bounded(outputs, monkeypatch, 2, 2) as port, aiohttp.ClientSession() as session:
+        request = msgspec.msgpack.encode(FetchRequest(((TaskId("map-00002"), 1),)))
+        url = f"http://127.0.0.1:{port}{fetch_path(JOB, 0)}"
+        async with session.post(url, data=request, headers=ADMITTED) as response:
+            for _ in range(5):  # each is dropped in its turn, the transfer is not
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                assert await reader.read() == b""
+                writer.close()
+            assert len(await response.read()) == len(length_table([0])) + len(data)
+
+
+@pytest.mark.parametrize("limit", [64, 256, 400, 1024, 1 << 20, resource.RLIM_INFINITY])
+def test_half_of_the_descriptors_stay_the_worker_s_own(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    transfers, most = connections.bounds()
+    assert 0 < transfers <= connections.MAX_TRANSFERS and transfers < most <= connections.MAX_CONNECTIONS
+    assert limit == resource.RLIM_INFINITY or most + 2 * transfers <= limit // 2
 
 
 async def test_a_port_that_is_taken_is_one_clear_error() -> None:

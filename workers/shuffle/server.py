@@ -17,15 +17,14 @@ from aiohttp import web
 from mr.errors import MrError, SegmentCorrupt
 from mr.protocol.ids import JobId, TaskId, is_id
 from mr.telling import why
+from workers.shuffle.connections import BoundedServer, bounds
 from workers.shuffle.outputs import Outputs
 from workers.shuffle.segment import FileSegment
 from workers.shuffle.segment_index import find_segment
-from workers.shuffle.wire import MAX_REQUEST_BYTES, MSGPACK, FetchRequest, fetch_path, length_table
+from workers.shuffle.wire import MAX_REQUEST_BYTES, MSGPACK, FetchRequest, length_table, parse_path
 
 log = logging.getLogger(__name__)
 
-#: Answers under way at once; one more is told to come again.
-MAX_TRANSFERS = 128
 #: Bytes handed to the kernel at a time, and how long a reducer may take to receive them.
 TRANSFER_BYTES = 16 * 1024 * 1024
 TRANSFER_SECONDS = 120.0
@@ -49,15 +48,16 @@ class ShuffleServer:
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
         self._transfers = 0
-        self._runner: web.AppRunner | None = None
+        self._max_transfers, most = bounds()
+        self._backlog = min(128, most)
+        self._server = BoundedServer(self._answer, most, MAX_REQUEST_BYTES)
+        self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which the system chooses for port 0. Raises ListenFailed."""
-        application = web.Application(client_max_size=MAX_REQUEST_BYTES)
-        application.router.add_post(fetch_path(JobId("{job}"), 0)[:-1] + "{partition}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, reuse_address=True)
+        site = web.TCPSite(self._runner, host, port, reuse_address=True, backlog=self._backlog)
         try:
             await site.start()
         except OSError as error:
@@ -74,19 +74,27 @@ class ShuffleServer:
         if runner is not None:
             await runner.cleanup()
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        job = JobId(request.match_info["job"])
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a connection's one request."""
+        response = await self._reply(request)
+        response.force_close()
+        return response
+
+    async def _reply(self, request: web.BaseRequest) -> web.StreamResponse:
+        job, partition = parse_path(request.rel_url.raw_path) or (JobId(""), -1)
+        if partition < 0 or request.method != "POST":
+            return web.Response(status=404, text="no such thing is served here")
         refusal = self._refusal(request, job)
         if refusal is not None:
             return refusal
         try:
-            partition = int(request.match_info["partition"])
             wanted = msgspec.msgpack.decode(await request.read(), type=FetchRequest)
-        except (ValueError, msgspec.DecodeError) as error:
+        except msgspec.DecodeError as error:
             return web.Response(status=400, text=f"not a request: {error}")
-        if partition < 0 or wanted.offset < 0:
-            return web.Response(status=400, text="partition and offset must not be negative")
-        if self._transfers >= MAX_TRANSFERS:
+        if wanted.offset < 0 or len(set(wanted.outputs)) < len(wanted.outputs):
+            return web.Response(status=400, text="each output is asked for once, from no negative offset")
+        self._server.has_asked(request.protocol)
+        if self._transfers >= self._max_transfers:
             return web.Response(status=503, headers={"Retry-After": "1"})
         self._transfers += 1
         try:
@@ -94,7 +102,7 @@ class ShuffleServer:
         finally:
             self._transfers -= 1
 
-    def _refusal(self, request: web.Request, job: JobId) -> web.Response | None:
+    def _refusal(self, request: web.BaseRequest, job: JobId) -> web.Response | None:
         """Say why the request gets nothing, or None."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -106,7 +114,7 @@ class ShuffleServer:
         return None
 
     async def _give(
-        self, request: web.Request, job: JobId, partition: int, wanted: FetchRequest
+        self, request: web.BaseRequest, job: JobId, partition: int, wanted: FetchRequest
     ) -> web.StreamResponse:
         """Answer with the wanted segments, or with those that are not here (any more)."""
         files = [(self._outputs.find(job, *name), name) for name in wanted.outputs]
@@ -118,6 +126,7 @@ class ShuffleServer:
             return web.Response(status=416, text=f"the segments have {total} bytes")
         table = length_table([segment.bytes for segment in segments])
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        response.force_close()
         response.content_length = len(table) + total - wanted.offset
         await response.prepare(request)
         try:
@@ -174,7 +183,7 @@ def _batches(segments: Iterable[FileSegment]) -> Iterator[list[FileSegment]]:
         yield batch
 
 
-async def _send(request: web.Request, response: web.StreamResponse, batch: list[FileSegment]) -> None:
+async def _send(request: web.BaseRequest, response: web.StreamResponse, batch: list[FileSegment]) -> None:
     """Send a large segment by the kernel, several small ones as one buffer: what a call costs is shared."""
     if batch[0].bytes < COPY_BYTES:
         data = await asyncio.to_thread(_read_all, batch)
@@ -206,7 +215,7 @@ def _read_all(segments: Sequence[FileSegment]) -> bytes:
 
 
 async def _send_file(
-    request: web.Request, response: web.StreamResponse, file: BinaryIO, start: int, count: int
+    request: web.BaseRequest, response: web.StreamResponse, file: BinaryIO, start: int, count: int
 ) -> None:
     """Send `count` bytes of `file` from `start`. Raises OSError: reducer gone, file too short."""
     if request.transport is None:

@@ -5,12 +5,15 @@ FetchRequest. The answer is a table of the segments' lengths, then the segments 
 they lie in the files:
 
   200  the table, whole each time, then the segments' bytes from `offset` on; with Content-Length
-  401  no token · 403 not this job's · 400 not a request · 416 an offset beyond the end
+  401  no token · 403 not this job's · 400 not a request, or an output twice · 416 an offset beyond the end
   404  body = msgpack list of [task, attempt]: these outputs are not here (all of them: unknown job)
   503  as many transfers as allowed are under way: try again
+
+One request a connection; one that has not come whole after some seconds is not waited for.
 """
 
 import array
+import re
 import struct
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +30,7 @@ MSGPACK = "application/msgpack"
 #: Largest request: some 300,000 outputs of one worker.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
+_PATH: Final = re.compile(r"/v1/jobs/([^/]+)/partitions/([0-9]{1,9})")
 #: Mark, number of lengths, xxh3-64 of the lengths; each of them takes eight bytes, little-endian.
 _TABLE_HEAD: Final = struct.Struct("<4sIQ")
 _TABLE_MARK: Final = b"MRLT"
@@ -45,6 +49,12 @@ class FetchRequest(msgspec.Struct, frozen=True):
 def fetch_path(job: JobId, partition: int) -> str:
     """The path of the URL for one partition of one job."""
     return f"/v1/jobs/{job}/partitions/{partition}"
+
+
+def parse_path(path: str) -> tuple[JobId, int] | None:
+    """Read such a path; None for any other."""
+    match = _PATH.fullmatch(path)
+    return (JobId(match[1]), int(match[2])) if match else None
 
 
 def length_table(lengths: Sequence[int]) -> bytes:

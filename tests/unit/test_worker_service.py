@@ -280,8 +280,10 @@ async def test_a_host_that_cannot_be_measured_goes_on_being_told_of(
 
 async def test_a_pause_of_no_time_lets_a_worker_take_tasks_again(tmp_path: Path) -> None:
     async with bench(tmp_path) as worker:
+        await worker.store.pause_worker(WORKER, Pause(60.0, "cannot reach worker w2"))
         await worker.tell(PauseWorker(WORKER, 60.0, "cannot reach worker w2"))
         assert "cannot reach worker w2" in (await worker.beat_when(lambda b: b.open_slots == 0)).limited_by
+        await worker.store.pause_worker(WORKER, Pause(0.0, ""))
         await worker.tell(PauseWorker(WORKER, 0.0, ""))
         await worker.beat_when(lambda b: b.open_slots == 2 and not b.limited_by)
 

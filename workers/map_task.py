@@ -44,6 +44,7 @@ def _map_records(attempt: Attempt, emitter: Emitter) -> int:
         emitter.drain(_source(chunk, call))
         records += len(chunk.keys)
         attempt.progress("map", _share(attempt, chunk.consumed_bytes), records)
+        del chunk  # before more is read: a record may be very large
     return records
 
 

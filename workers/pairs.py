@@ -18,8 +18,12 @@ FIRST_ROWS = 256
 GROWTH = 4
 #: Rows that are looked at to guess the size of a batch.
 SAMPLES = 16
+#: Most pairs taken before their bytes are counted; the first of all is taken alone.
+STEP_ROWS = 256
 
 _PAIR_TYPES = {tuple, list}
+_SMALL_TYPES = {int, float, bool, type(None)}
+_TEXT_TYPES = {str, bytes}
 _KEY, _VALUE = itemgetter(0), itemgetter(1)
 
 Sink = Callable[[list[Any], list[Any]], None]
@@ -112,6 +116,8 @@ class Emitter:
         self._attempt = attempt
         self._sink = sink
         self._rows = min(FIRST_ROWS, attempt.buffers.chunk_rows)
+        #: Pairs to take before their bytes are counted.
+        self._step = 1
 
     def drain(self, source: Source) -> int:
         """Take all pairs of `source`; returns their number.
@@ -121,18 +127,17 @@ class Emitter:
         """
         taken = 0
         pairs = self._start(source)
-        while batch := self._take(source, pairs):
-            if not all_pairs(batch):
-                self._refuse(source, batch, taken)
-            keys, values = list(map(_KEY, batch)), list(map(_VALUE, batch))
+        while True:
+            keys, values = self._take(source, pairs, taken)
+            if not keys:
+                return taken
             try:
                 self._sink(keys, values)
             except (UnencodableKey, UnencodableValue) as error:
                 row = getattr(error, "row", None)
                 raise self._unencodable(source, error, taken, row) from error
-            taken += len(batch)
+            taken += len(keys)
             self._rows = next_rows(self._rows, keys, values, self._attempt.buffers.chunk_rows)
-        return taken
 
     def drain_hook(self, name: str) -> None:
         """Call a `*_final` hook, if there is one, and take the pairs it gives, if any."""
@@ -144,16 +149,34 @@ class Emitter:
         with self._attempt.user_code(source.function):
             return source.pairs()
 
-    def _take(self, source: Source, pairs: Iterator[Any]) -> list[Any]:
-        """Take the next batch: nothing runs here but the user's function and C code."""
+    def _take(self, source: Source, pairs: Iterator[Any], taken: int) -> tuple[list[Any], list[Any]]:
+        """Take the keys and values of the next batch, in steps whose bytes are counted.
+
+        Nothing runs here but the user's function and C code.
+        """
+        keys: list[Any] = []
+        values: list[Any] = []
+        held = 0
         try:
             with self._attempt.user_code(source.function, source.current):
-                return list(islice(pairs, self._rows))
+                while len(keys) < self._rows and held < BATCH_BYTES:
+                    wanted = min(self._step, self._rows - len(keys))
+                    step = list(islice(pairs, wanted))
+                    if not all_pairs(step):
+                        self._refuse(source, step, taken + len(keys))
+                    keys += map(_KEY, step)
+                    values += map(_VALUE, step)
+                    if len(step) < wanted:
+                        break
+                    step_bytes = pair_bytes(step)
+                    held += step_bytes
+                    self._step = max(1, min(STEP_ROWS, wanted * GROWTH, wanted * BATCH_BYTES // step_bytes))
         except TaskError as failed:
             error = failed.__cause__
             if isinstance(error, TypeError) and not has_user_frames(error):
                 raise self._not_iterable(source, error) from error
             raise
+        return keys, values
 
     def _not_iterable(self, source: Source, error: TypeError) -> TaskError:
         record, path = source.current()
@@ -191,7 +214,7 @@ def all_pairs(batch: list[Any]) -> bool:
     types = set(map(type, batch))
     if not types <= _PAIR_TYPES and not all(issubclass(kind, tuple | list) for kind in types):
         return False
-    return set(map(len, batch)) == {2}
+    return set(map(len, batch)) <= {2}
 
 
 def columns(pairs: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -210,10 +233,33 @@ def next_rows(rows: int, keys: list[Any], values: list[Any], most: int) -> int:
     return max(1, min(most, rows * GROWTH, BATCH_BYTES // pair_bytes))
 
 
-def weight(item: Any) -> int:
-    """Estimate the bytes of a key or value."""
-    if isinstance(item, str | bytes):
+def pair_bytes(pairs: list[Any]) -> int:
+    """Estimate the bytes of checked pairs, at least one, from some of them."""
+    rows = len(pairs)
+    # a prime, so that pairs which are large in turns are met as well
+    stride = 1 if rows <= SAMPLES else 5 if rows <= 5 * SAMPLES else 17
+    sample = pairs[::stride]
+    return (_weights(list(map(_KEY, sample))) + _weights(list(map(_VALUE, sample)))) * rows // len(sample)
+
+
+def _weights(items: list[Any]) -> int:
+    kinds = set(map(type, items))
+    if kinds <= _SMALL_TYPES:
+        return 16 * len(items)
+    if kinds <= _TEXT_TYPES:
+        return 16 * len(items) + sum(map(len, items))
+    return sum(map(weight, items))
+
+
+def weight(item: Any, depth: int = 3) -> int:
+    """Estimate the bytes of a key or value; of a container, from some of its members."""
+    if isinstance(item, str | bytes | bytearray):
         return 16 + len(item)
-    if isinstance(item, list | tuple | dict | set | frozenset):
-        return 64 + 32 * len(item)
+    if isinstance(item, dict):
+        item = [*item, *item.values()]
+    if isinstance(item, list | tuple | set | frozenset):
+        # of a set all members: which of them come first is left to chance
+        stride = 1 + len(item) // SAMPLES if isinstance(item, list | tuple) else 1
+        inner = sum(weight(member, depth - 1) for member in islice(item, 0, None, stride)) if depth else 0
+        return 64 + 32 * len(item) + stride * inner
     return 16

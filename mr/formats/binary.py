@@ -13,8 +13,8 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
     if piece.start > 0:
         return
     with Stream(piece, raw=True) as stream:
-        blocks = list(iter(lambda: stream.read(options.read_bytes), b""))
-    yield [piece.path], [b"".join(blocks)], piece.file_bytes
+        data = stream.read(piece.file_bytes)
+    yield [piece.path], [data], piece.file_bytes
 
 
 def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, int]]:

@@ -22,10 +22,11 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
         return
     csv.field_size_limit(sys.maxsize)
     with Stream(piece) as stream:
-        reader = csv.reader(_lines(stream, options), strict=True)
+        lines = _Lines(stream, options)
+        reader = csv.reader(lines, strict=True)
         header: list[str] | None = None
         rows: list[dict[str, str]] = []
-        number = 0
+        number = cut = 0
         for cells in _checked(reader, piece.path):
             if header is None:
                 header = _header(cells, piece.path)
@@ -34,10 +35,10 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
                 counts = f"{len(cells)} cells where the header has {len(header)}"
                 raise BadInput(f"{piece.path}, line {reader.line_num}: {counts}")
             rows.append(dict(zip(header, cells, strict=True)))
-            if len(rows) == options.chunk_rows:
+            if len(rows) == options.chunk_rows or lines.characters - cut >= options.read_bytes:
                 yield list(range(number, number + len(rows))), rows, stream.position()
                 number += len(rows)
-                rows = []
+                rows, cut = [], lines.characters
         if rows:
             yield list(range(number, number + len(rows))), rows, piece.file_bytes
 
@@ -62,21 +63,37 @@ def _checked(reader: Any, path: str) -> Iterator[list[str]]:
             yield cells
 
 
-def _lines(stream: Stream, options: ReadOptions) -> Iterator[str]:
-    """Yield the lines of a stream with their ends. Raises BadInput."""
-    held: list[str] = []
-    for text, _, _ in decode_stream(stream, options.encoding, options.encoding_errors, options.read_bytes):
-        lines = text.split("\n")
-        held.append(lines[0])
-        if len(lines) == 1:
-            continue
-        yield "".join(held) + "\n"
-        for line in lines[1:-1]:
-            yield f"{line}\n"
-        held = [lines[-1]]
-    last = "".join(held)
-    if last:
-        yield last
+class _Lines:
+    """The lines of a stream with their ends, and how many characters they had so far."""
+
+    def __init__(self, stream: Stream, options: ReadOptions) -> None:
+        self._texts = decode_stream(stream, options.encoding, options.encoding_errors, options.read_bytes)
+        self.characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines. Raises BadInput."""
+        held: list[str] = []
+        for text, _, _ in self._texts:
+            first, *lines = text.split("\n")
+            held.append(first)
+            if not lines:
+                continue
+            last = lines.pop()
+            held.append("\n")
+            yield self._counted(held)
+            for line in lines:
+                self.characters += len(line)
+                yield f"{line}\n"
+            held.append(last)
+        if any(held):
+            yield self._counted(held)
+
+    def _counted(self, held: list[str]) -> str:
+        """Join the pieces of a line, which are not held any longer then."""
+        line = "".join(held)
+        held.clear()
+        self.characters += len(line)
+        return line
 
 
 def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, int]]:

@@ -49,10 +49,10 @@ def undecodable(path: str, offset: int, encoding: str, error: UnicodeError) -> B
     )
 
 
-def decode(data: bytes, path: str, offset: int, encoding: str, errors: str) -> str:
+def decode(data: bytes | memoryview, path: str, offset: int, encoding: str, errors: str) -> str:
     """Decode bytes that begin at `offset` of a file. Raises BadInput naming the offending byte."""
     try:
-        return data.decode(encoding, errors)
+        return str(data, encoding, errors)
     except UnicodeDecodeError as error:
         raise undecodable(path, offset + error.start, encoding, error) from error
     except UnicodeError as error:

@@ -27,7 +27,9 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
     for offsets, lines, consumed in text.read(piece, options):
         # the standard library's parser takes surrogates, which stand for bytes that are no text
         keys, values = _parsed(_parse_slowly, offsets, lines, piece.path)
+        del lines
         yield keys, values, consumed
+        del values
 
 
 def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
@@ -36,10 +38,14 @@ def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
     for block in line_blocks(piece, options.read_bytes):
         data, offset = text.without_mark(block, "utf-8")
         decode(data, piece.path, offset, "utf-8", "strict")
-        lines = data.removesuffix(b"\n").split(b"\n")
-        keys, values = _parsed(decode_fast, block.line_offsets().tolist(), lines, piece.path)
-        yield from sliced(keys, values, before, block.consumed_bytes, options)
-        before = block.consumed_bytes
+        offsets, consumed = block.line_offsets().tolist(), block.consumed_bytes
+        lines = [data] if len(offsets) == 1 else data.removesuffix(b"\n").split(b"\n")
+        del block, data
+        keys, values = _parsed(decode_fast, offsets, lines, piece.path)
+        del lines
+        yield from sliced(keys, values, before, consumed, options)
+        before = consumed
+        del values
 
 
 def _parsed(

@@ -43,6 +43,9 @@ class LineBlock:
 
     def line_ends(self) -> Positions:
         """Compute the position in `data` of each line's newline, or of its end where the last has none."""
+        first = self.data.find(b"\n")
+        if first in (-1, len(self.data) - 1):  # one line, however long: no array as large as itself
+            return np.array([first if first >= 0 else len(self.data)], dtype=np.int64)
         ends = np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == 10)
         return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
 
@@ -50,13 +53,14 @@ class LineBlock:
 def line_blocks(piece: FileRange, read_bytes: int) -> Iterator[LineBlock]:
     """Read the lines of a range (or of a whole file as a stream, length -1) in blocks of about `read_bytes`.
 
-    A block holds more only for a line longer than that. Raises BadInput.
+    A block holds more only for a line longer than that, which stands alone. Blocks are not held on to
+    after they are given, so that a long line is in memory once. Raises BadInput.
     """
     if piece.length == 0:
         return
     with Stream(piece) as stream:
         if piece.length < 0:
-            yield from _blocks(stream, 0, sys.maxsize, read_bytes)
+            yield from _blocks(stream, 0, sys.maxsize, read_bytes, base=0)
             return
         start = piece.start
         if start:
@@ -65,9 +69,7 @@ def line_blocks(piece: FileRange, read_bytes: int) -> Iterator[LineBlock]:
                 return
             start = found
             stream.seek(start)
-        for block in _blocks(stream, start, piece.start + piece.length, read_bytes):
-            consumed = min(block.consumed_bytes, piece.start + piece.length) - piece.start
-            yield LineBlock(block.data, block.offset, consumed)
+        yield from _blocks(stream, start, piece.start + piece.length, read_bytes, base=piece.start)
 
 
 def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | None:
@@ -85,10 +87,19 @@ def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | 
     return None
 
 
-def _blocks(stream: Stream, start: int, end: int, read_bytes: int) -> Iterator[LineBlock]:
-    """Yield the lines that begin in [start, end), from a stream that stands at `start`."""
+def _blocks(stream: Stream, start: int, end: int, read_bytes: int, *, base: int) -> Iterator[LineBlock]:
+    """Yield the lines that begin in [start, end), from a stream that stands at `start`.
+
+    Consumed bytes are counted from `base`.
+    """
     held: list[bytes] = []
     line_start = position = start
+
+    def block() -> LineBlock:
+        data = b"".join(held)
+        held.clear()
+        return LineBlock(data, line_start, min(stream.position(), end) - base)
+
     while line_start < end:
         inside = position < end
         data = stream.read(min(read_bytes, end - position) if inside else min(read_bytes, _TAIL_BYTES))
@@ -96,15 +107,20 @@ def _blocks(stream: Stream, start: int, end: int, read_bytes: int) -> Iterator[L
             break
         # beyond the range only the line that began inside is completed
         cut = (data.rfind(b"\n") if inside else data.find(b"\n")) + 1
-        if cut:
-            held.append(data[:cut])
-            yield LineBlock(b"".join(held), line_start, stream.position())
-            held = [data[cut:]] if cut < len(data) else []
+        begun = 0
+        if cut and position - line_start >= read_bytes:
+            begun = data.find(b"\n") + 1
+            held.append(data[:begun])
+            yield block()
+            line_start = position + begun
+        if cut > begun:
+            held.append(data[begun:cut])
+            yield block()
             line_start = position + cut
-            if not inside:
-                return
-        else:
-            held.append(data)
+        if cut and not inside:
+            return
+        if cut < len(data):
+            held.append(data[cut:])
         position += len(data)
     if held and line_start < end:
-        yield LineBlock(b"".join(held), line_start, stream.position())
+        yield block()

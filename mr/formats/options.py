@@ -48,4 +48,6 @@ def batches(records: Iterator[Records], path: str) -> Iterator[tuple[Any, int]]:
             raise BadInput(
                 f"{path}:{keys[0]}: no Arrow column holds these records ({error}); use map_fn, not map_batch"
             ) from error
+        del keys, values  # before the batch is used: a record may be very large
         yield batch, consumed
+        del batch

@@ -45,6 +45,7 @@ def read_records(
     for piece in split.ranges:
         for keys, values, consumed in read(piece, options):
             yield RecordChunk(piece.path, keys, values, done + consumed)
+            del keys, values  # before more is read: a record may be very large
         done += piece.covered_bytes
 
 
@@ -69,4 +70,5 @@ def read_batches(
     for piece in split.ranges:
         for batch, consumed in read(piece, options):
             yield piece.path, batch, done + consumed
+            del batch
         done += piece.covered_bytes

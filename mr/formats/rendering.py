@@ -21,8 +21,9 @@ Write = Callable[[Any], int]
 
 #: Types that an f-string shows as str() does, fast.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-#: Rows of a table rendered at a time.
+#: Rows of a table rendered at a time, and their bytes.
 _TABLE_ROWS = 65536
+_TABLE_BYTES = 4 * 1024 * 1024
 
 
 def show(item: Any) -> str:
@@ -127,7 +128,11 @@ class TextRenderer:
 
 
 def _batches(table: Any) -> list[Any]:
-    return table.to_batches(max_chunksize=_TABLE_ROWS) if hasattr(table, "to_batches") else [table]
+    """Cut a table into batches of bounded rows and, on the average, bytes."""
+    if not hasattr(table, "to_batches"):
+        return [table]
+    row_bytes = max(1, table.nbytes // max(1, table.num_rows))
+    return table.to_batches(max_chunksize=max(1, min(_TABLE_ROWS, _TABLE_BYTES // row_bytes)))  # type: ignore[no-any-return]
 
 
 def _arrow_text(column: Any) -> Any:

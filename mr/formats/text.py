@@ -26,10 +26,13 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
     before = 0
     for block in line_blocks(piece, options.read_bytes):
         offsets = block.line_offsets().tolist()
+        consumed = block.consumed_bytes
         lines = _decode_lines(block, len(offsets), piece.path, options)
+        del block  # a line may be very long: never hold its bytes beside its text for longer than it takes
         if lines:
-            yield from sliced(offsets, lines, before, block.consumed_bytes, options)
-            before = block.consumed_bytes
+            yield from sliced(offsets, lines, before, consumed, options)
+            before = consumed
+        del lines
 
 
 def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) -> list[str]:
@@ -41,6 +44,8 @@ def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) 
     data, offset = without_mark(block, encoding)
     if not data:
         return []
+    if rows == 1:
+        return [decode(memoryview(data)[: _line_end(data)], path, offset, encoding, options.encoding_errors)]
     text = decode(data, path, offset, encoding, options.encoding_errors)
     # looking for one character first is 50 times faster than for two
     if "\r" in text:
@@ -53,6 +58,13 @@ def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) 
     # a codec that replaced bytes may have taken a newline for part of a broken character
     raw_lines = data.removesuffix(b"\n").split(b"\n")
     return [_without_return(line.decode(encoding, options.encoding_errors)) for line in raw_lines]
+
+
+def _line_end(data: bytes) -> int:
+    """Find where the one line in `data` ends, without its end."""
+    if not data.endswith(b"\n"):
+        return len(data)
+    return len(data) - (2 if data.endswith(b"\r\n") else 1)
 
 
 def without_mark(block: LineBlock, encoding: str) -> tuple[bytes, int]:
@@ -79,9 +91,11 @@ def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
             if not cut:
                 held.append(text)
                 continue
-            raw_lines = "".join((*held, text[:cut])).split("\n")
-            raw_lines.pop()
+            whole = "".join((*held, text[:cut]))
             held = [text[cut:]]
+            raw_lines = whole.split("\n")
+            raw_lines.pop()
+            del whole
             widths = [len(f"{line}\n".encode(codec, errors)) for line in raw_lines]
             widths[0] += mark
             mark = 0
@@ -113,26 +127,34 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
         return
     for block in line_blocks(piece, options.read_bytes):
         ends = block.line_ends()
+        offsets, consumed = pa.array(block.line_offsets(ends)), block.consumed_bytes
         if encoding == "utf-8" and options.encoding_errors == "strict":
             data, offset = without_mark(block, encoding)
             decode(data, piece.path, offset, encoding, "strict")
             values = _strings(data, ends - (len(block.data) - len(data))) if data else None
+            del data
         else:
             lines = _decode_lines(block, len(ends), piece.path, options)
             values = arrow_strings(lines, piece.path) if lines else None
+            del lines
+        del block
         if values is not None:
-            yield pa.record_batch([pa.array(block.line_offsets(ends)), values], _NAMES), block.consumed_bytes
+            yield pa.record_batch([offsets, values], _NAMES), consumed
+        del values
 
 
 _NAMES = ["key", "value"]
+#: A column of strings beyond this has offsets of 64 bits.
+MAX_STRING_BYTES = (1 << 31) - 1
 
 
 def arrow_strings(lines: list[str], path: str) -> Any:
     """Make an Arrow string column. Raises BadInput for text with surrogates, which Arrow cannot hold."""
     import pyarrow as pa
 
+    wide = 4 * sum(map(len, lines)) > MAX_STRING_BYTES
     try:
-        return pa.array(lines, pa.string())
+        return pa.array(lines, pa.large_string() if wide else pa.string())
     except (UnicodeEncodeError, pa.ArrowException) as error:
         raise BadInput(
             f"{path} has bytes that are not text; map_batch needs --encoding-errors replace"
@@ -145,16 +167,22 @@ def _strings(data: bytes, ends: Positions) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    offsets = np.zeros(len(ends) + 1, dtype=np.int32)
+    wide = len(data) >= MAX_STRING_BYTES
+    string, binary = (pa.large_string(), pa.large_binary()) if wide else (pa.string(), pa.binary())
+    offsets = np.zeros(len(ends) + 1, dtype=np.int64 if wide else np.int32)
+
+    def column(kind: Any, bytes_: Any) -> Any:
+        return pa.Array.from_buffers(kind, len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(bytes_)])
+
+    if len(ends) == 1:
+        offsets[1] = _line_end(data)
+        return column(string, data)
     if b"\r" in data:
         kept, offsets[1:] = _without_ends(data, ends)
-        return pa.Array.from_buffers(
-            pa.string(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(kept)]
-        )
+        return column(string, kept)
     offsets[1:] = ends + 1
-    whole = data if data.endswith(b"\n") else data + b"\n"
-    lines = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(whole)])
-    return pc.binary_slice(lines, 0, -1).view(pa.string())
+    lines = column(binary, data if data.endswith(b"\n") else data + b"\n")
+    return pc.binary_slice(lines, 0, -1).view(string)
 
 
 def _without_ends(data: bytes, ends: Positions) -> tuple[Any, Positions]:

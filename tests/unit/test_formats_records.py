@@ -160,7 +160,7 @@ class TestParquet:
 
     def test_chunks_and_progress_are_bounded(self, path: Path) -> None:
         size = path.stat().st_size
-        read = chunks(whole(path, size), "parquet", chunk_rows=7)
+        read = chunks(whole(path, size), "parquet", chunk_rows=7, read_bytes=100_000)
         assert max(len(chunk.keys) for chunk in read) == 7
         consumed = [chunk.consumed_bytes for chunk in read]
         assert consumed == sorted(consumed)

@@ -22,12 +22,12 @@ from workers.shuffle.keys import encode_key
 from workers.shuffle.order import sort_rows
 from workers.shuffle.rows import Rows, concatenate
 from workers.shuffle.segment import (
-    BATCH_BYTES,
     FileSegment,
     SegmentSource,
     SegmentWriter,
     pieces,
     read_segment,
+    segment_totals,
 )
 
 #: Most segments read at the same time; more are merged in several passes.
@@ -73,12 +73,11 @@ def merge_segments(
             yield _whole(everything)
         return
     budget = min(budget // 4, MAX_RANGE_BYTES)
-    fan_in = max(2, min(MAX_OPEN_RUNS, budget // BATCH_BYTES))
     temporary: list[Path] = []
     try:
-        while len(sources) > fan_in:
-            sources = _merge_pass(sources, fan_in, budget, work_dir, temporary)
-        yield from _merge_runs(sources, budget)
+        while len(groups := _groups(sources, budget)) > 1:
+            sources = _merge_pass(groups, budget, work_dir, temporary)
+        yield from _merge_runs(groups[0], budget)
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)
@@ -107,27 +106,6 @@ def _load_all(sources: Sequence[SegmentSource], budget: int) -> list[Rows] | Non
     return parts
 
 
-def _merge_pass(
-    sources: Sequence[SegmentSource], fan_in: int, budget: int, work_dir: Path, temporary: list[Path]
-) -> list[SegmentSource]:
-    """Merge neighbours, `fan_in` at a time, into one file each; their order stays."""
-    merged: list[SegmentSource] = []
-    for start in range(0, len(sources), fan_in):
-        group = sources[start : start + fan_in]
-        if len(group) == 1:
-            merged.extend(group)
-            continue
-        descriptor, name = tempfile.mkstemp(dir=work_dir, prefix="merge-")
-        path = Path(name)
-        temporary.append(path)
-        with open(descriptor, "wb") as file:
-            writer = SegmentWriter(file)
-            for key_range in _merge_runs(group, budget):
-                write_range(writer, key_range)
-            merged.append(FileSegment(path, 0, writer.close()))
-    return merged
-
-
 def write_range(writer: SegmentWriter, key_range: KeyRange) -> None:
     """Write a range's rows in key order."""
     if isinstance(key_range, Giant):
@@ -145,6 +123,9 @@ class _Run:
     """One sorted segment, of which some batches are in memory."""
 
     def __init__(self, source: SegmentSource) -> None:
+        self.source = source
+        #: What its heaviest batch weighs, and the values that are not loaded yet.
+        self.largest, self._left = segment_totals(source)
         self._batches = read_segment(source)
         self.loaded: list[Rows] = []
         self.weight = 0
@@ -152,12 +133,13 @@ class _Run:
 
     def load(self) -> None:
         """Bring one more batch into memory."""
-        rows = next(self._batches, None)
-        if rows is None:
-            self.exhausted = True
-            return
-        self.loaded.append(rows)
-        self.weight += rows.weight
+        while (rows := next(self._batches, None)) is not None:
+            self.loaded.append(rows)
+            self.weight += rows.weight
+            self._left -= rows.values
+            if self._left > 0:
+                return
+        self.exhausted = True  # said by the frames themselves: what the end says was not checked before
 
     def last_key(self) -> bytes:
         """The largest loaded key, encoded."""
@@ -181,6 +163,11 @@ class _Run:
             self.loaded.pop(0)
         return taken
 
+    def take_all(self) -> list[Rows]:
+        """Remove and return the loaded rows."""
+        taken, self.loaded, self.weight = self.loaded, [], 0
+        return taken
+
     def close(self) -> None:
         """Close the segment's stream."""
         self._batches.close()  # type: ignore[attr-defined]
@@ -191,21 +178,55 @@ def _encoded_at(keys: Column, at: int) -> bytes:
     return key if keys.kind is Kind.ENCODED else encode_key(key)
 
 
-def _merge_runs(sources: Sequence[SegmentSource], budget: int) -> Iterator[KeyRange]:
-    runs = [_Run(source) for source in sources]
+def _groups(sources: Sequence[SegmentSource], budget: int) -> list[list[_Run]]:
+    """Neighbours that may be merged at a time: the largest batches of all fit the budget, or they are two."""
+    groups: list[list[_Run]] = [[]]
+    held = 0
+    for source in sources:
+        run = _Run(source)
+        held += run.largest
+        if len(groups[-1]) >= MAX_OPEN_RUNS or (len(groups[-1]) >= 2 and held > budget):
+            groups.append([])
+            held = run.largest
+        groups[-1].append(run)
+    return groups
+
+
+def _merge_pass(
+    groups: Sequence[Sequence[_Run]], budget: int, work_dir: Path, temporary: list[Path]
+) -> list[SegmentSource]:
+    """Merge each group into one file; their order stays."""
+    merged: list[SegmentSource] = []
+    for group in groups:
+        if len(group) == 1:
+            merged.append(group[0].source)
+            continue
+        descriptor, name = tempfile.mkstemp(dir=work_dir, prefix="merge-")
+        path = Path(name)
+        temporary.append(path)
+        with open(descriptor, "wb") as file:
+            writer = SegmentWriter(file)
+            for key_range in _merge_runs(group, budget):
+                write_range(writer, key_range)
+            merged.append(FileSegment(path, 0, writer.close()))
+    return merged
+
+
+def _merge_runs(group: Sequence[_Run], budget: int) -> Iterator[KeyRange]:
+    runs = list(group)
     try:
         while runs:
             _fill(runs, budget)
             if all(run.exhausted for run in runs):
-                rest = [rows for run in runs for rows in run.loaded]
+                rest = [rows for run in runs for rows in run.take_all()]
                 if rest:
-                    runs.clear()
                     yield _whole(rest)
                 return
             bound = min(run.last_key() for run in runs if not run.exhausted)
             parts = [rows for run in runs for rows in run.take_below(bound)]
             if parts:
                 yield _whole(parts)
+                del parts
                 continue
             stream = _stream_key(runs, bound)
             yield Giant(stream)
@@ -220,16 +241,16 @@ def _fill(runs: Sequence[_Run], budget: int) -> None:
     """Load every run to its share of the budget, at least one batch, then hand out what is left."""
     share = budget // len(runs)
     for run in runs:
-        while not run.exhausted and (not run.loaded or run.weight < share):
+        while not run.exhausted and (not run.loaded or run.weight + run.largest <= share):
             run.load()
-    unfinished = [run for run in runs if not run.exhausted]
     held = sum(run.weight for run in runs)
-    while unfinished and held < budget:
-        for run in unfinished:
-            held -= run.weight
-            run.load()
-            held += run.weight
-        unfinished = [run for run in unfinished if not run.exhausted]
+    open_runs = [run for run in runs if not run.exhausted]
+    while open_runs := [run for run in open_runs if not run.exhausted and held + run.largest <= budget]:
+        for run in open_runs:
+            if held + run.largest <= budget:
+                held -= run.weight
+                run.load()
+                held += run.weight
 
 
 def _stream_key(runs: Sequence[_Run], key: bytes) -> Iterator[Rows]:

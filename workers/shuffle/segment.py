@@ -2,10 +2,10 @@
 
 A segment is a sequence of frames. A frame is a header (tag, payload bytes, xxh3-64 of the payload,
 seeded with the frame's number) and its payload. `ROWS`: an Arrow IPC stream of one record batch, lz4,
-bounded in rows and bytes. `END.`: the number of values, last. So a reader holds one batch at a time, uses
-no byte before its checksum matched, and sees a truncated segment for what it is. A map output and a spill
-are the segments of all partitions one after the other, then an index (`segment_index.py`); a partition
-without records has no bytes.
+bounded in rows and bytes. `END.`: the weight of the largest batch and the number of values, last. So a
+reader holds one batch at a time and may know its size before, uses no byte before its checksum matched, and
+sees a truncated segment for what it is. A map output and a spill are the segments of all partitions one
+after the other, then an index (`segment_index.py`); a partition without records has no bytes.
 """
 
 import io
@@ -28,7 +28,7 @@ BATCH_BYTES: Final = 1 << 20
 BATCH_VALUES = 1 << 16
 
 _HEADER: Final = struct.Struct("<4sIQ")
-_COUNT: Final = struct.Struct("<Q")
+_TOTALS: Final = struct.Struct("<QQ")
 _ROWS: Final = b"ROWS"
 _END: Final = b"END."
 #: A task has one slot, hence one core.
@@ -72,6 +72,8 @@ class SegmentWriter:
         self.bytes = 0
         #: Values (or partial states) written.
         self.values = 0
+        #: What the heaviest batch weighs.
+        self.largest = 0
 
     def write(self, rows: Rows) -> None:
         """Write rows in key order as one batch; see `pieces` for how large it should be."""
@@ -81,11 +83,12 @@ class SegmentWriter:
             stream.write_batch(batch)
         self._frame(_ROWS, sink.getbuffer())
         self.values += rows.values
+        self.largest = max(self.largest, rows.weight)
 
     def close(self) -> int:
         """Write the end and return the segment's bytes. A segment without rows has none at all."""
         if self._frames:
-            self._frame(_END, memoryview(_COUNT.pack(self.values)))
+            self._frame(_END, memoryview(_TOTALS.pack(self.largest, self.values)))
         return self.bytes
 
     def _frame(self, tag: bytes, payload: memoryview) -> None:
@@ -125,13 +128,18 @@ def _frames(stream: BinaryIO, bytes_: int | None) -> Iterator[tuple[bytes, bytes
         left -= _HEADER.size + length
         if tag not in (_ROWS, _END) or left < 0 or length >= 1 << 31:
             raise SegmentCorrupt(f"frame {number} of a segment has a damaged header")
-        payload = _read(stream, length)
-        if len(payload) < length or xxh3_64_intdigest(payload, number) != checksum:
-            raise SegmentCorrupt(f"frame {number} of a segment does not match its checksum")
-        yield tag, payload
+        yield tag, _payload(stream, length, checksum, number)
         number += 1
     if bytes_ is not None and left:
         raise SegmentCorrupt(f"a segment has {left} bytes after its end mark")
+
+
+def _payload(stream: BinaryIO, length: int, checksum: int, number: int) -> bytes:
+    """The payload of a frame, which nobody else holds on to. Raises SegmentCorrupt."""
+    payload = _read(stream, length)
+    if len(payload) < length or xxh3_64_intdigest(payload, number) != checksum:
+        raise SegmentCorrupt(f"frame {number} of a segment does not match its checksum")
+    return payload
 
 
 def _read(stream: BinaryIO, length: int) -> bytes:
@@ -152,14 +160,28 @@ def read_segment(source: SegmentSource) -> Iterator[Rows]:
             if tag == _END:
                 _check_count(payload, values)
                 continue
-            with pa.ipc.open_stream(payload, options=_READ_OPTIONS) as batches:
-                rows = from_batch(batches.read_next_batch())
+            rows = _decoded(payload)
+            del payload
             values += rows.values
             yield rows
+            del rows
+
+
+def _decoded(payload: bytes) -> Rows:
+    with pa.ipc.open_stream(payload, options=_READ_OPTIONS) as batches:
+        return from_batch(batches.read_next_batch())
+
+
+def segment_totals(source: SegmentSource) -> tuple[int, int]:
+    """The weight of a segment's heaviest batch, and its values; unchecked. Raises OSError."""
+    with source.open() as stream:
+        stream.seek(source.bytes - _TOTALS.size, io.SEEK_CUR)
+        totals = _read(stream, _TOTALS.size)
+    return _TOTALS.unpack(totals) if len(totals) == _TOTALS.size else (0, 0)
 
 
 def _check_count(payload: bytes, values: int) -> None:
-    expected = _COUNT.unpack(payload)[0] if len(payload) == _COUNT.size else -1
+    expected = _TOTALS.unpack(payload)[1] if len(payload) == _TOTALS.size else -1
     if expected != values:
         raise SegmentCorrupt(f"a segment holds {values} values; its end mark says {expected}")
 

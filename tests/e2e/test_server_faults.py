@@ -71,6 +71,20 @@ def test_store_comes_back_older(site: Site, tmp_path: Path, phase: str, maps: in
 
 
 @pytest.mark.parametrize("site", [True], indirect=True)
+def test_store_comes_back_older_as_the_coordinator_dies(site: Site, tmp_path: Path) -> None:
+    """Nobody remembers what Redis has lost, and workers still run what it gives again."""
+    flags = ("--param", "seconds=0.4", "-m", 30, "-r", 4)
+    job = GatedJob(site.cluster, tmp_path, "orphaned", "map", *flags).submit()
+    begun = len(job.wait_begun(5))
+    site.redis.keep(tmp_path / "kept")
+    job.wait_begun(begun + 9)
+    site.cluster.kill("coordinator")
+    site.redis.come_back(tmp_path / "kept")
+    site.cluster.ensure()
+    finish(job)
+
+
+@pytest.mark.parametrize("site", [True], indirect=True)
 def test_store_forgets_a_job(site: Site, tmp_path: Path) -> None:
     """Redis comes back as it was before the job was accepted."""
     site.redis.keep(tmp_path / "kept")

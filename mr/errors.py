@@ -59,6 +59,10 @@ class StoreUnavailable(ClusterUnreachable):
     """Redis cannot be reached. Check MR_REDIS_URL and that the server runs."""
 
 
+class Unroutable(MrError):
+    """No queue takes the message. Whoever made the queue has left."""
+
+
 class Interrupted(MrError):
     """interrupted"""
 

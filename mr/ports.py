@@ -44,6 +44,8 @@ class OutgoingMessage(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     #: False: sent once, and lost with the connection or the broker. For answers, which can be asked again.
     persistent: bool = True
+    #: True: publishing it raises Unroutable when no queue takes it.
+    mandatory: bool = False
     reply_to: str | None = None
     correlation_id: str | None = None
     headers: Mapping[str, str] = {}
@@ -75,6 +77,10 @@ OnDelivery = Callable[[Delivery], Awaitable[None]]
 class Consumer(Protocol):
     """A subscription that survives reconnects until it is cancelled."""
 
+    @property
+    def queue_name(self) -> str:
+        """The queue it consumes. A private one that was given no name has another after a reconnect."""
+
     async def set_prefetch(self, prefetch: int) -> None:
         """Change how many unsettled deliveries it may hold; 0 pauses it, unsettled ones stay its own."""
 
@@ -104,7 +110,8 @@ class Broker(Protocol):
     async def publish(self, message: OutgoingMessage) -> None:
         """Return once the broker confirmed. Retries over reconnects; raises BrokerUnavailable after that.
 
-        Many publishes may be awaited together: their confirms come in batches.
+        Raises Unroutable for a `mandatory` message that no queue takes. Many publishes may be awaited
+        together: their confirms come in batches.
         """
 
     async def consume(
@@ -115,8 +122,13 @@ class Broker(Protocol):
         An exception out of `on_delivery` ends the subscription and is raised by `failed()`.
         """
 
-    async def subscribe(self, exchange: str, binding_key: str, on_delivery: OnDelivery) -> Consumer:
-        """Consume a private, exclusive queue bound to `exchange`; made again after a reconnect."""
+    async def subscribe(
+        self, exchange: str, binding_key: str, on_delivery: OnDelivery, *, name: str = ""
+    ) -> Consumer:
+        """Consume a private, exclusive queue; made again after a reconnect, and gone with the connection.
+
+        It is bound to `exchange` unless that is empty. The broker chooses its name unless `name` does.
+        """
 
     async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
         """Publish with a private `reply_to`; return the answer. Raises BrokerUnavailable on time-out."""
@@ -199,11 +211,14 @@ class StateStore(Protocol):
     async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
         """Stay the coordinator. False: the lease was lost (also when the store was emptied)."""
 
+    async def leader(self) -> str | None:
+        """Who coordinates, as of its last renewal; None when the lease ran out or was released."""
+
     async def last_epoch(self) -> int:
         """The highest epoch given so far; 0 before the first, also when the store was emptied."""
 
     async def release_lead(self, holder: str) -> None:
-        """Step down, so that a standby takes over at once."""
+        """End the lead of `holder`, who steps down or is dead, so that another can lead at once."""
 
     # --- what is left for onlookers
 
@@ -262,6 +277,11 @@ class StateStore(Protocol):
 
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
         """Allow each of these tasks a second holder on another worker."""
+
+    async def release_dead(
+        self, job: JobId, leases: Iterable[tuple[TaskId, Incarnation]], epoch: int
+    ) -> None:
+        """Give the leases of dead lives back, so that others can claim the tasks at once."""
 
     async def end_job(
         self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
@@ -355,11 +375,18 @@ class StateStore(Protocol):
 
     # --- workers
 
-    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
-        """Say that this worker lives, and what it does."""
+    async def heartbeat(
+        self, beat: WorkerBeat, lease_seconds: float, replaces: WorkerBeat | None = None
+    ) -> WorkerView | None:
+        """Say that this worker lives, and what it does. Returns None, or who has its id: nothing is written.
+
+        An id belongs to one life at a time, until that one leaves or is silent for its lease. Another gets
+        it sooner where `replaces` is still the owner's last beat. The owner takes it back by beating again
+        before its lease would have run out.
+        """
 
     async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
-        """Remove a worker that leaves in good order, unless a newer life of it has registered."""
+        """Remove a worker that leaves in good order, unless another life has its id."""
 
     # What workers are asked on `mr.control` stands here: the message only wakes them.
 

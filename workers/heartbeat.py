@@ -8,7 +8,9 @@ looked for whose end this worker was not told of. Neither a slow disk nor a long
 import asyncio
 import contextlib
 import logging
+import socket
 import time
+from collections.abc import Callable
 
 import psutil
 
@@ -16,7 +18,7 @@ from mr import __version__
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports import Pause, StateStore
 from mr.protocol.ids import JobId
-from mr.protocol.records import WorkerBeat
+from mr.protocol.records import WorkerBeat, WorkerView
 from mr.settings import Settings
 from mr.telling import why
 from mr.waiting import dismiss, happens
@@ -25,6 +27,7 @@ from workers.executor import Executor
 from workers.holding import StopReason
 from workers.orders import Origin
 from workers.pressure import HostLoad, Slots
+from workers.registration import WorkerIdTaken
 from workers.runner import TaskRunner
 from workers.spool import Spool
 
@@ -90,7 +93,9 @@ class Heart:
         spool: Spool,
         executor: Executor,
         runner: TaskRunner,
+        control_queue: Callable[[], str],
     ) -> None:
+        """`control_queue` gives the present name of the worker's private queue."""
         self._settings = settings
         self._store = store
         self._origin = origin
@@ -98,6 +103,8 @@ class Heart:
         self._spool = spool
         self._executor = executor
         self._runner = runner
+        self._control_queue = control_queue
+        self._number = 0
         self._meter = HostMeter(spool, executor)
         self._started_at = time.time()
         #: None before the first measurement.
@@ -138,11 +145,18 @@ class Heart:
         await self._apply()
 
     async def beat(self) -> None:
-        """Tell the store that this worker lives. Raises StoreUnavailable."""
+        """Tell the store that this worker lives. Raises StoreUnavailable, WorkerIdTaken."""
+        owner = await self.try_beat(None)
+        if owner is not None:
+            raise WorkerIdTaken(owner.beat)
+
+    async def try_beat(self, replaces: WorkerBeat | None) -> WorkerView | None:
+        """The same; returns which other life has the worker's id. Raises StoreUnavailable."""
         if self._load is None:
             await self.measure()
         load = self._load or NOT_MEASURED
         open_slots = self.open_slots
+        self._number += 1
         beat = WorkerBeat(
             worker=self._origin.worker,
             incarnation=self._origin.incarnation,
@@ -162,11 +176,17 @@ class Heart:
             running=self._executor.running(),
             committed=self._runner.committed,
             failed=self._runner.failed,
+            number=self._number,
+            host_name=socket.gethostname(),
+            control_queue=self._control_queue(),
         )
-        await self._store.heartbeat(beat, self._settings.lease_seconds)
+        return await self._store.heartbeat(beat, self._settings.lease_seconds, replaces)
 
     async def run(self) -> None:
-        """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`."""
+        """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`.
+
+        Raises WorkerIdTaken when another life took the worker's id while this one was silent.
+        """
         loops = [
             asyncio.create_task(loop) for loop in (self._beat_on(), self._measure_on(), self._sweep_on())
         ]

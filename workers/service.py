@@ -13,6 +13,7 @@ from mr.ports import Broker, Consumer, StateStore
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import WorkerStopped
 from mr.protocol.names import CONTROL_EXCHANGE
+from mr.protocol.records import WorkerBeat
 from mr.settings import Settings
 from mr.waiting import dismiss
 from workers.adoption import adopt
@@ -21,6 +22,7 @@ from workers.executor import DEFAULT_ENTRY, DEFAULT_PRELOAD, Executor
 from workers.heartbeat import Heart
 from workers.holding import StopReason
 from workers.orders import Origin
+from workers.registration import take_id
 from workers.reports import encode_report, publish_report
 from workers.runner import TaskRunner
 from workers.serving import serve_until_unneeded
@@ -54,7 +56,7 @@ async def run_worker(
 
     Both ports are connected already and stay the caller's to close. `listen` None (embedded): map
     outputs are read from disk only. `entry` is what children run. Raises SpoolUnusable, ListenFailed,
-    TemplateDied at the start; BrokerUnavailable or StoreUnavailable when one stays away for
+    TemplateDied, WorkerIdTaken at the start; BrokerUnavailable or StoreUnavailable when one stays away for
     `reconnect_seconds`. However it ends, its processes are gone, and its files but for map outputs that
     are still needed, which the next worker to start in this spool serves; embedded, these too.
     """
@@ -123,16 +125,25 @@ class _Worker:
             outputs=outputs,
             on_change=lambda: self._heart.soon(),
         )
-        self._heart = Heart(
-            settings, store, origin=origin, slots=slots, spool=spool, executor=executor, runner=self._runner
-        )
+        self._spool = spool
         self._control: Consumer | None = None
+        self._heart = Heart(
+            settings,
+            store,
+            origin=origin,
+            slots=slots,
+            spool=spool,
+            executor=executor,
+            runner=self._runner,
+            control_queue=lambda: "" if self._control is None else self._control.queue_name,
+        )
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
         """Work to the end; raises what ended it if that was not asked for."""
-        await self._heart.beat()  # a worker is known before it claims anything
         desk = ControlDesk(self._settings, self._store, self._origin, self._runner, self._heart)
-        self._control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
+        self._control = control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
+        if not await self._register(control, stop, kill):  # a worker is known before it claims anything
+            return
         await self._runner.start(self._heart.open_slots.open)
         log.info("worker %s takes tasks; map outputs at %s", self._origin.worker, self._origin.address or "-")
         heartbeat = asyncio.create_task(self._heart.run())
@@ -147,6 +158,27 @@ class _Worker:
             raise
         finally:
             await self._take_down(heartbeat, failing, reachable=reachable)
+
+    async def _register(self, control: Consumer, stop: asyncio.Event, kill: asyncio.Event) -> bool:
+        """Take the worker's id; False when asked to stop before that. Raises WorkerIdTaken."""
+        beats = take_id(self._heart.try_beat, self._settings.heartbeat_seconds, self._is_dead)
+        registering = asyncio.create_task(beats)
+        registered = False
+        try:
+            await self._first(stop.wait(), kill.wait(), registering)
+            registered = registering.done()
+        finally:
+            if not registered:
+                await dismiss((registering,))
+                await control.cancel()
+        if not registered:  # its last heartbeat may have been recorded nonetheless
+            await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
+        return registered
+
+    def _is_dead(self, owner: WorkerBeat) -> bool:
+        """Whether an earlier life is over by the kernel's word: its lock in this spool is free."""
+        left = f"{owner.worker}/{owner.incarnation}"
+        return owner.host == self._origin.host and left in self._spool.cleared
 
     async def _first(self, *waited: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
         """Wait for the first of several; raises what a watcher (a Task given) ended with."""

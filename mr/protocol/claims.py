@@ -5,6 +5,7 @@ functions decide. The memory adapter calls them; the Lua scripts of the Redis ad
 and one contract suite holds both to it.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -81,9 +82,9 @@ def grant(
 ) -> tuple[Verdict, Claim]:
     """Ask for the right to run a task. Returns the verdict and the claim after it.
 
-    A lease that ran out, or of an earlier life of the same worker, binds nobody. A speculative
-    task takes two holders on two different workers. No lease lasts longer than `lease_ms` from now: one
-    that seems to was given before the store's clock was set back.
+    A lease that ran out binds nobody; one of an earlier life of the same worker binds as any other does, for
+    that life may still run. A speculative task takes two holders on two different workers. No lease lasts
+    longer than `lease_ms` from now: one that seems to was given before the store's clock was set back.
     """
     if claim.winner:
         return Verdict.COMMITTED, claim
@@ -91,11 +92,7 @@ def grant(
         Holder(h.worker, h.incarnation, h.attempt, min(h.expires_ms, now_ms + lease_ms))
         for h in claim.holders
     )
-    alive = tuple(
-        h
-        for h in holders
-        if h.expires_ms > now_ms and not (h.worker == worker and h.incarnation != incarnation)
-    )
+    alive = tuple(h for h in holders if h.expires_ms > now_ms)
     allowed = 2 if claim.speculative else 1
     if len(alive) >= allowed or any(h.worker == worker for h in alive):
         return Verdict.HELD, Claim(claim.attempt, claim.floor, 0, claim.speculative, holders)
@@ -137,9 +134,17 @@ def commit(claim: Claim, attempt: int) -> Claim | None:
 
 def release(claim: Claim, attempt: int) -> Claim:
     """Give a failed or stopped attempt's lease back. Its holder stays, as released."""
-    holders = tuple(
-        Holder(h.worker, h.incarnation, h.attempt, 0) if h.attempt == attempt else h for h in claim.holders
-    )
+    return _without(claim, lambda holder: holder.attempt == attempt)
+
+
+def release_dead(claim: Claim, incarnation: Incarnation) -> Claim:
+    """Give the leases of a dead life back, so that nobody need wait for their end."""
+    return _without(claim, lambda holder: holder.incarnation == incarnation)
+
+
+def _without(claim: Claim, ended: Callable[[Holder], bool]) -> Claim:
+    """The claim when the leases of the holders picked are given back."""
+    holders = tuple(Holder(h.worker, h.incarnation, h.attempt, 0) if ended(h) else h for h in claim.holders)
     after = msgspec.structs.replace(claim, holders=holders)
     return msgspec.structs.replace(after, holders=(*_released(after), *after.running))
 

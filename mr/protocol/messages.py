@@ -83,7 +83,11 @@ class DrainWorker(msgspec.Struct, frozen=True, tag="drain"):
     worker: WorkerId
 
 
-Control = EndJob | StopAttempt | PauseWorker | DrainWorker
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """To one private queue: nothing is to be done. Sent as mandatory, it shows whether the queue exists."""
+
+
+Control = EndJob | StopAttempt | PauseWorker | DrainWorker | Ping
 
 
 class LifecycleEvent(msgspec.Struct, frozen=True, omit_defaults=True):

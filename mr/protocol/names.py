@@ -16,6 +16,11 @@ MAX_TASK_PRIORITY = 9
 MAX_JOB_PRIORITY = 4
 
 
+def coordinator_queue(holder: str) -> str:
+    """The private queue of a coordinator: gone means that its connection is closed."""
+    return f"mr.coordinator.{holder}"
+
+
 def task_priority(job_priority: int, kind: TaskKind) -> int:
     """The AMQP priority (0..9) of a task message: reduces of a job go before its maps."""
     return 2 * job_priority + (1 if kind is TaskKind.REDUCE else 0)
@@ -59,7 +64,7 @@ KEY_MEANINGS = {
 
 
 def worker_key(worker: WorkerId) -> str:
-    """Hash: the last heartbeat of one worker, `beat` = msgpack WorkerBeat."""
+    """Hash: the last heartbeat of one worker, `beat` = msgpack WorkerBeat; `former` = whom it replaced."""
     return f"mr:worker:{worker}"
 
 

@@ -139,6 +139,12 @@ class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     running: tuple[RunningTask, ...] = ()
     committed: int = 0
     failed: int = 0
+    #: Counts the heartbeats of this life, from 1: equal numbers are the same heartbeat.
+    number: int = 0
+    #: The machine's own name, to be told to people.
+    host_name: str = ""
+    #: Its private queue for control messages: gone means that its connection is closed.
+    control_queue: str = ""
 
 
 class WorkerView(msgspec.Struct, frozen=True):

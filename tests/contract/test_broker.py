@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mr.errors import BadMessage
+from mr.errors import BadMessage, Unroutable
 from mr.ports import Broker, Delivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.names import (
@@ -17,6 +17,7 @@ from mr.protocol.names import (
 )
 from tests.contract.conftest import OpenBroker
 from tests.contract.inbox import Inbox, depth_is, to
+from tests.support.waiting import eventually
 
 
 async def settled_barrier(broker: Broker) -> None:
@@ -297,3 +298,48 @@ async def test_orders_reach_every_worker_that_listens(new_broker: OpenBroker) ->
     for inbox in inboxes[1:]:
         await inbox.holds(b"drain", b"drain")
     assert inboxes[0].bodies == [b"drain"]
+
+
+# --- private queues
+
+
+async def finds(broker: Broker, queue: str) -> bool:
+    """Whether a message to this queue finds it."""
+    try:
+        await broker.publish(to(queue, persistent=False, mandatory=True))
+    except Unroutable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("exchange", ["", CONTROL_EXCHANGE])
+@pytest.mark.parametrize("name", ["", "mr.coordinator.one"])
+async def test_a_private_queue_is_found_until_its_client_leaves(
+    new_broker: OpenBroker, exchange: str, name: str
+) -> None:
+    one, two, inbox = await new_broker(), await new_broker(), Inbox()
+    consumer = await one.subscribe(exchange, "", inbox, name=name)
+    assert name in ("", consumer.queue_name)
+    assert await finds(two, consumer.queue_name)
+    await inbox.take(1)
+    await one.close()
+    await eventually(lambda: is_gone(two, consumer.queue_name))
+
+
+async def is_gone(broker: Broker, queue: str) -> bool:
+    return not await finds(broker, queue)
+
+
+async def test_a_private_queue_goes_with_its_consumer(new_broker: OpenBroker) -> None:
+    one, two = await new_broker(), await new_broker()
+    consumer = await one.subscribe("", "", Inbox())
+    await consumer.cancel()
+    await eventually(lambda: is_gone(two, consumer.queue_name))
+
+
+async def test_a_private_queue_without_an_exchange_gets_no_orders(new_broker: OpenBroker) -> None:
+    one, inbox = await new_broker(), Inbox()
+    consumer = await one.subscribe("", "", inbox)
+    await one.publish(OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=b"order"))
+    await one.publish(to(consumer.queue_name, b"to it alone"))
+    assert [delivery.body for delivery in await inbox.take(1)] == [b"to it alone"]

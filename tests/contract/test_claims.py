@@ -83,10 +83,42 @@ async def test_a_lease_that_seems_to_last_for_ever_ends_in_time(job: StateStore)
     assert (await eventually(granted)).attempt == 2
 
 
-async def test_an_earlier_life_of_the_same_worker_binds_nobody(job: StateStore) -> None:
+async def test_two_lives_of_one_worker_take_nothing_from_each_other(job: StateStore) -> None:
     await claim(job, ANN)
-    assert (await claim(job, ANN, life=SECOND_LIFE)).attempt == 2
-    assert await claim(job, BOB) == ClaimReply(Verdict.HELD)
+    await claim(job, ANN, MAP_1, life=SECOND_LIFE)
+    assert await claim(job, ANN, life=SECOND_LIFE) == ClaimReply(Verdict.HELD)
+    assert await claim(job, ANN, MAP_1) == ClaimReply(Verdict.HELD)
+    await job.speculate(JOB, [MAP_0], 1)
+    assert await claim(job, ANN, life=SECOND_LIFE) == ClaimReply(Verdict.HELD)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == []
+    assert await job.renew(JOB, {MAP_1: 1}, SECOND_LIFE, LONG) == []
+
+
+async def test_what_a_dead_life_held_is_free_at_once(job: StateStore) -> None:
+    await claim(job, ANN)
+    await claim(job, ANN, MAP_1, life=SECOND_LIFE)
+    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE), (MAP_1, FIRST_LIFE), (REDUCE_0, FIRST_LIFE)], 1)
+    assert (await claim(job, BOB)).attempt == 2
+    assert await claim(job, BOB, MAP_1) == ClaimReply(Verdict.HELD)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert list(await job.claims(JOB)) == [MAP_0, MAP_1]
+
+
+async def test_only_the_dead_holder_of_a_speculative_task_is_released(job: StateStore) -> None:
+    await job.speculate(JOB, [MAP_0], 1)
+    await claim(job, ANN)
+    await claim(job, BOB, life=SECOND_LIFE)
+    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    assert [holder.worker for holder in (await job.claims(JOB))[MAP_0].running] == [BOB]
+    assert (await claim(job, CID)).attempt == 3
+
+
+async def test_the_commit_of_a_life_taken_for_dead_counts(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    assert await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    assert (await claim(job, BOB)).verdict is Verdict.COMMITTED
 
 
 async def test_a_speculative_task_takes_two_holders_on_two_workers(job: StateStore) -> None:
@@ -250,6 +282,7 @@ async def test_a_job_that_ended_has_gone(job: StateStore) -> None:
     assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
     assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
     await job.release(JOB, MAP_0, 1)
+    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
     assert await job.claims(JOB) == {}
 
 
@@ -301,6 +334,8 @@ async def test_a_deposed_coordinator_changes_no_claim(job: StateStore) -> None:
         await job.reopen(JOB, {MAP_0: FIRST}, 1)
     with pytest.raises(Deposed):
         await job.speculate(JOB, [MAP_1], 1)
+    with pytest.raises(Deposed):
+        await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
     claims = await job.claims(JOB)
     assert list(claims) == [MAP_0]
     assert claims[MAP_0].winner == 1

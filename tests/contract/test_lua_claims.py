@@ -38,6 +38,7 @@ operations = st.one_of(
     st.tuples(st.just("renew"), attempts, lives, leases),
     st.tuples(st.just("commit"), attempts),
     st.tuples(st.just("release"), attempts),
+    st.tuples(st.just("release_dead"), lives),
     st.tuples(st.just("reopen"), attempts),
     st.tuples(st.just("speculate")),
     st.tuples(st.just("catch_up"), known_claims),
@@ -71,6 +72,9 @@ class Model:
     def release(self, attempt: int) -> None:
         self.claim = claims.release(self.claim, attempt)
 
+    def release_dead(self, life: Incarnation) -> None:
+        self.claim = claims.release_dead(self.claim, life)
+
     def reopen(self, attempt: int) -> None:
         self.claim = claims.reopen(self.claim, attempt)
 
@@ -103,6 +107,9 @@ class Real:
 
     async def release(self, attempt: int) -> None:
         await self.store.release(self.job, MAP_0, attempt)
+
+    async def release_dead(self, life: Incarnation) -> None:
+        await self.store.release_dead(self.job, [(MAP_0, life)], 1)
 
     async def reopen(self, attempt: int) -> None:
         await self.store.reopen(self.job, {MAP_0: Placement(attempt, samples.FIRST_LIFE)}, 1)

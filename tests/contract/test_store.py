@@ -8,7 +8,7 @@ import pytest
 from mr.errors import BadMessage, Deposed, NotFound, StoreBehind, StoreUnavailable
 from mr.ports import LOGS_FULL, MAX_REFUSALS, Pause, RestoredJob, StateStore
 from mr.protocol.claims import Placement, Verdict
-from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
+from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind
 from mr.protocol.records import JobState, Refusal, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, go_back, set_clock_back, snapshot, spoil_record
@@ -106,6 +106,22 @@ async def test_anybody_may_ask_for_the_last_epoch(new_store: OpenStore) -> None:
     assert await one.acquire_lead("one", LONG, 41) == 42
     await one.release_lead("one")
     assert await two.last_epoch() == 42
+
+
+async def test_anybody_may_ask_who_leads_and_end_the_lead_of_the_dead(new_store: OpenStore) -> None:
+    one, two = await new_store(), await new_store()
+    assert await two.leader() is None
+    await one.acquire_lead("one", LONG, 0)
+    assert await two.leader() == "one"
+    await two.release_lead("one")
+    assert await two.leader() is None
+    assert await two.acquire_lead("two", SHORT, 0) == 2
+    await two.release_lead("one")
+    await eventually(lambda: nobody_leads(two))
+
+
+async def nobody_leads(store: StateStore) -> bool:
+    return await store.leader() is None
 
 
 async def test_a_lead_that_ran_out_is_taken_over(store: StateStore) -> None:
@@ -562,12 +578,75 @@ async def test_a_silent_worker_is_shown_as_dead(store: StateStore) -> None:
 
 async def test_a_worker_that_left_is_forgotten_but_not_its_next_life(store: StateStore) -> None:
     await store.heartbeat(samples.beat(ANN, FIRST_LIFE), LONG)
-    await store.heartbeat(samples.beat(ANN, SECOND_LIFE), LONG)
+    await store.heartbeat(samples.beat(ANN, SECOND_LIFE), LONG, replaces=samples.beat(ANN, FIRST_LIFE))
     await store.forget_worker(ANN, FIRST_LIFE)
-    assert [view.beat.incarnation for view in await store.workers()] == [SECOND_LIFE]
+    assert await lives(store) == [SECOND_LIFE]
     await store.forget_worker(ANN, SECOND_LIFE)
     await store.forget_worker(BOB, FIRST_LIFE)
     assert await store.workers() == []
+
+
+async def lives(store: StateStore) -> list[Incarnation]:
+    return [view.beat.incarnation for view in await store.workers()]
+
+
+async def test_an_id_belongs_to_one_life_until_it_leaves(store: StateStore) -> None:
+    elder, younger = samples.beat(ANN, FIRST_LIFE, number=1), samples.beat(ANN, SECOND_LIFE)
+    assert await store.heartbeat(elder, LONG) is None
+    owner = await store.heartbeat(younger, LONG)
+    assert owner is not None and (owner.beat, owner.live) == (elder, True)
+    assert 0 <= owner.age_seconds < LONG
+    assert await lives(store) == [FIRST_LIFE]
+    await store.forget_worker(ANN, SECOND_LIFE)
+    assert await lives(store) == [FIRST_LIFE]
+    await store.forget_worker(ANN, FIRST_LIFE)
+    assert await store.heartbeat(younger, LONG) is None
+    assert await lives(store) == [SECOND_LIFE]
+
+
+async def test_an_id_is_free_when_the_lease_of_its_life_has_run_out(store: StateStore) -> None:
+    await store.heartbeat(samples.beat(ANN, FIRST_LIFE), SHORT)
+
+    async def taken() -> bool:
+        return await store.heartbeat(samples.beat(ANN, SECOND_LIFE), LONG) is None
+
+    await eventually(taken)
+    assert await store.heartbeat(samples.beat(ANN, FIRST_LIFE), LONG) is not None
+    assert await lives(store) == [SECOND_LIFE]
+
+
+async def test_a_life_is_replaced_only_if_it_has_not_beaten_since(store: StateStore) -> None:
+    first, second = (samples.beat(ANN, FIRST_LIFE, number=number) for number in (1, 2))
+    younger = samples.beat(ANN, SECOND_LIFE, number=1)
+    await store.heartbeat(first, LONG)
+    await store.heartbeat(second, LONG)
+    owner = await store.heartbeat(younger, LONG, replaces=first)
+    assert owner is not None and owner.beat == second
+    assert await store.heartbeat(younger, LONG, replaces=second) is None
+    assert await store.heartbeat(younger, LONG, replaces=second) is None, "a call may be sent twice"
+    assert await lives(store) == [SECOND_LIFE]
+
+
+async def test_a_life_that_was_replaced_takes_its_id_back_by_beating(store: StateStore) -> None:
+    first, second = (samples.beat(ANN, FIRST_LIFE, number=number) for number in (1, 2))
+    younger = samples.beat(ANN, SECOND_LIFE, number=1)
+    await store.heartbeat(first, LONG)
+    await store.heartbeat(younger, LONG, replaces=first)
+    await store.heartbeat(younger, LONG)
+    assert await store.heartbeat(second, LONG) is None
+    owner = await store.heartbeat(younger, LONG)
+    assert owner is not None and owner.beat == second
+    assert await lives(store) == [FIRST_LIFE]
+
+
+async def test_a_life_that_was_replaced_and_silent_for_its_lease_is_refused(store: StateStore) -> None:
+    first, younger = samples.beat(ANN, FIRST_LIFE), samples.beat(ANN, SECOND_LIFE)
+    await store.heartbeat(first, 0.5)
+    assert await store.heartbeat(younger, LONG, replaces=first) is None
+    replaced_at = await store.server_time()
+    await eventually(lambda: _is_later(store, replaced_at + 0.5))
+    assert await store.heartbeat(first, LONG) is not None
+    assert await lives(store) == [SECOND_LIFE]
 
 
 # --- the connection

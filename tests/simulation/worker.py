@@ -84,6 +84,7 @@ class SimulatedWorker:
         self.drained_at = math.inf
         self.alive = False
         self.life = 0
+        self.beats = 0
         #: Heartbeats and renewals do not get through until then.
         self.mute_until = 0.0
         self.paused_until = 0.0
@@ -157,8 +158,7 @@ class SimulatedWorker:
         if self.world.now >= self.mute_until:
             self._renew()
             self._sweep()
-            lease_seconds = self.around.settings.lease_seconds
-            now_or_never(self.around.store.heartbeat(self._heartbeat(), lease_seconds))
+            self._register()
             self.around.broker.pump()
         if self.world.strikes(self.faults.crash * interval):
             self._later(self.world.chance.uniform(0, interval), self.crash)
@@ -183,6 +183,14 @@ class SimulatedWorker:
         others = [w for w in self.around.workers.values() if w is not self and w.alive]
         wanted = any(w.drained_at == math.inf for w in others) and self.spool.needed(self.around.store)
         return not wanted or self.world.now >= self.drained_at
+
+    def _register(self) -> None:
+        """Beat; the life that had the name before is known to be dead."""
+        self.beats += 1
+        beat, lease_seconds = self._heartbeat(), self.around.settings.lease_seconds
+        owner = now_or_never(self.around.store.heartbeat(beat, lease_seconds))
+        if owner is not None:
+            now_or_never(self.around.store.heartbeat(beat, lease_seconds, owner.beat))
 
     def _renew(self) -> None:
         by_job: dict[JobId, dict[TaskId, int]] = {}
@@ -216,6 +224,8 @@ class SimulatedWorker:
             open_slots=self.prefetch(),
             draining=self.drained_at < math.inf,
             running=running,
+            number=self.beats,
+            control_queue=f"control-{self.incarnation}",
         )
 
     # --- what the broker hands over

@@ -17,7 +17,7 @@ from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskMessage
 from mr.protocol.names import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat
+from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat, WorkerView
 from mr.settings import Settings
 from tests.support.orders import CODE, CODE_ID, make_split
 from tests.support.processes import until
@@ -42,6 +42,15 @@ class RecordingStore(MemoryStore):
     def __init__(self, effects: list[str]) -> None:
         super().__init__()
         self._effects = effects
+        self.refused = 0
+
+    async def heartbeat(
+        self, beat: WorkerBeat, lease_seconds: float, replaces: WorkerBeat | None = None
+    ) -> WorkerView | None:
+        """Beat, and count those that were refused."""
+        owner = await super().heartbeat(beat, lease_seconds, replaces)
+        self.refused += owner is not None
+        return owner
 
     async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
         """Commit and note it."""

@@ -12,7 +12,7 @@ from mr.errors import StoreUnavailable
 from mr.ports import Pause
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, StopAttempt, TaskCommitted, WorkerStopped
-from mr.protocol.records import JobState, MapOutput, WorkerBeat
+from mr.protocol.records import JobState, MapOutput, WorkerBeat, WorkerView
 from mr.settings import MIB
 from tests.support.orders import make_spec
 from tests.support.processes import appear, gone, until
@@ -350,11 +350,13 @@ class AwayStore:
         self.failures = 0
         beat = worker.store.heartbeat
 
-        async def heartbeat(record: WorkerBeat, lease_seconds: float) -> None:
+        async def heartbeat(
+            record: WorkerBeat, lease_seconds: float, replaces: WorkerBeat | None
+        ) -> WorkerView | None:
             if self.away.is_set():
                 self.failures += 1
                 raise StoreUnavailable("the store is away")
-            await beat(record, lease_seconds)
+            return await beat(record, lease_seconds, replaces)
 
         monkeypatch.setattr(worker.store, "heartbeat", heartbeat)
 

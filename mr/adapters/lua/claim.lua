@@ -1,4 +1,4 @@
--- claim v2: ask for the right to run a task; says what mr.protocol.claims.grant says.
+-- claim v3: ask for the right to run a task; says what mr.protocol.claims.grant says.
 -- KEYS: 1 claims (hash), 2 splits (hash), 3 results of the task's kind (hash)
 -- ARGV: 1 task id, 2 worker, 3 incarnation, 4 lease in milliseconds, 5 nonce of this call,
 --       6 '1' when the task needs a split
@@ -35,7 +35,7 @@ for _, holder in ipairs(claim[5]) do
   end
   if holder[4] == 0 then
     holders[#holders + 1] = holder
-  elseif holder[4] > now_ms and not (holder[1] == ARGV[2] and holder[2] ~= ARGV[3]) then
+  elseif holder[4] > now_ms then
     holders[#holders + 1] = holder
     alive = alive + 1
     mine = mine or holder[1] == ARGV[2]

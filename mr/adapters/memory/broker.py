@@ -7,7 +7,7 @@ import msgspec
 
 from mr.adapters.memory.exchange import MemoryBrokerServer, MemoryQueue, Message
 from mr.adapters.topology import PRIVATE_PREFETCH
-from mr.errors import BrokerUnavailable
+from mr.errors import BrokerUnavailable, Unroutable
 from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import check_size
 
@@ -49,6 +49,11 @@ class MemoryConsumer:
         self._unsettled: dict[int, Message] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancelled = False
+
+    @property
+    def queue_name(self) -> str:
+        """The queue it consumes."""
+        return self.queue.name
 
     def start(self) -> None:
         """Begin to be served, unless paused."""
@@ -157,7 +162,8 @@ class MemoryBroker:
         """Hand a message to the server, which routes it at once. Raises BadMessage above the size limit."""
         self._check_connected()
         check_size(message.body)
-        self.server.route(message)
+        if not self.server.route(message) and message.mandatory:
+            raise Unroutable(f"there is no queue {message.routing_key}")
 
     async def consume(
         self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
@@ -173,10 +179,12 @@ class MemoryBroker:
         consumer.start()
         return consumer
 
-    async def subscribe(self, exchange: str, binding_key: str, on_delivery: OnDelivery) -> MemoryConsumer:
-        """Consume a private queue bound to `exchange`."""
+    async def subscribe(
+        self, exchange: str, binding_key: str, on_delivery: OnDelivery, *, name: str = ""
+    ) -> MemoryConsumer:
+        """Consume a private queue, bound to `exchange` unless that is empty."""
         self._check_connected()
-        queue = self.server.bind_private(exchange, binding_key)
+        queue = self.server.add_private(exchange, binding_key, name)
         consumer = MemoryConsumer(self, queue, on_delivery, PRIVATE_PREFETCH)
         self._private[consumer] = queue
         return self._start(consumer)

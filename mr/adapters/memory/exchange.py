@@ -126,6 +126,7 @@ class MemoryBrokerServer:
             for q in QUEUES
         }
         self._bindings: dict[str, list[tuple[str, MemoryQueue]]] = {name: [] for name in EXCHANGES}
+        self._private: dict[str, MemoryQueue] = {}
         self._replies: dict[str, Callable[[OutgoingMessage], None]] = {}
         self._names_made = 0
 
@@ -134,28 +135,39 @@ class MemoryBrokerServer:
         self._names_made += 1
         return f"{prefix}.{self._names_made}"
 
-    def route(self, message: OutgoingMessage) -> None:
-        """Put a message where it belongs. Without a queue for it, it is dropped, as by RabbitMQ."""
+    def route(self, message: OutgoingMessage) -> bool:
+        """Put a message where it belongs. False: no queue takes it, and it is dropped, as by RabbitMQ."""
         if message.exchange:
             kind = EXCHANGES[message.exchange]
-            for binding_key, queue in tuple(self._bindings[message.exchange]):
-                if kind == "fanout" or topic_matches(binding_key, message.routing_key):
-                    queue.put(message)
-        elif message.routing_key in self._replies:
+            bound = [
+                queue
+                for binding_key, queue in self._bindings[message.exchange]
+                if kind == "fanout" or topic_matches(binding_key, message.routing_key)
+            ]
+            for queue in bound:
+                queue.put(message)
+            return bool(bound)
+        if message.routing_key in self._replies:
             self._replies[message.routing_key](message)
-        elif message.routing_key in self.queues:
-            self.queues[message.routing_key].put(message)
+            return True
+        found = self.queues.get(message.routing_key) or self._private.get(message.routing_key)
+        if found is not None:
+            found.put(message)
+        return found is not None
 
-    def bind_private(self, exchange: str, binding_key: str) -> MemoryQueue:
-        """Make an exclusive queue that is bound to an exchange."""
-        queue = MemoryQueue(self.new_name("private"))
-        self._bindings[exchange].append((binding_key, queue))
+    def add_private(self, exchange: str, binding_key: str, name: str) -> MemoryQueue:
+        """Make an exclusive queue, bound to an exchange if one is named."""
+        queue = MemoryQueue(name or self.new_name("private"))
+        self._private[queue.name] = queue
+        if exchange:
+            self._bindings[exchange].append((binding_key, queue))
         return queue
 
     def remove_private(self, queue: MemoryQueue) -> None:
         """Delete an exclusive queue with its bindings and messages."""
         for bindings in self._bindings.values():
             bindings[:] = [b for b in bindings if b[1] is not queue]
+        self._private.pop(queue.name, None)
         queue.purge()
 
     def add_reply(self, name: str, receive: Callable[[OutgoingMessage], None]) -> None:

@@ -56,6 +56,9 @@ class WorkerEntry:
     beat: WorkerBeat
     at: float
     lease_seconds: float
+    #: The life whose id was taken before its lease ran out, and until when it may take it back.
+    former: Incarnation | None = None
+    former_until: float = 0.0
 
     @property
     def incarnation(self) -> Incarnation:

@@ -7,6 +7,7 @@ import msgspec
 
 from mr.adapters.acknowledged import Acknowledged
 from mr.adapters.memory.code import CodeMethods
+from mr.adapters.memory.lead import LeadMethods
 from mr.adapters.memory.notices import NoticeMethods
 from mr.adapters.memory.orders import OrderMethods
 from mr.adapters.memory.state import JobEntry, MemoryStoreServer
@@ -32,7 +33,7 @@ from mr.protocol.locations import PackedOutputs, pack_outputs
 from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult
 
 
-class MemoryStore(NoticeMethods, CodeMethods, WorkerMethods, OrderMethods):
+class MemoryStore(LeadMethods, NoticeMethods, CodeMethods, WorkerMethods, OrderMethods):
     """One client's view of a `MemoryStoreServer`; without one it makes its own.
 
     `now` is the store's clock, in seconds since the epoch.
@@ -99,36 +100,6 @@ class MemoryStore(NoticeMethods, CodeMethods, WorkerMethods, OrderMethods):
         if entry.generation < self._acknowledged.of(job):
             raise StoreBehind(f"the store has lost what it had acknowledged of job {job}")
 
-    # --- who coordinates
-
-    async def acquire_lead(self, holder: str, lease_seconds: float, floor: int) -> int | None:
-        """Become the coordinator if none is, or if `holder` was already: a new epoch."""
-        state, now = self._state(), self._now()
-        if state.leader not in (None, holder) and state.leader_until > now:
-            state.leader_until = min(state.leader_until, now + lease_seconds)
-            return None
-        state.leader, state.leader_until, state.leader_seen = holder, now + lease_seconds, now
-        state.epoch = max(state.epoch, floor) + 1
-        return state.epoch
-
-    async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
-        """Stay the coordinator; False when the lease was lost."""
-        state, now = self._state(), self._now()
-        if state.leader != holder or state.leader_until <= now:
-            return False
-        state.leader_until, state.leader_seen = now + lease_seconds, now
-        return True
-
-    async def last_epoch(self) -> int:
-        """The highest epoch given so far."""
-        return self._state().epoch
-
-    async def release_lead(self, holder: str) -> None:
-        """Step down."""
-        state = self._state()
-        if state.leader == holder:
-            state.leader = None
-
     # --- jobs, as the coordinator writes them
 
     async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
@@ -164,6 +135,15 @@ class MemoryStore(NoticeMethods, CodeMethods, WorkerMethods, OrderMethods):
         for task in tasks:
             if entry.open:
                 entry.claims[task] = claims.speculate(entry.claims.get(task, Claim()))
+
+    async def release_dead(
+        self, job: JobId, leases: Iterable[tuple[TaskId, Incarnation]], epoch: int
+    ) -> None:
+        """Give the leases of dead lives back."""
+        entry = self._write(job, epoch)
+        for task, incarnation in leases:
+            if entry.open and task in entry.claims:
+                entry.claims[task] = claims.release_dead(entry.claims[task], incarnation)
 
     async def end_job(
         self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float

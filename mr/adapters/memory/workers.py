@@ -14,12 +14,26 @@ class WorkerMethods:
     _now: Callable[[], float]
     _state: Callable[[], MemoryStoreServer]
 
-    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
-        """Say that this worker lives."""
-        self._state().workers[beat.worker] = WorkerEntry(beat, self._now(), lease_seconds)
+    async def heartbeat(
+        self, beat: WorkerBeat, lease_seconds: float, replaces: WorkerBeat | None = None
+    ) -> WorkerView | None:
+        """Say that this worker lives. Returns None, or who has its id."""
+        workers, now = self._state().workers, self._now()
+        entry = WorkerEntry(beat, now, lease_seconds)
+        owner = workers.get(beat.worker)
+        if owner is not None and owner.incarnation == beat.incarnation:
+            entry.former, entry.former_until = owner.former, owner.former_until
+        elif owner is not None and min(owner.at, now) + owner.lease_seconds > now:
+            owner.at = min(owner.at, now)  # the clock was set back since
+            if replaces is not None and _same_beat(owner.beat, replaces):
+                entry.former, entry.former_until = owner.incarnation, owner.at + owner.lease_seconds
+            elif owner.former != beat.incarnation or owner.former_until <= now:
+                return WorkerView(owner.beat, now - owner.at, True)
+        workers[beat.worker] = entry
+        return None
 
     async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
-        """Remove a worker, unless a newer life of it has registered."""
+        """Remove a worker, unless another life has its id."""
         entry = self._state().workers.get(worker)
         if entry is not None and entry.incarnation == incarnation:
             del self._state().workers[worker]
@@ -35,3 +49,7 @@ class WorkerMethods:
             for entry, age in ages
             if age < WORKER_MEMORY_SECONDS
         ]
+
+
+def _same_beat(one: WorkerBeat, other: WorkerBeat) -> bool:
+    return (one.incarnation, one.number) == (other.incarnation, other.number)

@@ -157,7 +157,7 @@ class RabbitBroker:
             raise BrokerUnavailable("the broker connection is closed")
 
     async def publish(self, message: OutgoingMessage) -> None:
-        """Return once the broker confirmed. Raises BrokerUnavailable, BadMessage."""
+        """Return once the broker confirmed. Raises BrokerUnavailable, BadMessage, Unroutable."""
         self._check_connected()
         await self._publisher.publish(message)
 
@@ -208,9 +208,11 @@ class RabbitBroker:
         alone = single_active or queue in SINGLE_ACTIVE_QUEUES
         return await self._start(queue, None, on_delivery, prefetch, alone)
 
-    async def subscribe(self, exchange: str, binding_key: str, on_delivery: OnDelivery) -> Subscription:
-        """Consume a private queue bound to `exchange`."""
-        return await self._start("", (exchange, binding_key), on_delivery, PRIVATE_PREFETCH, False)
+    async def subscribe(
+        self, exchange: str, binding_key: str, on_delivery: OnDelivery, *, name: str = ""
+    ) -> Subscription:
+        """Consume a private queue, bound to `exchange` unless that is empty."""
+        return await self._start(name, (exchange, binding_key), on_delivery, PRIVATE_PREFETCH, False)
 
     async def _start(
         self,

@@ -12,7 +12,7 @@ from pika.exceptions import AMQPError
 from mr.adapters.rabbitmq.link import Channel
 from mr.adapters.rabbitmq.reasons import ChannelEnded
 from mr.adapters.topology import QUEUE_NAMES
-from mr.errors import BadMessage, BrokerUnavailable
+from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports import OutgoingMessage
 from mr.protocol.codec import check_size
 
@@ -105,7 +105,10 @@ class Publisher:
             self.flush()
 
     async def publish(self, message: OutgoingMessage) -> Channel:
-        """Return, once it is confirmed, the channel that carried it. Raises BrokerUnavailable, BadMessage."""
+        """Return, once it is confirmed, the channel that carried it.
+
+        Raises BrokerUnavailable, BadMessage, Unroutable.
+        """
         check_size(message.body)
         async with self._turns:
             pending = _Pending(next(self._numbers), message)
@@ -148,7 +151,7 @@ class Publisher:
             headers=dict(message.headers) or None,
         )
         # Our own queues must be there; an answer to somebody who left may be dropped.
-        mandatory = not message.exchange and message.routing_key in QUEUE_NAMES
+        mandatory = message.mandatory or (not message.exchange and message.routing_key in QUEUE_NAMES)
         try:
             channel.raw.basic_publish(
                 message.exchange, message.routing_key, message.body, properties, mandatory=mandatory
@@ -174,6 +177,8 @@ class Publisher:
                 continue
             if accepted and not pending.returned:
                 pending.confirmed.set_result(self._channel)
+            elif accepted and pending.message.mandatory:
+                pending.confirmed.set_exception(Unroutable(f"no queue takes {pending.message.routing_key}"))
             else:
                 self._put_back(pending)
 

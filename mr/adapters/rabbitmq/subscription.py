@@ -95,6 +95,8 @@ class Subscription:
         on_end: Callable[["Subscription"], None],
     ) -> None:
         self._queue = queue
+        #: Of a private queue: its name as it was asked for, empty where the broker is to choose.
+        self._given_name = queue
         self._binding = binding
         self._on_delivery = on_delivery
         self._prefetch = prefetch
@@ -110,6 +112,11 @@ class Subscription:
         self._strays = 0
         self.ended = False
 
+    @property
+    def queue_name(self) -> str:
+        """The queue it consumes, or consumed when it was last attached."""
+        return self._queue
+
     # --- the broker's side
 
     async def attach(self, link: Link) -> None:
@@ -117,9 +124,12 @@ class Subscription:
         channel = await link.channel()
         if self._binding is not None:
             exchange, binding_key = self._binding
-            declared = await channel.call(channel.raw.queue_declare, "", exclusive=True, auto_delete=True)
+            declared = await channel.call(
+                channel.raw.queue_declare, self._given_name, exclusive=True, auto_delete=True
+            )
             self._queue = declared.method.queue
-            await channel.call(channel.raw.queue_bind, self._queue, exchange, routing_key=binding_key)
+            if exchange:
+                await channel.call(channel.raw.queue_bind, self._queue, exchange, routing_key=binding_key)
         if self.ended:
             channel.close()
             return

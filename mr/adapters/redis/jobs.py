@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from mr.adapters.acknowledged import Acknowledged
@@ -11,9 +12,9 @@ from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, StoreBehind
 from mr.ports import Outcome, RestoredJob
 from mr.protocol import names
-from mr.protocol.claims import Claim, Placement
+from mr.protocol.claims import RELEASED_KEPT, Claim, Placement
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import PackedOutputs, result_locations
 from mr.protocol.records import JobRecord, TaskRecord, TaskResult
@@ -86,6 +87,13 @@ class JobWrites:
     async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
         """Allow each of these tasks a second holder."""
         await self._write("speculate", job, [names.job_key(job), names.claims_key(job)], epoch, tasks)
+
+    async def release_dead(
+        self, job: JobId, leases: Iterable[tuple[TaskId, Incarnation]], epoch: int
+    ) -> None:
+        """Give the leases of dead lives back."""
+        keys = [names.job_key(job), names.claims_key(job)]
+        await self._write("release_dead", job, keys, epoch, [RELEASED_KEPT, *chain(*leases)])
 
     async def end_job(
         self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float

@@ -39,13 +39,18 @@ class LeadMethods:
         await self._link.script("see_leader", [names.LEADER_SEEN_KEY], [])
         return True
 
+    async def leader(self) -> str | None:
+        """Who coordinates."""
+        holder: bytes | None = await self._link.command("GET", names.LEADER_KEY)
+        return None if holder is None else holder.decode()
+
     async def last_epoch(self) -> int:
         """The highest epoch given so far."""
         stored: bytes = await self._link.command("GET", names.EPOCH_KEY) or b"0"
         return int(stored.split()[0])
 
     async def release_lead(self, holder: str) -> None:
-        """Step down."""
+        """End the lead of `holder`."""
         await self._link.script("release_lead", [names.LEADER_KEY], [holder])
 
 

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -102,18 +103,48 @@ class WorkerMethods:
     _link: RedisLink
     _reader: LenientReader
 
-    async def heartbeat(self, beat: WorkerBeat, lease_seconds: float) -> None:
-        """Say that this worker lives."""
-        arguments = [pack(beat), beat.incarnation, milliseconds(lease_seconds)]
-        at_ms = await self._link.script(
-            "heartbeat", [names.worker_key(beat.worker)], [*arguments, milliseconds(WORKER_MEMORY_SECONDS)]
+    async def heartbeat(
+        self, beat: WorkerBeat, lease_seconds: float, replaces: WorkerBeat | None = None
+    ) -> WorkerView | None:
+        """Say that this worker lives. Returns None, or who has its id."""
+        arguments: list[Any] = [pack(beat), beat.incarnation, beat.number, milliseconds(lease_seconds)]
+        arguments += [milliseconds(WORKER_MEMORY_SECONDS)]
+        arguments += ["", ""] if replaces is None else [replaces.incarnation, replaces.number]
+        now_ms, *owner = await self._link.script("heartbeat", [names.worker_key(beat.worker)], arguments)
+        if owner:
+            return self._owner(beat.worker, now_ms, *owner)
+        await self._link.command("ZADD", names.WORKERS_KEY, now_ms, beat.worker)
+        return None
+
+    def _owner(
+        self,
+        worker: WorkerId,
+        now_ms: int,
+        packed: bytes,
+        life: bytes,
+        number: bytes,
+        at_ms: bytes,
+        lease: bytes,
+    ) -> WorkerView:
+        """Who has an id; of one whose heartbeat cannot be read, what the store itself knows."""
+        beat = self._reader.read(packed, WorkerBeat, f"worker {worker}") or WorkerBeat(
+            worker=worker,
+            incarnation=Incarnation(life.decode()),
+            number=int(number),
+            host="",
+            address="",
+            version="",
+            started_at=0.0,
+            slots=0,
+            open_slots=0,
         )
-        await self._link.command("ZADD", names.WORKERS_KEY, at_ms, beat.worker)
+        age_ms = max(0, now_ms - int(at_ms))
+        return WorkerView(beat, age_ms / 1000, age_ms < int(lease))
 
     async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
-        """Remove a worker, unless a newer life of it has registered."""
-        if await self._link.script("forget_worker", [names.worker_key(worker)], [incarnation]):
-            await self._link.command("ZREM", names.WORKERS_KEY, worker)
+        """Remove a worker, unless another life has its id. Its place in the index ends with its time there:
+        another life may have taken it since."""
+        await self._link.script("forget_worker", [names.worker_key(worker)], [incarnation])
 
     async def workers(self) -> Sequence[WorkerView]:
         """All workers heard of within WORKER_MEMORY_SECONDS, by id."""

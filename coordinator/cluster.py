@@ -1,8 +1,18 @@
 """What the coordinator knows of the workers: who lives, what room they have, whom to trust. Pure."""
 
+import math
 from dataclasses import dataclass, field
 
-from coordinator.policy import FORGET_LEASES, MAX_BLAMES, MISSED_BEATS
+from coordinator.commands import ProbeWorker
+from coordinator.events import ProbeOutcome
+from coordinator.policy import (
+    FORGET_LEASES,
+    LATE_BEATS,
+    MAX_BLAMES,
+    MAX_PROBES_PER_SECOND,
+    MISSED_BEATS,
+    PROBE_BEATS,
+)
 from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.protocol.records import WorkerView
 from mr.settings import Settings
@@ -16,12 +26,21 @@ class Life:
     #: When it was last known to live.
     alive_at: float
     dead: bool = False
-    #: Left in good order or was followed by another life of the worker: never comes back.
+    #: Left in good order: never comes back.
     final: bool = False
+    #: Known to have ended, not only silent: nothing but a later heartbeat shows otherwise.
+    gone: bool = False
     #: Gave its leases back before it left.
     released: bool = False
     #: Once dead: until then a worker that starts in the same spool may register the outputs as its own.
     outputs_until: float = 0.0
+    #: Of its last heartbeat.
+    number: int = 0
+    control_queue: str = ""
+    address: str = ""
+    #: Whether its port has answered to this coordinator.
+    reachable: bool = False
+    probed_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -92,11 +111,12 @@ class Cluster:
         for view in views:
             beat = view.beat
             life = self.hear_of(beat.worker, beat.incarnation, now)
-            if life.final:
+            if life.final or (life.gone and beat.number <= life.number):
                 continue
             life.alive_at = max(life.alive_at, now - max(0.0, view.age_seconds))
+            life.number, life.control_queue, life.address = beat.number, beat.control_queue, beat.address
             if view.live:
-                life.dead = False
+                life.dead = life.gone = False
                 self.views[beat.worker] = view
         ended = {name for name, life in self._lives.items() if self._has_ended(name, life, now)}
         for name in ended:
@@ -106,13 +126,14 @@ class Cluster:
 
     def _has_ended(self, name: Incarnation, life: Life, now: float) -> bool:
         """Whether this look shows that a life is over which until now was not."""
-        view = self.views.get(life.worker)
-        if life.dead or (view is not None and view.beat.incarnation == name):
+        if life.dead or self._is_seen(name, life):
             return False
-        if view is not None:
-            life.final = True
-            return True
         return now >= self._grace_until and now - life.alive_at > self._settings.lease_seconds
+
+    def _is_seen(self, name: Incarnation, life: Life) -> bool:
+        """Whether a life is the one that the store shows under its worker's id."""
+        view = self.views.get(life.worker)
+        return view is not None and view.beat.incarnation == name
 
     def _forget(self, now: float) -> None:
         oldest = now - FORGET_LEASES * self._settings.lease_seconds
@@ -134,9 +155,44 @@ class Cluster:
     def hear_from(self, worker: WorkerId, incarnation: Incarnation, now: float) -> None:
         """Note a sign of life other than a heartbeat: a worker that reports lives."""
         life = self.hear_of(worker, incarnation, now)
-        if not life.final:
+        if not (life.final or life.gone):
             life.alive_at = now
             life.dead = False
+
+    def due_probes(self, now: float) -> list[ProbeWorker]:
+        """Whose process is to be asked for now: each so often, the silent ones first, within a bound."""
+        settings = self._settings
+        taken = {view.beat.address for view in self.views.values()}
+        due = [
+            (now - life.alive_at <= LATE_BEATS * settings.heartbeat_seconds, life.probed_at, name)
+            for name, life in self._lives.items()
+            if not life.dead
+            and life.control_queue
+            and life.address
+            and now - life.probed_at >= PROBE_BEATS * settings.heartbeat_seconds
+        ]
+        commands = []
+        for *_, name in sorted(due)[: math.ceil(MAX_PROBES_PER_SECOND * settings.tick_seconds)]:
+            life = self._lives[name]
+            life.probed_at = now
+            replaced = life.address in taken and not self._is_seen(name, life)
+            commands.append(
+                ProbeWorker(name, life.number, life.control_queue, life.address, life.reachable, replaced)
+            )
+        return commands
+
+    def probed(self, incarnation: Incarnation, number: int, outcome: ProbeOutcome) -> bool:
+        """Take in what a probe showed. Returns whether a life that was thought to live has ended."""
+        life = self._lives.get(incarnation)
+        if life is None or life.dead or number < life.number:
+            return False
+        if outcome is ProbeOutcome.REACHED:
+            life.reachable = True
+            return False
+        life.dead = life.gone = True
+        if self._is_seen(incarnation, life):
+            del self.views[life.worker]
+        return True
 
     def stopped(
         self, worker: WorkerId, incarnation: Incarnation, now: float, *, leaves_outputs: bool = False
@@ -167,6 +223,11 @@ class Cluster:
         patience_seconds = MISSED_BEATS * self._settings.heartbeat_seconds + self._settings.tick_seconds
         return now - life.alive_at <= patience_seconds
 
+    def is_gone(self, incarnation: Incarnation) -> bool:
+        """Whether a life is known to have ended."""
+        life = self._lives.get(incarnation)
+        return life is not None and life.gone
+
     def outputs_gone(self, incarnation: Incarnation, now: float) -> bool:
         """Whether what a life held in its spool is lost, unless another has registered it."""
         life = self._lives.get(incarnation)
@@ -180,7 +241,7 @@ class Cluster:
     def leases_gone_at(self, incarnation: Incarnation, now: float) -> float:
         """When the store lets others have what a dead life had claimed: publishing sooner is in vain."""
         life = self._lives.get(incarnation)
-        if life is None or not life.dead or life.released:
+        if life is None or not life.dead or life.released or life.gone:
             return now
         lease_seconds = self._settings.lease_seconds + self._settings.heartbeat_seconds
         return min(max(now, life.alive_at + lease_seconds), now + lease_seconds)

@@ -2,9 +2,9 @@
 
 Order of effects, which a list of commands keeps and the shell follows from first to last:
 
-1. *persist*: Reopen, Speculate, then SaveJob or EndJob;
+1. *persist*: Reopen, ReleaseDead, Speculate, then SaveJob or EndJob;
 2. *publish*: PublishTasks, then SendControl, then EmitEvent;
-3. *ask*: InspectClaims, WriteBack, FinishOutput, AbandonOutput, LogFault; what comes of them are new events;
+3. *ask*: InspectClaims, ProbeWorker, WriteBack, FinishOutput, AbandonOutput, LogFault; events answer;
 4. *acknowledge* the delivery which brought the event (the shell's part, after the last command).
 
 So a coordinator that dies between two commands leaves a store that is ahead of the broker, never
@@ -16,7 +16,7 @@ from enum import IntEnum
 import msgspec
 
 from mr.protocol.claims import Placement
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import OutputFormat
 from mr.protocol.messages import Control, LifecycleEvent, TaskMessage
 from mr.protocol.records import JobRecord, Manifest, PartOutput, TaskRecord
@@ -35,6 +35,13 @@ class Reopen(msgspec.Struct, frozen=True):
 
     job_id: JobId
     lost: dict[TaskId, Placement]
+
+
+class ReleaseDead(msgspec.Struct, frozen=True):
+    """`StateStore.release_dead`: these lives have ended, so nobody need wait for their leases to run out."""
+
+    job_id: JobId
+    leases: tuple[tuple[TaskId, Incarnation], ...]
 
 
 class Speculate(msgspec.Struct, frozen=True):
@@ -103,6 +110,20 @@ class InspectClaims(msgspec.Struct, frozen=True):
     asked_at: float = 0.0
 
 
+class ProbeWorker(msgspec.Struct, frozen=True):
+    """Ask whether a life's process runs; the event WorkerProbed answers, where there is something to tell."""
+
+    incarnation: Incarnation
+    #: Its last heartbeat that is known.
+    number: int
+    control_queue: str
+    address: str
+    #: Whether its port has answered from here before: only then does it prove anything if it does not.
+    reachable: bool
+    #: Whether another life has its address now: then the queue alone tells.
+    replaced: bool
+
+
 class WriteBack(msgspec.Struct, frozen=True):
     """The store was seen to have lost something of this job: `StateStore.rewrite`; JobWrittenBack answers."""
 
@@ -139,6 +160,7 @@ class LogFault(msgspec.Struct, frozen=True):
 
 Command = (
     Reopen
+    | ReleaseDead
     | Speculate
     | SaveJob
     | EndJob
@@ -147,6 +169,7 @@ Command = (
     | EmitEvent
     | InspectClaims
     | WriteBack
+    | ProbeWorker
     | FinishOutput
     | AbandonOutput
     | LogFault
@@ -155,6 +178,7 @@ Command = (
 #: The step of each command.
 EFFECTS: dict[type[Command], Effect] = {
     Reopen: Effect.PERSIST,
+    ReleaseDead: Effect.PERSIST,
     Speculate: Effect.PERSIST,
     SaveJob: Effect.PERSIST,
     EndJob: Effect.PERSIST,
@@ -163,6 +187,7 @@ EFFECTS: dict[type[Command], Effect] = {
     EmitEvent: Effect.PUBLISH,
     InspectClaims: Effect.ASK,
     WriteBack: Effect.ASK,
+    ProbeWorker: Effect.ASK,
     FinishOutput: Effect.ASK,
     AbandonOutput: Effect.ASK,
     LogFault: Effect.ASK,

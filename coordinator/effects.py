@@ -14,7 +14,9 @@ from coordinator.commands import (
     FinishOutput,
     InspectClaims,
     LogFault,
+    ProbeWorker,
     PublishTasks,
+    ReleaseDead,
     Reopen,
     SaveJob,
     SendControl,
@@ -28,6 +30,7 @@ from coordinator.events import (
     OutputFailed,
     OutputFinished,
 )
+from coordinator.probes import Prober
 from mr.errors import BadMessage, MrError, StoreBehind
 from mr.formats.outputs import abandon_output, finish_output, read_manifest
 from mr.ports import Broker, Clock, OutgoingMessage, Pause, StateStore
@@ -75,6 +78,7 @@ class Effects:
         self._clock = clock
         self._on_event = on_event
         self._spawn = spawn
+        self._prober = Prober(broker, clock, on_event)
         #: The output of a job is finished or abandoned by one hand at a time.
         self._output_locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
@@ -93,10 +97,12 @@ class Effects:
     async def persist(self, commands: Iterable[Command]) -> None:
         """Carry out what writes into the store. Raises Deposed, StoreBehind or StoreUnavailable."""
         reopens = [c for c in commands if isinstance(c, Reopen)]
+        released = [c for c in commands if isinstance(c, ReleaseDead)]
         controls = [c.control for c in commands if isinstance(c, SendControl)]
         speculations = [c for c in commands if isinstance(c, Speculate)]
         await asyncio.gather(
             *(self._store.reopen(c.job_id, c.lost, self.epoch) for c in reopens),
+            *(self._store.release_dead(c.job_id, c.leases, self.epoch) for c in released),
             *(
                 self._store.pause_worker(control.worker, Pause(control.seconds, control.reason))
                 for control in controls
@@ -147,6 +153,8 @@ class Effects:
         match command:
             case InspectClaims():
                 self._spawn(self._inspect_claims(command))
+            case ProbeWorker():
+                self._spawn(self._prober.probe(command))
             case FinishOutput():
                 self._spawn(self._finish_output(command))
             case LogFault():

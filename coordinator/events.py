@@ -5,13 +5,14 @@ and that says nothing about the time of day.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
 from mr.ports import Outcome, RestoredJob
 from mr.protocol.claims import Claim
 from mr.protocol.failures import Failure
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
 from mr.protocol.records import TaskResult, WorkerView
@@ -97,6 +98,25 @@ class JobWrittenBack(msgspec.Struct, frozen=True):
     results: Mapping[TaskId, TaskResult]
 
 
+class ProbeOutcome(StrEnum):
+    """What asking about a worker's process showed."""
+
+    #: Its connection to the broker is open, and its port answers from here.
+    REACHED = "reached"
+    #: Its connection to the broker is closed, and its port refuses or is another's: the process has ended.
+    GONE = "gone"
+
+
+class WorkerProbed(msgspec.Struct, frozen=True):
+    """The answer to the command ProbeWorker. Changes nothing once a later heartbeat is known."""
+
+    now: float
+    incarnation: Incarnation
+    #: The heartbeat that was the last one known when the question was asked.
+    number: int
+    outcome: ProbeOutcome
+
+
 class CancelRequested(msgspec.Struct, frozen=True):
     """Somebody wants a job stopped.
 
@@ -144,6 +164,7 @@ Event = (
     | WorkersObserved
     | ClaimsObserved
     | JobWrittenBack
+    | WorkerProbed
     | CancelRequested
     | JobBroken
     | OutputFinished

@@ -201,6 +201,9 @@ def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Clai
     set_record(task, attempt=max(task.record.attempt, claim.attempt))
     holders = [h for h in claim.running if h.attempt not in task.failed and h.attempt > task.floor]
     living = [h for h in holders if _is_alive(core, turn, task, h)]
+    for holder in claim.running:
+        if core.cluster.is_gone(holder.incarnation):
+            turn.release_dead(job, task, holder.incarnation)
     if living:
         _keep_holders(turn, job, task, living)
     elif task.state is TaskState.RUNNING:

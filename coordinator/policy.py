@@ -29,6 +29,13 @@ MAX_DOUBLINGS = 30
 PATIENCE = 20
 #: A lease not renewed for this many times `lease_seconds` is taken for dead, whatever its worker says.
 LEASE_PATIENCE = 2
+#: A worker's process is asked for once in this many `heartbeat_seconds`: a death is noticed within that time,
+#: at the price of one small message.
+PROBE_BEATS = 0.5
+#: In a large cluster less often, so that the broker is not kept busy by it.
+MAX_PROBES_PER_SECOND = 500
+#: A worker not heard of for this many `heartbeat_seconds` goes first.
+LATE_BEATS = 1.25
 #: Dead workers are forgotten after this many times `lease_seconds`.
 FORGET_LEASES = 360
 #: Attempts that may have been granted without our knowledge when an emptied store is written again.

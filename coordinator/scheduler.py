@@ -19,6 +19,7 @@ from coordinator.events import (
     OutputFinished,
     QueueObserved,
     ReportReceived,
+    WorkerProbed,
     WorkersObserved,
 )
 from coordinator.faults import bearing, break_event, each_job, note_event, sparing
@@ -102,6 +103,8 @@ class Scheduler:
                 self._claims(turn, event)
             case JobWrittenBack():
                 self._written_back(turn, event)
+            case WorkerProbed():
+                self._probed(turn, event)
             case CancelRequested():
                 self._cancel(turn, event)
             case JobBroken():
@@ -176,8 +179,15 @@ class Scheduler:
         placements.doubt_outputs(core, turn)
         healing.inspect_suspects(core, turn, ended)
         stragglers.start_backups(core, turn)
+        turn.probe(core.cluster.due_probes(turn.now))
         publish_aged(core, turn)
         each_job(core, turn, lambda job: advance(turn, job))
+
+    def _probed(self, turn: Turn, event: WorkerProbed) -> None:
+        """Act on a death as soon as it is certain."""
+        if self.core.cluster.probed(event.incarnation, event.number, event.outcome):
+            placements.doubt_outputs(self.core, turn)
+            healing.inspect_suspects(self.core, turn, {event.incarnation})
 
     def _note_waiting(self, turn: Turn, job: ActiveJob) -> None:
         """Say in the job's record what keeps it from going on."""

@@ -7,13 +7,18 @@ import secrets
 import socket
 import time
 
+from coordinator.probes import queue_exists
 from coordinator.runner import Runner
 from mr.errors import Deposed
-from mr.ports import Broker, Clock, StateStore
+from mr.ports import Broker, Clock, Consumer, Delivery, StateStore
+from mr.protocol.names import coordinator_queue
 from mr.settings import Settings
 from mr.waiting import happens
 
 log = logging.getLogger(__name__)
+
+#: How often a standby looks whether the leader still is connected.
+LOOK_SECONDS = 1.0
 
 
 class SystemClock:
@@ -43,20 +48,26 @@ async def run_coordinator(
     """
     clock = clock or SystemClock()
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    standby = _Standby(settings, broker, store)
     #: The highest epoch known, whoever led.
     epoch = 0
     for warning in await store.warnings():
         log.warning("redis: %s", warning)
+    presence = await _show_presence(broker, holder)
     while not stop.is_set():
         known = await store.last_epoch()
-        if known < epoch:
+        emptied = known < epoch
+        if emptied:
             # The one who led has all that was lost, and writes it back once it leads again.
             log.warning("redis was emptied; whoever led until now goes first")
             await happens(stop, settings.lease_seconds)
         epoch = max(epoch, known)
-        won = await store.acquire_lead(holder, settings.lease_seconds, epoch)
+        won = await store.acquire_lead(holder, settings.lease_seconds, epoch if emptied else 0)
         if won is None:
-            await happens(stop, settings.lease_seconds / 5)
+            await standby.wait(stop)
+            continue
+        if won <= epoch:  # emptied since it was asked for the last epoch
+            await store.release_lead(holder)
             continue
         runner = Runner(settings, broker, store, clock, holder, won)
         log.info("coordinating, epoch %d", won)
@@ -67,6 +78,44 @@ async def run_coordinator(
             # What was delivered here, and the place of the one active consumer, are the other's from now on.
             await broker.close()
             await broker.connect()
+            presence = await _show_presence(broker, holder)
         else:
             await store.release_lead(holder)
         epoch = runner.epoch
+    await presence.cancel()
+
+
+async def _show_presence(broker: Broker, holder: str) -> Consumer:
+    """Hold a private queue for as long as this process is connected, so that others can see that it is."""
+    return await broker.subscribe("", "", _ignore, name=coordinator_queue(holder))
+
+
+async def _ignore(delivery: Delivery) -> None:
+    await delivery.ack()
+
+
+class _Standby:
+    """Waits for the lead, and takes it from one whose process has ended without waiting for its lease."""
+
+    def __init__(self, settings: Settings, broker: Broker, store: StateStore) -> None:
+        self._broker = broker
+        self._store = store
+        self._pause_seconds = min(LOOK_SECONDS, settings.lease_seconds / 5)
+        #: A leader whose queue was gone at the last look.
+        self._missed: str | None = None
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Wait a little. A leader without its queue at two looks in a row has ended, and its lead with it.
+
+        One look would not do: a connection that was lost is made again within that time.
+        """
+        leader = await self._store.leader()
+        if leader is None or await queue_exists(self._broker, coordinator_queue(leader)):
+            self._missed = None
+        elif leader == self._missed:
+            log.warning("the coordinator %s has left the broker; taking over", leader)
+            await self._store.release_lead(leader)
+            return
+        else:
+            self._missed = leader
+        await happens(stop, self._pause_seconds)

@@ -11,8 +11,10 @@ from coordinator.commands import (
     FinishOutput,
     InspectClaims,
     LogFault,
+    ProbeWorker,
     Publication,
     PublishTasks,
+    ReleaseDead,
     Reopen,
     SaveJob,
     SendControl,
@@ -22,7 +24,7 @@ from coordinator.commands import (
 from coordinator.state import ActiveJob, Task
 from mr.protocol import messages
 from mr.protocol.claims import Placement
-from mr.protocol.ids import JobId, TaskId, WorkerId
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import WIRE_VERSION, Control, LifecycleEvent, TaskMessage
 from mr.protocol.names import task_priority
 from mr.protocol.records import JobRecord, JobState, TaskRecord
@@ -45,7 +47,9 @@ class Turn:
         self.wall = 0.0
         self._changed: dict[JobId, dict[TaskId, None]] = {}
         self._lost: dict[JobId, dict[TaskId, Placement]] = {}
+        self._released: dict[JobId, list[tuple[TaskId, Incarnation]]] = {}
         self._backups: dict[JobId, list[TaskId]] = {}
+        self._probes: list[ProbeWorker] = []
         self._published: list[Publication] = []
         self._controls: list[Control] = []
         self._events: list[LifecycleEvent] = []
@@ -65,6 +69,14 @@ class Turn:
     def reopen(self, job: ActiveJob, task: Task, place: Placement) -> None:
         """Declare a committed output lost."""
         self._lost.setdefault(job.job_id, {})[task.task_id] = place
+
+    def release_dead(self, job: ActiveJob, task: Task, incarnation: Incarnation) -> None:
+        """Give the lease of a life that is known to have ended back."""
+        self._released.setdefault(job.job_id, []).append((task.task_id, incarnation))
+
+    def probe(self, commands: Iterable[ProbeWorker]) -> None:
+        """Ask for workers' processes."""
+        self._probes += commands
 
     def speculate(self, job: ActiveJob, task: Task) -> None:
         """Allow a task a backup attempt."""
@@ -146,6 +158,7 @@ class Turn:
                 saved.append(EndJob(*self._final(job)))
         commands: list[Command] = []
         commands += [Reopen(job, lost) for job, lost in self._lost.items() if job in jobs]
+        commands += [ReleaseDead(job, tuple(held)) for job, held in self._released.items() if job in jobs]
         commands += [Speculate(job, tuple(tasks)) for job, tasks in self._backups.items() if job in jobs]
         commands += saved
         commands += [end for end, _ in self._broken]
@@ -159,6 +172,7 @@ class Turn:
             for job in self._inspected
             if job in jobs
         ]
+        commands += self._probes
         commands += [WriteBack(job) for job in self._written_back if job in jobs]
         commands += [finish for finish in self._finished if finish.job_id in jobs]
         commands += [

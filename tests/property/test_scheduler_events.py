@@ -84,20 +84,22 @@ def failed(
 
 
 def observed(
-    seen: dict[WorkerId, tuple[Incarnation, bool, list[tuple[str, TaskId, int]]]],
+    seen: dict[WorkerId, tuple[Incarnation, bool, int, list[tuple[str, TaskId, int]]]],
 ) -> Any:
     def build(now: float) -> e.Event:
         views = []
-        for worker, (incarnation, live, running) in sorted(seen.items()):
+        for worker, (incarnation, live, number, running) in sorted(seen.items()):
             beat = WorkerBeat(
                 worker=worker,
                 incarnation=incarnation,
                 host="",
-                address="",
+                address=f"{worker}:1",
                 version="",
                 started_at=0.0,
                 slots=2,
                 open_slots=2,
+                number=number,
+                control_queue=f"control-{incarnation}",
                 running=tuple(RunningTask(JobId(j), t, n, 0.0, 50.0) for j, t, n in running),
             )
             views.append(WorkerView(beat, 0.0 if live else 60.0, live))
@@ -158,7 +160,9 @@ def written_back(found: tuple[str, dict[TaskId, Claim], dict[TaskId, TaskResult]
 sightings = st.tuples(job_names, tasks, attempts)
 seen = st.dictionaries(
     st.sampled_from([WorkerId("w1"), WorkerId("w2"), WorkerId("w3")]),
-    st.tuples(lives.map(lambda life: life[1]), st.booleans(), st.lists(sightings, max_size=2)),
+    st.tuples(
+        lives.map(lambda life: life[1]), st.booleans(), st.integers(0, 2), st.lists(sightings, max_size=2)
+    ),
 )
 happenings = st.one_of(
     st.sampled_from(list(JOBS)).map(lambda j: lambda now: e.JobAccepted(now, spec_of(j), splits_of(j))),
@@ -175,6 +179,12 @@ happenings = st.one_of(
         lambda life, leaves: lambda now: e.ReportReceived(now, WorkerStopped(*life, leaves)),
         lives,
         st.booleans(),
+    ),
+    st.builds(
+        lambda life, number, outcome: lambda now: e.WorkerProbed(now, life[1], number, outcome),
+        lives,
+        st.integers(0, 2),
+        st.sampled_from(e.ProbeOutcome),
     ),
     job_names.map(lambda j: lambda now: e.OutputFinished(now, JobId(j))),
     st.builds(

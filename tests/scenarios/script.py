@@ -3,6 +3,8 @@
     > accept a maps=2 reduces=1 [priority=2 weight=1 attempts=4 split=100]
     > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s~40%)  live lives, slots (2 if not said), what they run
     > workers w1.1+0.5s:4                                as of half a second ago
+    > workers w1.1=                                      by the same heartbeat as in the look before
+    > probed w1.1 gone                                   or `reached`
     > wait 10s
     > queue 0                                          ready messages
     > committed a map-00000/1 by w1.1 [in 10s]
@@ -16,7 +18,8 @@
     > takeover                                         a new scheduler goes on from what the store knows
     > refill a                                         what an emptied store is given back
 
-Time stands still but for `wait`. Events of the outside are left out unless a script says `> events on`.
+Time stands still but for `wait`. Events of the outside are left out unless a script says `> events on`,
+questions to workers unless it says `> probes on`.
 """
 
 import re
@@ -72,6 +75,9 @@ class Script:
         self.scheduler = Scheduler(settings, seed=1)
         self.now = 0.0
         self.with_events = False
+        self.with_probes = False
+        #: Number of each life's last heartbeat.
+        self.numbers: dict[Incarnation, int] = {}
         #: Jobs whose maps write the output parts.
         self.map_only: set[str] = set()
 
@@ -90,8 +96,8 @@ class Script:
         if verb == "wait":
             self.now += float(rest[0].removesuffix("s"))
             return []
-        if verb == "events":
-            self.with_events = rest == ["on"]
+        if verb in ("events", "probes"):
+            setattr(self, f"with_{verb}", rest == ["on"])
             return []
         if verb == "takeover":
             return self._takeover()
@@ -132,17 +138,19 @@ class Script:
         return e.WorkersObserved(self.now, tuple(self._view(text) for text in lives))
 
     def _view(self, text: str) -> WorkerView:
-        match = re.fullmatch(r"([\w.]+)(?:\+([\d.]+)s)?(?::(\d+))?(?:\((.*)\))?", text)
+        match = re.fullmatch(r"([\w.]+)(=)?(?:\+([\d.]+)s)?(?::(\d+))?(?:\((.*)\))?", text)
         assert match is not None, text
         worker, incarnation = life(match[1])
+        if match[2] is None:
+            self.numbers[incarnation] = self.numbers.get(incarnation, 0) + 1
         running = []
-        for attempt in filter(None, (match[4] or "").split(",")):
+        for attempt in filter(None, (match[5] or "").split(",")):
             job, task, number, seconds, *share = re.split(r"[/@~]", attempt)
             elapsed = float(seconds.removesuffix("s"))
             done = float(share[0].removesuffix("%")) / 100 if share else 0.0
             known = (JobId(job), TaskId(task), int(number), self.now - elapsed, elapsed, done)
             running.append(RunningTask(*known))
-        slots = int(match[3] or 2)
+        slots = int(match[4] or 2)
         beat = WorkerBeat(
             worker=worker,
             incarnation=incarnation,
@@ -153,8 +161,14 @@ class Script:
             slots=slots,
             open_slots=slots,
             running=tuple(running),
+            number=self.numbers[incarnation],
+            control_queue=f"control-{incarnation}",
         )
-        return WorkerView(beat, float(match[2] or 0.0), True)
+        return WorkerView(beat, float(match[3] or 0.0), True)
+
+    def _read_probed(self, text: str, outcome: str) -> e.Event:
+        _, incarnation = life(text)
+        return e.WorkerProbed(self.now, incarnation, self.numbers[incarnation], e.ProbeOutcome(outcome))
 
     def _read_queue(self, ready: str) -> e.Event:
         return e.QueueObserved(self.now, int(ready))
@@ -256,6 +270,13 @@ class Script:
             case c.Reopen():
                 lost = " ".join(f"{task}/{place.attempt}" for task, place in command.lost.items())
                 return f"reopen {command.job_id} {lost}"
+            case c.ReleaseDead():
+                held = " ".join(f"{task}@{incarnation}" for task, incarnation in command.leases)
+                return f"release {command.job_id} {held}"
+            case c.ProbeWorker():
+                how = " (its address is another's)" * command.replaced
+                how += " (its port has answered)" * command.reachable
+                return f"probe {command.incarnation}{how}" if self.with_probes else ""
             case c.Speculate():
                 return f"allow a backup {command.job_id} " + " ".join(command.tasks)
             case c.SaveJob():

@@ -11,7 +11,9 @@ from coordinator.commands import (
     EndJob,
     FinishOutput,
     InspectClaims,
+    ProbeWorker,
     PublishTasks,
+    ReleaseDead,
     Reopen,
     SaveJob,
     SendControl,
@@ -26,8 +28,10 @@ from coordinator.events import (
     JobAccepted,
     OutputFailed,
     OutputFinished,
+    ProbeOutcome,
     QueueObserved,
     ReportReceived,
+    WorkerProbed,
     WorkersObserved,
 )
 from coordinator.invariants import check
@@ -281,6 +285,11 @@ class SimulatedCoordinator:
             case Reopen():
                 self.world.say(f"{command.job_id}: lost {command.lost}")
                 now_or_never(store.reopen(command.job_id, command.lost, self.epoch))
+            case ReleaseDead():
+                self.world.say(f"{command.job_id}: {command.leases} are given back")
+                now_or_never(store.release_dead(command.job_id, command.leases, self.epoch))
+            case ProbeWorker():
+                self._probe(command)
             case Speculate():
                 self.world.say(f"{command.job_id}: backup for {command.tasks}")
                 now_or_never(store.speculate(command.job_id, command.tasks, self.epoch))
@@ -352,6 +361,22 @@ class SimulatedCoordinator:
                     self.world.now, command.job_id, claims, results, command.outputs, command.asked_at
                 ),
             )
+
+        self.world.after(self.world.delay(), answer)
+
+    def _probe(self, command: ProbeWorker) -> None:
+        """Ask for a process, and now and then take one that lives for dead."""
+        lives = any(w.alive and w.incarnation == command.incarnation for w in self.around.workers.values())
+        is_reached = lives and not self.world.strikes(0.002)
+        is_news = not command.reachable if is_reached else command.reachable or command.replaced
+        if not is_news:
+            return
+        outcome = ProbeOutcome.REACHED if is_reached else ProbeOutcome.GONE
+        life = self.life
+
+        def answer() -> None:
+            self.world.say(f"{command.incarnation} {'lives' if lives else 'is dead'}, found {outcome}")
+            self._send(life, WorkerProbed(self.world.now, command.incarnation, command.number, outcome))
 
         self.world.after(self.world.delay(), answer)
 

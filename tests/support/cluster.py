@@ -67,7 +67,7 @@ class Cluster(Commands):
 
     def start_daemon(self, name: str) -> subprocess.Popen[bytes]:
         """Start the daemon of this name."""
-        if name == "coordinator":
+        if name.startswith("coordinator"):
             arguments: list[object] = ["coordinator"]
         else:
             arguments = ["worker", "--id", name, "--slots", self.slots, "--spool", self.spool]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.service import run_coordinator
+from coordinator.service import _Standby, run_coordinator
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.bundle import build_bundle
 from mr.ports import Delivery, OutgoingMessage, StateStore
@@ -17,7 +17,7 @@ from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
 from mr.protocol.messages import TaskFailed
-from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE
+from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, coordinator_queue
 from mr.protocol.records import JobState, Transition
 from mr.settings import Settings
 from tests.support.waiting import eventually
@@ -38,6 +38,10 @@ class WatchedStore(MemoryStore):
         epoch = await super().last_epoch()
         self.looks += epoch > 0
         return epoch
+
+
+async def _ignore(delivery: Delivery) -> None:
+    await delivery.ack()
 
 
 class Site:
@@ -69,6 +73,7 @@ class Site:
     async def usurp(self, lease_seconds: float, *, listened: bool = True) -> None:
         """Take the lead away from whoever has it."""
         await eventually(lambda: self.nobody_listens() is not listened)
+        await self.broker.subscribe("", "", _ignore, name=coordinator_queue("usurper"))
         self.stores.leader = None
         assert await self.store.acquire_lead("usurper", lease_seconds, 0) is not None
 
@@ -291,3 +296,24 @@ async def test_a_job_that_cannot_be_read_harms_no_other(site: Site) -> None:
         answer = await site.broker.request(CANCEL, timeout_seconds=30)
         assert b'"accepted":true' in answer
     assert (await site.broker.depth(DEAD_QUEUE)).ready == 0
+
+
+async def test_a_lead_whose_holder_is_gone_is_taken_over_before_its_lease_ends(site: Site) -> None:
+    assert await site.store.acquire_lead("ghost", 3600.0, 0) == 1
+    async with site.coordinator():
+        await site.submit()
+    assert site.stores.epoch == 2
+
+
+async def test_a_leader_that_lost_its_connection_for_a_moment_stays(site: Site) -> None:
+    standby, stop = _Standby(SETTINGS, site.broker, site.store), asyncio.Event()
+    assert await site.store.acquire_lead("leader", 3600.0, 0) == 1
+    for _ in range(3):
+        await standby.wait(stop)
+        presence = await site.broker.subscribe("", "", _ignore, name=coordinator_queue("leader"))
+        await standby.wait(stop)
+        await presence.cancel()
+    assert await site.store.leader() == "leader"
+    await standby.wait(stop)
+    await standby.wait(stop)
+    assert await site.store.leader() is None

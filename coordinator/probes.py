@@ -1,0 +1,85 @@
+"""Asks whether a worker's process still runs: the broker for its private queue, the kernel for its port."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from coordinator.commands import ProbeWorker
+from coordinator.events import Event, ProbeOutcome, WorkerProbed
+from mr.errors import BrokerUnavailable, Unroutable
+from mr.ports import Broker, Clock, OutgoingMessage
+from mr.protocol.codec import encode
+from mr.protocol.ids import Incarnation
+from mr.protocol.messages import Ping
+
+#: An answer that takes longer proves nothing.
+ANSWER_SECONDS = 1.0
+
+
+async def queue_exists(broker: Broker, queue: str) -> bool:
+    """Whether a private queue is there; True also where the broker cannot be asked in time.
+
+    The kernel closes a dead process's connection, and its private queues go with that.
+    """
+    ping = OutgoingMessage(
+        routing_key=queue, body=encode(Ping()), type="control", persistent=False, mandatory=True
+    )
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await broker.publish(ping)
+    except Unroutable:
+        return False
+    except (TimeoutError, BrokerUnavailable):
+        return True
+    return True
+
+
+class Prober:
+    """Carries out ProbeWorker; one question about a life at a time."""
+
+    def __init__(self, broker: Broker, clock: Clock, on_event: Callable[[Event], Awaitable[None]]) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._on_event = on_event
+        self._asking: set[Incarnation] = set()
+
+    async def probe(self, command: ProbeWorker) -> None:
+        """Ask, and answer with WorkerProbed where something is certain."""
+        if command.incarnation in self._asking:
+            return
+        self._asking.add(command.incarnation)
+        try:
+            outcome = await self._ask(command)
+        finally:
+            self._asking.discard(command.incarnation)
+        if outcome is not None:
+            await self._on_event(
+                WorkerProbed(self._clock.now(), command.incarnation, command.number, outcome)
+            )
+
+    async def _ask(self, command: ProbeWorker) -> ProbeOutcome | None:
+        if await queue_exists(self._broker, command.control_queue):
+            if command.reachable or await port_answers(command.address) is not True:
+                return None
+            return ProbeOutcome.REACHED
+        if command.replaced:
+            return ProbeOutcome.GONE
+        if command.reachable and await port_answers(command.address) is False:
+            return ProbeOutcome.GONE
+        return None
+
+
+async def port_answers(address: str) -> bool | None:
+    """Whether a process listens at `host:port`. None: nobody can tell, the host may be cut off."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except ConnectionRefusedError:
+        return False
+    except (OSError, TimeoutError, ValueError):
+        return None
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

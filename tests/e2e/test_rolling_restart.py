@@ -15,10 +15,10 @@ MAPS_AND_REDUCES = ("-m", "12", "-r", "6")
 
 
 @pytest.fixture
-def four(tmp_path: Path, rabbitmq_url: str, redis_url: str) -> Iterator[Cluster]:
-    """Four workers; a restart fits into their lease however busy the machine is."""
+def four(tmp_path: Path, clean_services: tuple[str, str]) -> Iterator[Cluster]:
+    """Four workers, apart from others of these names; a restart fits into their lease on a busy machine."""
     settings = {"MR_LEASE_SECONDS": "60"}
-    with Cluster(tmp_path / "four", rabbitmq_url, redis_url, workers=4, settings=settings) as cluster:
+    with Cluster(tmp_path / "four", *clean_services, workers=4, settings=settings) as cluster:
         yield cluster
 
 

@@ -223,19 +223,20 @@ class _Worker:
         try:
             if reachable:
                 async with asyncio.timeout(FAREWELL_SECONDS):
-                    await self._farewell()
+                    await self._farewell(heartbeat)
         except (ClusterUnreachable, TimeoutError) as error:
             log.warning("left without a farewell, the lease will run out instead: %s", error or "time-out")
         finally:
             await dismiss((heartbeat, failing))
 
-    async def _farewell(self) -> None:
+    async def _farewell(self, heartbeat: "asyncio.Task[None]") -> None:
         await self._runner.close_intake()
         await self._runner.idle()
-        if self._control is not None:
-            await self._control.cancel()
+        await dismiss((heartbeat,))  # with no lease left to renew, lest a beat follow the farewell
         leaves_outputs = bool(self._origin.address and self._outputs.jobs())
         stopped = WorkerStopped(self._origin.worker, self._origin.incarnation, leaves_outputs)
         await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
         await publish_report(self._broker, encode_report(stopped))
+        if self._control is not None:
+            await self._control.cancel()  # whoever sees its queue gone has heard why
         log.info("worker %s has left", self._origin.worker)

@@ -38,7 +38,7 @@ def test_rolling_restart(four: Cluster, tmp_path: Path) -> None:
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(timeout=30) == 0
         four.ensure()
-        assert "adopted" in four.log(name)
+        until(lambda log=name: "adopted" in four.log(log), f"{name} to adopt")  # type: ignore[misc]
     job.open()
     assert job.wait_state("COMPLETED", "FAILED") == "COMPLETED"
     assert set(maps_run(four, job).values()) == {1}

@@ -160,6 +160,23 @@ async def test_a_worker_that_leaves_with_outputs_still_needed_is_followed_by_one
     await first.close()
 
 
+async def test_no_heartbeat_follows_the_farewell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would show a worker that has left as alive for a whole lease."""
+    beating: list[bool] = []
+    async with bench(tmp_path) as worker:
+        forget = worker.store.forget_worker
+
+        async def forget_worker(worker_id: WorkerId, incarnation: Incarnation) -> None:
+            await forget(worker_id, incarnation)
+            names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+            beating.extend(name.startswith("Heart.") for name in names)
+
+        monkeypatch.setattr(worker.store, "forget_worker", forget_worker)
+        worker.stop.set()
+        await worker.ended
+    assert beating and not any(beating)
+
+
 async def test_a_worker_told_to_drain_drains(tmp_path: Path) -> None:
     async with bench(tmp_path) as worker:
         await worker.store.drain_worker(WORKER, (await worker.beat()).incarnation)

@@ -5,11 +5,13 @@ from bisect import insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MAX_JOB_COUNTERS, MINIMUM_COST_SECONDS
 from coordinator.transitions import JobCause, TaskCause, next_job_state, next_task_state
+from mr.protocol.bounds import clamped, clamped_real
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
@@ -54,6 +56,23 @@ def failed_record(record: JobRecord, cause: str, wall: float) -> JobRecord:
     history = (*record.history, Transition(JobState.FAILED, wall, f"{JobCause.BROKEN}: {cause}"))
     return msgspec.structs.replace(
         record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
+    )
+
+
+def bare_record(record: JobRecord) -> JobRecord:
+    """What is left of a final record that cannot be stored: plain facts, in ASCII."""
+    last = record.history[-1]
+    cause = ascii(record.cause[:1000]).strip("'")
+    return JobRecord(
+        job_id=record.job_id,
+        name=ascii(record.name[:200]).strip("'"),
+        state=record.state,
+        output=ascii(record.output).strip("'"),
+        priority=record.priority,
+        maps=record.maps,
+        reduces=record.reduces,
+        history=(Transition(record.state, last.at, cause),),
+        cause=cause,
     )
 
 
@@ -162,13 +181,16 @@ class Totals:
 
     @property
     def counters(self) -> dict[str, int]:
-        """The user's counters, by name, at most MAX_JOB_COUNTERS."""
-        return dict(sorted(self._counters.items()))
+        """The user's counters, by name, at most MAX_JOB_COUNTERS, each stopped at the ends of int64."""
+        return {name: clamped(total) for name, total in sorted(self._counters.items())}
 
     def stats(self) -> TaskStats:
         """The sums as a record."""
-        values = {**self._sums, "peak_memory_bytes": self._peak, "counters": self.counters}
-        return msgspec.convert(values, TaskStats, strict=False)
+        sums: dict[str, Any] = {
+            name: clamped(total) if isinstance(total, int) else clamped_real(total)
+            for name, total in self._sums.items()
+        }
+        return TaskStats(**sums, peak_memory_bytes=self._peak, counters=self.counters)
 
 
 class ActiveJob:

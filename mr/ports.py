@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from mr.protocol.bounds import Seconds
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
@@ -164,7 +165,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Pause(msgspec.Struct, frozen=True):
     """For how long a worker is to take no tasks."""
 
-    seconds: float
+    seconds: Seconds
     reason: str
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mr.errors import MrError
+from mr.protocol.bounds import clamped
 
 #: Most counters one task may have, and characters of a counter's name: they travel in messages.
 MAX_COUNTERS = 1000
@@ -76,7 +77,10 @@ class Counter:
         self.name = name
 
     def add(self, n: int = 1) -> None:
-        """Add `n`, an int, to this attempt's total. Outside a task it does nothing."""
+        """Add `n`, an int, to this attempt's total. Outside a task it does nothing.
+
+        A total stays in the range of int64: it stops at the largest or smallest number of it.
+        """
         if _context is None:
             return
         counters = _context.counters
@@ -84,7 +88,7 @@ class Counter:
             raise UsageError(f"mr.counter({self.name!r}).add() takes an int, not {type(n).__name__}")
         if self.name not in counters and len(counters) >= MAX_COUNTERS:
             raise UsageError(f"mr.counter({self.name!r}): a task has at most {MAX_COUNTERS} counters")
-        counters[self.name] = counters.get(self.name, 0) + n
+        counters[self.name] = clamped(counters.get(self.name, 0) + n)
 
 
 def counter(name: str) -> Counter:

@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 
 from mr.errors import BadSetting
+from mr.protocol.bounds import MAX_BYTES, MAX_SECONDS
+from mr.telling import bounded
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -57,7 +59,10 @@ def parse_bytes(text: str | int) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(text).lower())
     if match is None:
         raise BadSetting(f"{text!r} is not a size; write a number of bytes or one such as 64MiB")
-    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+    size = float(match[1]) * _SIZE_UNITS[match[2]]
+    if size > MAX_BYTES:
+        raise BadSetting(f"{bounded(str(text), 40)} is too large; a size is at most 8192 TiB")
+    return int(size)
 
 
 def parse_seconds(text: str | float) -> float:
@@ -65,7 +70,10 @@ def parse_seconds(text: str | float) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", str(text).lower())
     if match is None:
         raise BadSetting(f"{text!r} is not a duration; write a number of seconds or one such as 10m")
-    return float(match[1]) * _TIME_UNITS[match[2]]
+    seconds = float(match[1]) * _TIME_UNITS[match[2]]
+    if seconds > MAX_SECONDS:
+        raise BadSetting(f"{bounded(str(text), 40)} is too long; a duration is at most {MAX_SECONDS:g} s")
+    return seconds
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -177,6 +185,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 continue
             if not math.isfinite(value) or value < 0:
                 raise BadSetting(f"{name} is {value}; it must be a number from 0 on")
+            if value > (MAX_SECONDS if name.endswith("_seconds") else MAX_BYTES):
+                raise BadSetting(f"{name} is {value:.6g}, beyond any use; write a smaller number")
             if value == 0 and name not in _MAY_BE_ZERO:
                 raise BadSetting(f"{name} is 0; it must be greater than 0")
         for name in ("input_roots", "output_roots"):

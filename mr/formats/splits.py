@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from mr.errors import BadInput
 from mr.formats.compression import is_compressed
 from mr.formats.encodings import splits_at_newline
 from mr.formats.inputs import InputFile
+from mr.protocol.bounds import MAX_SPLITS
 from mr.protocol.jobs import FileRange, InputFormat, Split
 
 #: What opening one more file counts for when small files are packed together, so that very many
@@ -26,7 +28,8 @@ def plan_splits(
     With `maps` None no split is over `split_bytes` unless one unsplittable file is: bigger files
     are cut into equal ranges, smaller ones packed. With `maps` N, all bytes laid end to end are cut
     into N equal stretches, so there are never more than N splits; an unsplittable file belongs to
-    the stretch that holds its middle, and stretches left empty make no split.
+    the stretch that holds its middle, and stretches left empty make no split. Raises BadInput for more
+    than MAX_SPLITS splits.
     Unsplittable: compressed files, formats csv and binary, encodings whose line end is not one byte.
     """
     if maps is None:
@@ -54,6 +57,7 @@ def _by_size(
     for file in files:
         splittable = is_splittable(file.path, input_format, encoding)
         if splittable and file.bytes > split_bytes:
+            _check_count(len(groups) + -(-file.bytes // split_bytes), split_bytes)
             groups += [packed] if packed else []
             packed, packed_bytes = [], 0
             groups += [[piece] for piece in _equal_ranges(file, -(-file.bytes // split_bytes))]
@@ -62,9 +66,18 @@ def _by_size(
         if packed and packed_bytes + cost > split_bytes:
             groups.append(packed)
             packed, packed_bytes = [], 0
+            _check_count(len(groups), split_bytes)
         packed.append(FileRange(file.path, 0, file.bytes if splittable else -1, file.bytes))
         packed_bytes += cost
     return [*groups, packed] if packed else groups
+
+
+def _check_count(count: int, split_bytes: int) -> None:
+    if count >= MAX_SPLITS:
+        raise BadInput(
+            f"a split size of {split_bytes} bytes makes {count} splits or more, over {MAX_SPLITS}; "
+            "write a larger one"
+        )
 
 
 def _equal_ranges(file: InputFile, count: int) -> list[FileRange]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from mr.protocol.bounds import Attempt, Natural
 from mr.protocol.ids import Incarnation, WorkerId
 
 
@@ -35,9 +36,9 @@ class Holder(msgspec.Struct, frozen=True, array_like=True):
 
     worker: WorkerId
     incarnation: Incarnation
-    attempt: int
+    attempt: Attempt
     #: Milliseconds since the epoch, by the store's clock; 0 = the attempt ended and gave the lease back.
-    expires_ms: int
+    expires_ms: Natural
 
     @property
     def released(self) -> bool:
@@ -49,11 +50,11 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     """The state of one task's claim. The default is a task nobody has asked for yet."""
 
     #: Number of the newest attempt; attempts count from 1.
-    attempt: int = 0
+    attempt: Attempt = 0
     #: Attempts up to this number may no longer commit: their output was lost.
-    floor: int = 0
+    floor: Attempt = 0
     #: The attempt that committed, 0 for none.
-    winner: int = 0
+    winner: Attempt = 0
     #: Whether a second holder on another worker is allowed.
     speculative: bool = False
     #: Leases of running attempts, and the last RELEASED_KEPT that were given back.
@@ -73,7 +74,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
 class Placement(msgspec.Struct, frozen=True, array_like=True):
     """Where a committed map output is recorded to be: of which attempt, and with which life of a worker."""
 
-    attempt: int
+    attempt: Attempt
     incarnation: Incarnation
 
 

@@ -1,5 +1,6 @@
 """Bytes to messages and back, bounded in size and strict in shape."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,8 +25,11 @@ def check_size(body: bytes, what: str = "a message", limit_bytes: int = MAX_MESS
 
 
 def encode(message: Any, content_type: str = MSGPACK) -> bytes:
-    """Encode a Struct as msgpack (default) or JSON. Raises BadMessage above MAX_MESSAGE_BYTES."""
-    body = msgspec.json.encode(message) if content_type == JSON else msgspec.msgpack.encode(message)
+    """Encode a Struct as msgpack (default) or JSON.
+
+    Raises BadMessage above MAX_MESSAGE_BYTES, or for what no message holds.
+    """
+    body = _encoded(message, msgspec.json.encode if content_type == JSON else msgspec.msgpack.encode)
     check_size(body, f"a {type(message).__name__}")
     return body
 
@@ -48,12 +52,35 @@ def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
 
 
 def pack(record: Any) -> bytes:
-    """Encode a record for the state store as msgpack; no size limit."""
-    return msgspec.msgpack.encode(record)
+    """Encode a record for the state store as msgpack, of any size. Raises BadMessage for what none holds."""
+    return _encoded(record, msgspec.msgpack.encode)
 
 
-def unpack(data: bytes, kind: type[T]) -> T:
-    """Decode a record of the state store. Raises BadMessage when another version wrote it."""
+def _encoded(record: Any, encoder: Callable[[Any], bytes]) -> bytes:
+    """Encode, with every half of a character spelt out: a cause may quote a file name that is no UTF-8."""
+    try:
+        try:
+            return encoder(record)
+        except UnicodeEncodeError:
+            return encoder(_spelt(msgspec.to_builtins(record, builtin_types=(bytes,))))
+    except (ValueError, OverflowError, TypeError, RecursionError) as error:
+        raise BadMessage(f"a {type(record).__name__} cannot be encoded: {error}") from error
+
+
+def _spelt(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_spelt(key): _spelt(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(item) for item in value]
+    return value
+
+
+def unpack(data: bytes | None, kind: type[T]) -> T:
+    """Decode a record of the state store. Raises BadMessage where there is none, or of another version."""
+    if data is None:
+        raise BadMessage(f"a stored {getattr(kind, '__name__', kind)} is missing")
     try:
         return msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from mr.protocol.bounds import Attempt, Int64, Real
 from mr.protocol.ids import Incarnation, TaskId, WorkerId
 
 
@@ -63,7 +64,7 @@ class LostInput(msgspec.Struct, frozen=True):
     """One map output that a reducer could not fetch."""
 
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     worker: WorkerId
     #: The life of the worker where it was looked for; empty where that is not known.
     incarnation: Incarnation = Incarnation("")
@@ -83,7 +84,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     #: The record: `file:offset` for a map, `key ...` for a reduce; empty when unknown.
     record: str = ""
     #: Signal that ended the process (9 = SIGKILL, often out of memory), 0 for none.
-    signal: int = 0
+    signal: Int64 = 0
     #: Command that runs the failing record again on a laptop; empty when there is none.
     reproduce: str = ""
     #: Last lines the task printed.
@@ -91,7 +92,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     #: For `input_lost`: the map outputs that are gone.
     lost: tuple[LostInput, ...] = ()
     #: How long the attempt had run; 0 when it was not started.
-    wall_seconds: float = 0.0
+    wall_seconds: Real = 0.0
 
     @property
     def rule(self) -> FailureRule:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mr.protocol.bounds import MAX_BYTES, MAX_INT64, MAX_SPLITS, MAX_TASKS, Index, Natural, Real, Seconds
 from mr.protocol.ids import CODE_ID_PATTERN, ID_PATTERN, CodeId, JobId, TaskKind
 
 InputFormat = Literal["text", "jsonl", "csv", "parquet", "binary"]
@@ -13,11 +14,20 @@ EncodingErrors = Literal["strict", "replace", "surrogateescape"]
 
 REQUEST_VERSION = 1
 
-Count = Annotated[int, Meta(ge=1, le=100_000)]
+Count = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
+OptionalCount = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
+Priority = Annotated[int, Meta(ge=0, le=4)]
+Weight = Annotated[float, Meta(gt=0, le=1000)]
+Attempts = Annotated[int, Meta(ge=1, le=100)]
 #: A number of bytes, or text such as `64MiB`.
-Size = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*([KMGTkmgt]i?)?[Bb]?\s*$")]
+Size = (
+    Annotated[int, Meta(ge=1, le=MAX_BYTES)]
+    | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*([KMGTkmgt]i?)?[Bb]?\s*$", max_length=32)]
+)
 #: A number of seconds, or text such as `90s`, `10m`, `2h`.
-Duration = Annotated[float, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*(ms|s|m|h|d)?\s*$")]
+Duration = Seconds | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*(ms|s|m|h|d)?\s*$", max_length=32)]
+#: A path or URL: no NUL, which no system call takes.
+Place = Annotated[str, Meta(pattern=r"^[^\x00]+$")]
 
 
 class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,16 +40,16 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     #: Wanted number of map tasks; the split size follows from it. None: from `split_size`.
     maps: Count | None = None
     #: Number of reduce tasks = output parts; 0 = map-only.
-    reduces: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    reduces: OptionalCount | None = None
     split_size: Size | None = None
     input_format: InputFormat | None = None
     output_format: OutputFormat | None = None
-    encoding: str | None = None
+    encoding: Annotated[str, Meta(max_length=64)] | None = None
     encoding_errors: EncodingErrors | None = None
-    priority: Annotated[int, Meta(ge=0, le=4)] | None = None
+    priority: Priority | None = None
     #: Share of the workers relative to other jobs of the same priority.
-    weight: Annotated[float, Meta(gt=0, le=1000)] | None = None
-    max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    weight: Weight | None = None
+    max_attempts: Attempts | None = None
     #: Longest an attempt may run; 0 = no limit.
     task_timeout: Duration | None = None
     task_memory: Size | None = None
@@ -52,10 +62,10 @@ class JobRequest(JobOptions, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     version: Literal[1]
     #: A name given to `mr register`, or `sha256:...` of a stored bundle.
-    job: str
+    job: Annotated[str, Meta(max_length=100)]
     #: Paths, directories, globs or fsspec URLs, as the workers see them.
-    inputs: Annotated[list[str], Meta(min_length=1, max_length=10_000)]
-    output: Annotated[str, Meta(min_length=1)]
+    inputs: Annotated[list[Place], Meta(min_length=1, max_length=10_000)]
+    output: Place
     #: Parameters that are shown nowhere: read by the job as those of `params` are.
     secret_params: dict[str, str] | None = None
     #: Chosen by the sender: the same id twice is one job, and refused for another request.
@@ -101,10 +111,10 @@ class FileRange(msgspec.Struct, frozen=True, array_like=True):
     """Bytes [start, start + length) of one file; length -1 = the whole file as one stream."""
 
     path: str
-    start: int
-    length: int
+    start: Natural
+    length: Annotated[int, Meta(ge=-1, le=MAX_INT64)]
     #: Size of the file in bytes when the splits were planned.
-    file_bytes: int
+    file_bytes: Natural
 
     @property
     def covered_bytes(self) -> int:
@@ -115,7 +125,7 @@ class FileRange(msgspec.Struct, frozen=True, array_like=True):
 class Split(msgspec.Struct, frozen=True, array_like=True):
     """The input of one map task: one range of one file, or several small files."""
 
-    index: int
+    index: Index
     ranges: tuple[FileRange, ...]
 
     @property
@@ -131,11 +141,11 @@ class Buffers(msgspec.Struct, frozen=True, array_like=True):
     next worker, and give `map_batch` other batches.
     """
 
-    chunk_rows: int
-    read_bytes: int
-    spill_rows: int
-    spill_bytes: int
-    group_bytes: int
+    chunk_rows: Natural
+    read_bytes: Natural
+    spill_rows: Natural
+    spill_bytes: Natural
+    group_bytes: Natural
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,24 +156,24 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     code: CodeManifest
     inputs: tuple[str, ...]
     output: str
-    maps: int
-    reduces: int
-    split_bytes: int
+    maps: Annotated[int, Meta(ge=1, le=MAX_SPLITS)]
+    reduces: OptionalCount
+    split_bytes: Natural
     input_format: InputFormat
     output_format: OutputFormat
     encoding: str
     encoding_errors: EncodingErrors
-    priority: int
-    weight: float
-    max_attempts: int
-    task_timeout_seconds: float
-    task_memory_bytes: int
+    priority: Priority
+    weight: Weight
+    max_attempts: Attempts
+    task_timeout_seconds: Seconds
+    task_memory_bytes: Natural
     buffers: Buffers
     params: dict[str, str]
     #: Secret of this job's shuffle: a reducer shows it to the mapper's host.
     token: str
     #: Seconds since the epoch, by the coordinator's clock.
-    submitted_at: float
+    submitted_at: Real
     #: Parameters that are shown nowhere.
     secret_params: dict[str, str] = {}
     #: What was asked for: see JobRecord.

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mr.errors import BadMessage
+from mr.protocol.bounds import Attempt, Index
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.records import MapOutput, TaskResult
@@ -38,8 +39,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True, tag=0):
 class Location(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """One output. The script `map_outputs` counts the values that begin with this tag."""
 
-    index: int
-    attempt: int
+    index: Index
+    attempt: Attempt
     #: Digest of its Place.
     place: bytes
     #: Its file's name in the place's directory.

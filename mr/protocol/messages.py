@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from mr.protocol.bounds import Attempt, Seconds
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 
@@ -23,7 +24,7 @@ class TaskCommitted(msgspec.Struct, frozen=True, tag="committed"):
 
     job_id: JobId
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     worker: WorkerId
     incarnation: Incarnation
 
@@ -33,7 +34,7 @@ class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
 
     job_id: JobId
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     worker: WorkerId
     incarnation: Incarnation
     failure: Failure
@@ -63,7 +64,7 @@ class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
     job_id: JobId
     task_id: TaskId
     #: The attempt that won; every other is to stop.
-    winner: int
+    winner: Attempt
 
 
 class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
@@ -73,7 +74,7 @@ class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
     """
 
     worker: WorkerId
-    seconds: float
+    seconds: Seconds
     reason: str
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mr.protocol.bounds import Attempt, Int64, Natural, Real, Slots
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
@@ -40,25 +41,25 @@ class TaskState(StrEnum):
 class TaskStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one committed attempt used and made. Only committed attempts count."""
 
-    records_in: int = 0
-    records_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    spills: int = 0
-    spilled_bytes: int = 0
-    fetched_bytes: int = 0
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    records_in: Int64 = 0
+    records_out: Int64 = 0
+    bytes_in: Int64 = 0
+    bytes_out: Int64 = 0
+    spills: Int64 = 0
+    spilled_bytes: Int64 = 0
+    fetched_bytes: Int64 = 0
+    cpu_seconds: Real = 0.0
+    wall_seconds: Real = 0.0
+    peak_memory_bytes: Int64 = 0
     #: The user's `mr.counter`s.
-    counters: dict[str, int] = {}
+    counters: dict[str, Int64] = {}
 
 
 class MapOutput(msgspec.Struct, frozen=True, tag="map"):
     """Where a committed map attempt's segment file lies."""
 
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     worker: WorkerId
     incarnation: Incarnation
     #: `host:port` of the worker's shuffle server; empty in the embedded mode.
@@ -78,11 +79,11 @@ class PartOutput(msgspec.Struct, frozen=True, tag="part"):
     """One output part. Names no file: its paths follow from the job's spec and these ids."""
 
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     worker: WorkerId
     incarnation: Incarnation
-    rows: int
-    bytes: int
+    rows: Natural
+    bytes: Natural
     #: xxh3-64 of the file's bytes, 16 hex digits.
     checksum: str
 
@@ -99,18 +100,18 @@ class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
 
     job_id: JobId
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     #: Seconds since the epoch, by the worker's clock.
-    started_at: float
+    started_at: Real
     #: Seconds the attempt has run, by the worker's monotonic clock.
-    elapsed_seconds: float
+    elapsed_seconds: Real
     #: Share of the input consumed, 0 to 1.
-    progress: float = 0.0
-    records: int = 0
-    memory_bytes: int = 0
-    cpu_percent: float = 0.0
+    progress: Real = 0.0
+    records: Int64 = 0
+    memory_bytes: Int64 = 0
+    cpu_percent: Real = 0.0
     #: Of a reduce: bytes of its partition in all map outputs, once it knows; 0 until then.
-    bytes_in: int = 0
+    bytes_in: Int64 = 0
     #: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`: what the attempt is at.
     phase: str = ""
 
@@ -123,24 +124,24 @@ class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     host: str
     address: str
     version: str
-    started_at: float
-    slots: int
+    started_at: Real
+    slots: Slots
     #: Slots it takes tasks for now: fewer than `slots` under pressure, 0 when draining or paused.
-    open_slots: int
+    open_slots: Slots
     #: Finishes what runs, serves its map outputs until no reduce needs them, then leaves.
     draining: bool = False
     #: Why `open_slots` is below `slots`, in words; empty when it is not.
     limited_by: str = ""
-    cpu_percent: float = 0.0
-    memory_percent: float = 0.0
-    memory_available_bytes: int = 0
-    disk_free_bytes: int = 0
-    disk_total_bytes: int = 0
+    cpu_percent: Real = 0.0
+    memory_percent: Real = 0.0
+    memory_available_bytes: Int64 = 0
+    disk_free_bytes: Int64 = 0
+    disk_total_bytes: Int64 = 0
     running: tuple[RunningTask, ...] = ()
-    committed: int = 0
-    failed: int = 0
+    committed: Int64 = 0
+    failed: Int64 = 0
     #: Counts the heartbeats of this life, from 1: equal numbers are the same heartbeat.
-    number: int = 0
+    number: Int64 = 0
     #: The machine's own name, to be told to people.
     host_name: str = ""
     #: Its private queue for control messages: gone means that its connection is closed.
@@ -166,17 +167,17 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     task_id: TaskId
     state: TaskState
     #: Highest attempt number known to the coordinator.
-    attempt: int = 0
+    attempt: Attempt = 0
     #: Failed attempts that count against `max_attempts`.
-    failures: int = 0
+    failures: Int64 = 0
     #: The newest attempts whose failure was taken in, at most MAX_FAILED_KEPT: each is counted once.
-    failed: tuple[int, ...] = ()
+    failed: tuple[Attempt, ...] = ()
     #: Attempts that ended without counting: lost workers, lost inputs, infrastructure.
-    losses: int = 0
+    losses: Int64 = 0
     worker: WorkerId = WorkerId("")
-    queued_at: float = 0.0
-    started_at: float = 0.0
-    ended_at: float = 0.0
+    queued_at: Real = 0.0
+    started_at: Real = 0.0
+    ended_at: Real = 0.0
     stats: TaskStats = TaskStats()
     #: The most recent failure; stays when a later attempt commits.
     failure: Failure | None = None
@@ -187,7 +188,7 @@ class FailureGroup(msgspec.Struct, frozen=True):
     """One cause and how often it struck, grouped by `Failure.signature`."""
 
     failure: Failure
-    count: int
+    count: Int64
     tasks: tuple[TaskId, ...]
 
 
@@ -195,7 +196,7 @@ class Transition(msgspec.Struct, frozen=True):
     """A job entered `state` at `at` (seconds since the epoch), because of `cause`."""
 
     state: JobState
-    at: float
+    at: Real
     cause: str
 
 
@@ -206,14 +207,14 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     name: str
     state: JobState
     output: str
-    priority: int
-    maps: int
-    reduces: int
+    priority: Int64
+    maps: Int64
+    reduces: Int64
     history: tuple[Transition, ...]
-    maps_committed: int = 0
-    reduces_committed: int = 0
-    tasks_running: int = 0
-    attempts_failed: int = 0
+    maps_committed: Int64 = 0
+    reduces_committed: Int64 = 0
+    tasks_running: Int64 = 0
+    attempts_failed: Int64 = 0
     #: Totals over the committed attempts, counters included.
     stats: TaskStats = TaskStats()
     #: One line for a job that FAILED or was CANCELLED.
@@ -230,7 +231,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: JobId
     #: Seconds since the epoch, by the store's clock.
-    at: float
+    at: Real
     reason: str
     #: As in JobRecord.
     request: dict[str, str] = {}
@@ -241,10 +242,10 @@ class ManifestPart(msgspec.Struct, frozen=True):
     """One output part of a completed job, as it lies there."""
 
     task_id: TaskId
-    attempt: int
+    attempt: Attempt
     path: str
-    rows: int
-    bytes: int
+    rows: Natural
+    bytes: Natural
     #: xxh3-64 of the file's bytes, 16 hex digits.
     checksum: str
 
@@ -252,14 +253,14 @@ class ManifestPart(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """The JSON inside `_SUCCESS`: what a completed job wrote."""
 
-    version: int
+    version: Int64
     job_id: JobId
     name: str
-    completed_at: float
-    rows: int
-    bytes: int
+    completed_at: Real
+    rows: Natural
+    bytes: Natural
     parts: tuple[ManifestPart, ...]
-    counters: dict[str, int]
+    counters: dict[str, Int64]
 
 
 def as_json(record: Any) -> str:

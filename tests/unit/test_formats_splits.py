@@ -2,6 +2,7 @@
 
 import pytest
 
+from mr.errors import BadInput
 from mr.formats.inputs import InputFile
 from mr.formats.splits import FILE_COST_BYTES, plan_splits
 from mr.protocol.jobs import FileRange, Split
@@ -90,3 +91,9 @@ def test_no_bytes_still_make_one_split(maps: int | None) -> None:
 def test_input_bytes_counts_what_is_read() -> None:
     split = Split(0, (FileRange("a", 0, -1, 7), FileRange("b", 2, 3, 9)))
     assert split.input_bytes == 10
+
+
+def test_a_split_size_that_makes_millions_of_splits_is_refused() -> None:
+    file = InputFile("/in", 10**12)
+    with pytest.raises(BadInput, match="a split size of 1 bytes makes 1000000000000 splits"):
+        plan_splits([file], input_format="text", split_bytes=1, maps=None)

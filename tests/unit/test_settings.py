@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mr.errors import BadSetting
-from mr.settings import Settings, load_settings, unknown_variables
+from mr.settings import Settings, load_settings, parse_bytes, parse_seconds, unknown_variables
 
 #: Settings of which 0 says "none" or "at once"; of every other number it would stop the engine.
 MAY_BE_ZERO = {
@@ -155,3 +155,20 @@ def test_lists_are_read_from_text_and_from_the_file(tmp_path: Path) -> None:
     assert settings.input_roots == ("/a", "s3://b")
     assert settings.output_roots == ("/c",)
     assert settings.url_schemes == ("s3", "https")
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "999999999999999T", str(2**70), "8193T"])
+def test_a_size_beyond_any_use_is_refused(text: str) -> None:
+    with pytest.raises(BadSetting, match="is too large"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "99999999d"])
+def test_a_duration_beyond_any_use_is_refused(text: str) -> None:
+    with pytest.raises(BadSetting, match="is too long"):
+        parse_seconds(text)
+
+
+def test_a_number_beyond_any_use_is_refused() -> None:
+    with pytest.raises(BadSetting, match="beyond any use; write a smaller number"):
+        Settings(spill_rows=2**70)

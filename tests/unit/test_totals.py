@@ -2,11 +2,15 @@
 
 import itertools
 
+import msgspec
 import pytest
 
 from coordinator import state
 from coordinator.state import Totals
+from mr.protocol.bounds import MAX_INT64, MAX_REAL, MIN_INT64
+from mr.protocol.codec import pack, unpack
 from mr.protocol.records import TaskStats
+from mr.runtime import TaskContext, active, counter
 
 
 def stats(**counters: int) -> TaskStats:
@@ -39,3 +43,24 @@ def test_a_counter_that_gave_way_is_not_subtracted_from(monkeypatch: pytest.Monk
     totals.replace(TaskStats(), stats(a=1))
     totals.replace(stats(b=1, z=7), stats(b=3, z=8))
     assert totals.counters == {"a": 1, "b": 3}
+
+
+def test_sums_stop_at_the_ends_of_int64_and_can_be_stored() -> None:
+    most = stats(up=MAX_INT64, down=MIN_INT64)
+    totals = Totals()
+    for _ in range(4):
+        totals.replace(TaskStats(), msgspec.structs.replace(most, bytes_in=MAX_INT64, cpu_seconds=MAX_REAL))
+    assert totals.counters == {"down": MIN_INT64, "up": MAX_INT64}
+    sums = unpack(pack(totals.stats()), TaskStats)
+    assert (sums.bytes_in, sums.cpu_seconds) == (MAX_INT64, MAX_REAL)
+    totals.replace(stats(up=MAX_INT64), TaskStats())
+    assert totals.counters["up"] == MAX_INT64  # of three tasks, still
+
+
+def test_a_tasks_own_counter_stops_there_too() -> None:
+    with active(TaskContext({})) as context:
+        for _ in range(3):
+            counter("up").add(2**63)
+            counter("down").add(-(2**70))
+    assert context.counters == {"up": MAX_INT64, "down": MIN_INT64}
+    assert unpack(pack(TaskStats(counters=context.counters)), TaskStats).counters == context.counters

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pika
+from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelWrongStateError, ConnectionWrongStateError
 
@@ -17,6 +19,11 @@ from mr.errors import BadSetting
 CLOSE_SECONDS = 3.0
 #: Without a word from the server for this long, the connection counts as dead.
 HEARTBEAT_SECONDS = 60
+
+#: Content type of a message whose properties cannot be decoded: no consumer reads it.
+UNREADABLE_PROPERTIES = "application/x-unreadable-properties"
+#: What pika raises while it decodes properties.
+_UNDECODABLE = (AMQPError, struct.error, ValueError, ArithmeticError, OSError, IndexError, RecursionError)
 
 # pika logs every lost connection several times over; what matters is raised, and logged by the daemons.
 _logger = logging.getLogger("pika")
@@ -54,6 +61,31 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]
     def drop(self) -> None:
         """End the TCP connection without asking; on_close_callback follows."""
         self._adapter_disconnect_stream()
+
+    def _read_frame(self) -> tuple[int, Any]:
+        """Decode the next frame; a message with properties beyond decoding arrives without them.
+
+        pika raises over a time after the year 9999 or a type it does not know, which ends the connection;
+        the broker then delivers the same message on the next one, without end.
+        """
+        try:
+            found: tuple[int, Any] = super()._read_frame()
+        except _UNDECODABLE:
+            bare = _without_properties(self._frame_buffer)
+            if bare is None:
+                raise
+            return bare
+        return found
+
+
+def _without_properties(buffer: bytes) -> tuple[int, Any] | None:
+    """Read a content header's frame but for its properties; None for a frame of another kind."""
+    kind, channel, size = struct.unpack_from(">BHL", buffer)
+    if kind != spec.FRAME_HEADER:
+        return None
+    _, _, body_bytes = struct.unpack_from(">HHQ", buffer, spec.FRAME_HEADER_SIZE)
+    properties = spec.BasicProperties(content_type=UNREADABLE_PROPERTIES)
+    return spec.FRAME_HEADER_SIZE + size + spec.FRAME_END_SIZE, frame.Header(channel, body_bytes, properties)
 
 
 class Channel:

@@ -43,12 +43,12 @@ class RabbitDelivery:
         self._number = method.delivery_tag
         self._settled = False
         self.body: bytes = body
-        self.content_type: str | None = properties.content_type
-        self.type: str | None = properties.type
+        self.content_type = _text(properties.content_type)
+        self.type = _text(properties.type)
         self.routing_key: str = method.routing_key
-        self.reply_to: str | None = properties.reply_to
-        self.correlation_id: str | None = properties.correlation_id
-        self.user_id: str | None = properties.user_id
+        self.reply_to = _text(properties.reply_to)
+        self.correlation_id = _text(properties.correlation_id)
+        self.user_id = _text(properties.user_id)
         self.redelivered: bool = method.redelivered
 
     async def ack(self) -> None:
@@ -70,6 +70,11 @@ class RabbitDelivery:
         self._settled = True
         self._subscription.settled(self._tag)
         return self._channel.is_open
+
+
+def _text(value: str | bytes | None) -> str | None:
+    """A property as text: pika gives those that are no UTF-8 as bytes."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 class Subscription:

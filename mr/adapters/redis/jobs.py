@@ -113,25 +113,27 @@ class JobWrites:
         restored = []
         for job in await self._unfinished():
             keys = [names.job_key(job), names.claims_key(job)]
-            answer = await self._link.script("adopt_job", keys, [epoch])
-            if answer != b"ended":
-                self._acknowledged.restart(job, _generation(job, epoch, answer))
-                try:
+            try:
+                answer = await self._link.script("adopt_job", keys, [epoch])
+                if answer != b"ended":
+                    self._acknowledged.restart(job, _generation(job, epoch, answer))
                     restored.append(await self._read_whole(job))
-                except BadMessage as error:
-                    self._reader.tell(f"unfinished job {job}", error)
+            except BadMessage as error:
+                self._reader.tell(f"unfinished job {job}", error)
         return restored
 
     async def _unfinished(self) -> list[JobId]:
         """The jobs whose tasks may run, oldest first: few of a long history."""
-        index = [JobId(name.decode()) for name in await self._link.command("ZRANGE", names.JOBS_KEY, 0, -1)]
+        index = await _jobs_of(self._link, self._reader, "ZRANGE")
         jobs: list[JobId] = []
         for start in range(0, len(index), READ_CHUNK):
             chunk = index[start : start + READ_CHUNK]
-            opened = await self._link.commands(
-                [("HEXISTS", names.claims_key(job), OPEN_FIELD) for job in chunk]
-            )
-            jobs += [job for job, is_open in zip(chunk, opened, strict=True) if is_open]
+            opened = await self._link.each([("HEXISTS", names.claims_key(job), OPEN_FIELD) for job in chunk])
+            for job, is_open in zip(chunk, opened, strict=True):
+                if isinstance(is_open, BadMessage):
+                    self._reader.tell(f"job {job}", is_open)
+                elif is_open:
+                    jobs.append(job)
         return jobs
 
     async def prune_jobs(self) -> None:
@@ -141,7 +143,7 @@ class JobWrites:
         for start in range(0, len(old), READ_CHUNK):
             chunk = old[start : start + READ_CHUNK]
             known = await self._link.commands(
-                [("EXISTS", names.job_key(JobId(name.decode()))) for name in chunk]
+                [("EXISTS", names.job_key(JobId(name.decode(errors="replace")))) for name in chunk]
             )
             orphans = [name for name, exists in zip(chunk, known, strict=True) if not exists]
             if orphans:
@@ -205,9 +207,19 @@ def _generation(job: JobId, epoch: int, answer: Any) -> int:
     return int(answer)
 
 
+async def _jobs_of(link: RedisLink, reader: LenientReader, command: str) -> list[JobId]:
+    """The ids of all jobs in the index, in the order of `command`."""
+    index = await link.command(command, names.JOBS_KEY, 0, -1)
+    return [JobId(name) for name in reader.ids(index, "in the list of jobs,")]
+
+
 def _by_task(found: Mapping[bytes, bytes], kind: type[T]) -> dict[TaskId, T]:
     """Decode a hash of task id -> record, in order of kind and index."""
-    fields = {TaskId(field.decode()): data for field, data in found.items() if field != OPEN_FIELD}
+    fields = {
+        TaskId(field.decode(errors="backslashreplace")): data
+        for field, data in found.items()
+        if field != OPEN_FIELD
+    }
     return {task: unpack(data, kind) for task, data in in_task_order(fields).items()}
 
 
@@ -254,13 +266,11 @@ class JobReads:
 
     async def list_jobs(self) -> Sequence[JobRecord]:
         """All jobs still remembered, newest first."""
-        index = [
-            JobId(name.decode()) for name in await self._link.command("ZREVRANGE", names.JOBS_KEY, 0, -1)
-        ]
+        index = await _jobs_of(self._link, self._reader, "ZREVRANGE")
         records: list[JobRecord] = []
         for start in range(0, len(index), READ_CHUNK):
             chunk = index[start : start + READ_CHUNK]
-            found = await self._link.commands([("HGET", names.job_key(job), "record") for job in chunk])
+            found = await self._link.each([("HGET", names.job_key(job), "record") for job in chunk])
             read = (
                 self._reader.read(data, JobRecord, f"job {job}")
                 for job, data in zip(chunk, found, strict=True)

@@ -12,6 +12,9 @@ from mr.protocol.jobs import CodeManifest
 
 log = logging.getLogger(__name__)
 
+#: Epochs are exact in Lua, whose numbers are doubles.
+_EPOCH_DIGITS = 15
+
 
 def milliseconds(seconds: float) -> int:
     """Cut a duration to whole milliseconds, at least one: no key of Redis expires after none."""
@@ -47,7 +50,10 @@ class LeadMethods:
     async def last_epoch(self) -> int:
         """The highest epoch given so far."""
         stored: bytes = await self._link.command("GET", names.EPOCH_KEY) or b"0"
-        return int(stored.split()[0])
+        highest = stored.partition(b" ")[0]
+        if not highest.isdigit() or len(highest) > _EPOCH_DIGITS:
+            raise BadMessage(f"{names.EPOCH_KEY} in Redis holds {stored[:40]!r}, no epoch; remove that key")
+        return int(highest)
 
     async def release_lead(self, holder: str) -> None:
         """End the lead of `holder`."""

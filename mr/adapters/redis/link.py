@@ -14,8 +14,8 @@ from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from mr.adapters.redis.reasons import explain, server_name
-from mr.errors import BadSetting, StoreUnavailable
+from mr.adapters.redis.reasons import explain, first_line, server_name
+from mr.errors import BadMessage, BadSetting, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -95,15 +95,32 @@ class RedisLink:
         return await self._persist(lambda: self._client.execute_command(*words), self._reconnect_seconds)
 
     async def commands(self, commands: Sequence[Sequence[Any]], *, atomic: bool = False) -> list[Any]:
-        """Run commands in one round trip; `atomic` = as one transaction (keys of one job only)."""
+        """Run commands in one round trip; `atomic` = as one transaction (keys of one job only).
 
+        Raises BadMessage when one of them meets a key of another type.
+        """
+        answers = await self._pipeline(commands, atomic=atomic)
+        for answer in answers:
+            if isinstance(answer, BadMessage):
+                raise answer
+        return answers
+
+    async def each(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands of unrelated keys; a BadMessage is the answer of one that meets another type."""
+        return await self._pipeline(commands, atomic=False)
+
+    async def _pipeline(self, commands: Sequence[Sequence[Any]], *, atomic: bool) -> list[Any]:
         async def run() -> list[Any]:
             async with self._client.pipeline(transaction=atomic) as pipeline:
                 for words in commands:
                     pipeline.execute_command(*words)
-                return list(await pipeline.execute())
+                return [_data_error(a) or a for a in await pipeline.execute(raise_on_error=False)]
 
-        return await self._persist(run, self._reconnect_seconds) if commands else []
+        answers = await self._persist(run, self._reconnect_seconds) if commands else []
+        for answer in answers:
+            if isinstance(answer, exceptions.RedisError):
+                raise StoreUnavailable(explain(self._server, answer)) from answer
+        return answers
 
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run one of our scripts; loads it into the server when that does not know it."""
@@ -114,7 +131,10 @@ class RedisLink:
         )
 
     async def _persist(self, operation: Callable[[], Awaitable[T]], patience_seconds: float) -> T:
-        """Try an operation until it succeeds, the server refuses it, or patience ends."""
+        """Try an operation until it succeeds, the server refuses it, or patience ends.
+
+        Raises StoreUnavailable, or BadMessage when it is not the server's state but what it holds.
+        """
         if not self._is_open:
             raise StoreUnavailable("the store connection is closed")
         loop = asyncio.get_running_loop()
@@ -134,6 +154,8 @@ class RedisLink:
                     raise StoreUnavailable(explain(self._server, error)) from error
                 self._note_away(error)
             except exceptions.RedisError as error:
+                if bad := _data_error(error):
+                    raise bad from error
                 raise StoreUnavailable(explain(self._server, error)) from error
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
@@ -143,6 +165,19 @@ class RedisLink:
         if self._has_answered and not self._is_away:
             self._is_away = True
             log.warning("%s; trying again", explain(self._server, error))
+
+
+def _data_error(answer: object) -> BadMessage | None:
+    """What an error of the server says about the data: a key of another type, a value that is no claim.
+
+    None for other answers and errors. It harms whoever needs that key alone, so it is none of the server.
+    """
+    if type(answer) is not exceptions.ResponseError:
+        return None
+    text = first_line(answer)
+    if "WRONGTYPE" not in text and "user_script" not in text:
+        return None
+    return BadMessage(f"a key in Redis does not hold what it should: {text}")
 
 
 async def _heeding_cancel(operation: Callable[[], Awaitable[T]]) -> T:

@@ -94,7 +94,8 @@ class TaskMethods:
     async def get_logs(self, job: JobId) -> Mapping[str, str]:
         """What attempts printed, by `task id/attempt`."""
         found = await self._link.command("HGETALL", names.logs_key(job))
-        return {field.decode(): text.decode() for field, text in sorted(found.items())}
+        texts = {_text(field): _text(text) for field, text in found.items()}
+        return dict(sorted(texts.items()))
 
 
 class WorkerMethods:
@@ -157,18 +158,41 @@ class WorkerMethods:
                 ("ZRANGE", names.WORKERS_KEY, 0, -1),
             ]
         )
-        workers = [WorkerId(name.decode()) for name in sorted(index)]
+        workers = [WorkerId(name) for name in self._reader.ids(sorted(index), "in the list of workers,")]
         views = []
         for start in range(0, len(workers), READ_CHUNK):
             chunk = workers[start : start + READ_CHUNK]
             reads = [("HMGET", names.worker_key(worker), "beat", "at_ms", "lease_ms") for worker in chunk]
-            for worker, (packed, at_ms, lease_ms) in zip(
-                chunk, await self._link.commands(reads), strict=True
-            ):
-                beat = packed and self._reader.read(packed, WorkerBeat, f"worker {worker}")
-                if beat:
-                    age_ms = max(0, now_ms - int(at_ms))
-                    if now_ms < int(at_ms):
-                        await self._link.script("age_worker", [names.worker_key(worker)], [])
-                    views.append(WorkerView(beat, age_ms / 1000, age_ms < int(lease_ms)))
+            for worker, found in zip(chunk, await self._link.each(reads), strict=True):
+                try:
+                    view = _view(found, now_ms)
+                except BadMessage as error:
+                    self._reader.tell(f"worker {worker}", error)
+                    continue
+                if view is None:
+                    continue
+                if view.age_seconds < 0:
+                    await self._link.script("age_worker", [names.worker_key(worker)], [])
+                views.append(msgspec.structs.replace(view, age_seconds=max(0.0, view.age_seconds)))
         return views
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _view(found: Sequence[bytes | None] | BadMessage, now_ms: int) -> WorkerView | None:
+    """One worker's heartbeat, of a negative age where the clock was set back. None: it has none.
+
+    Raises BadMessage.
+    """
+    if isinstance(found, BadMessage):
+        raise found
+    packed, at_ms, lease_ms = found
+    if packed is None:
+        return None
+    try:
+        age_ms, lease = now_ms - int(at_ms or ""), int(lease_ms or "")
+    except ValueError as error:
+        raise BadMessage(f"a stored time of a heartbeat cannot be read: {error}") from error
+    return WorkerView(unpack(packed, WorkerBeat), age_ms / 1000, age_ms < lease)

@@ -31,6 +31,8 @@ from coordinator.events import (
     OutputFinished,
 )
 from coordinator.probes import Prober
+from coordinator.state import bare_record
+from mr.dead import FATAL, surviving
 from mr.errors import BadMessage, MrError, StoreBehind
 from mr.formats.outputs import abandon_output, finish_output, read_manifest
 from mr.ports import Broker, Clock, OutgoingMessage, Pause, StateStore
@@ -47,11 +49,15 @@ from mr.protocol.names import (
 )
 from mr.protocol.records import JobRecord, TaskRecord, TaskResult
 from mr.settings import Settings
+from mr.telling import fault
 
 log = logging.getLogger(__name__)
 
 #: How long the look at an output directory may take when a job is taken over.
 LOOK_SECONDS = 10.0
+
+#: What one job's writes may raise about more than that job.
+_PASSING = (*FATAL, StoreBehind)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -101,14 +107,20 @@ class Effects:
         controls = [c.control for c in commands if isinstance(c, SendControl)]
         speculations = [c for c in commands if isinstance(c, Speculate)]
         await asyncio.gather(
-            *(self._store.reopen(c.job_id, c.lost, self.epoch) for c in reopens),
-            *(self._store.release_dead(c.job_id, c.leases, self.epoch) for c in released),
+            *(self._spare(c.job_id, self._store.reopen(c.job_id, c.lost, self.epoch)) for c in reopens),
+            *(
+                self._spare(c.job_id, self._store.release_dead(c.job_id, c.leases, self.epoch))
+                for c in released
+            ),
             *(
                 self._store.pause_worker(control.worker, Pause(control.seconds, control.reason))
                 for control in controls
                 if isinstance(control, PauseWorker)
             ),
-            *(self._store.speculate(c.job_id, c.tasks, self.epoch) for c in speculations),
+            *(
+                self._spare(c.job_id, self._store.speculate(c.job_id, c.tasks, self.epoch))
+                for c in speculations
+            ),
         )
         records: dict[JobId, JobRecord] = {}
         tasks: dict[JobId, dict[TaskId, TaskRecord]] = {}
@@ -121,18 +133,43 @@ class Effects:
                 if isinstance(command, EndJob):
                     ended.add(job_id)
         await asyncio.gather(
-            *(self._save(records[job], tasks[job].values(), ends=job in ended) for job in records)
+            *(
+                self._end(records[job], tasks[job].values())
+                if job in ended
+                else self._spare(job, self._store.save_job(records[job], tasks[job].values(), self.epoch))
+                for job in records
+            )
         )
 
-    async def _save(self, record: JobRecord, tasks: Iterable[TaskRecord], *, ends: bool) -> None:
-        if ends:
-            await self._store.end_job(record, tasks, self.epoch, self._settings.history_seconds)
-            log.info("job %s %s%s", record.job_id, record.state, f": {record.cause}" if record.cause else "")
-        else:
-            await self._store.save_job(record, tasks, self.epoch)
+    async def _spare(self, job_id: JobId, work: Awaitable[object]) -> None:
+        """Await what is done for one job; what is wrong with that job fails it, and no other."""
+        try:
+            await work
+        except _PASSING:
+            raise
+        except Exception as error:
+            log.exception("job %s cannot be handled", job_id)
+            event = JobBroken(self._clock.now(), job_id, fault(error))
+            self._spawn(self._send(event))
+
+    async def _send(self, event: Event) -> None:
+        await self._on_event(event)
+
+    async def _end(self, record: JobRecord, tasks: Iterable[TaskRecord]) -> None:
+        """Write a job's end; a record that cannot be written gives way to one of bare facts."""
+        seconds = self._settings.history_seconds
+        try:
+            await self._store.end_job(record, tasks, self.epoch, seconds)
+        except _PASSING:
+            raise
+        except Exception:
+            log.exception("the records of job %s cannot be written", record.job_id)
+            with surviving(f"ending job {record.job_id}"):
+                await self._store.end_job(bare_record(record), (), self.epoch, seconds)
+        log.info("job %s %s%s", record.job_id, record.state, f": {record.cause}" if record.cause else "")
 
     async def _publish(self, commands: Iterable[Command]) -> None:
-        messages = [
+        messages: list[OutgoingMessage] = [
             OutgoingMessage(
                 routing_key=TASKS_QUEUE, body=encode(task.message), type="task", priority=task.priority
             )
@@ -145,7 +182,10 @@ class Effects:
             for c in commands
             if isinstance(c, SendControl)
         ]
-        messages += [_event_message(c.event) for c in commands if isinstance(c, EmitEvent)]
+        for command in commands:
+            if isinstance(command, EmitEvent):
+                with surviving(f"telling of job {command.event.job_id}"):
+                    messages.append(_event_message(command.event))
         if messages:
             await asyncio.gather(*map(self._broker.publish, messages))
 
@@ -178,6 +218,11 @@ class Effects:
             return
         except BadMessage as error:
             event = self._unreadable(job_id, error)
+        except FATAL:
+            raise
+        except Exception as error:
+            log.exception("the claims of job %s cannot be read", job_id)
+            event = JobBroken(self._clock.now(), job_id, fault(error))
         await self._on_event(event)
 
     async def read_written_back(self, job_id: JobId) -> Event | None:
@@ -214,7 +259,10 @@ class Effects:
                     command.manifest,
                 )
                 event = OutputFinished(self._clock.now(), job_id)
-            except (OSError, MrError) as error:
+            except FATAL:
+                raise
+            except Exception as error:
+                log.exception("the output of job %s cannot be finished", job_id)
                 event = await self._unfinished(command, error)
         await self._on_event(event)
 
@@ -248,7 +296,7 @@ class Effects:
         async with self._output_lock(job_id):
             try:
                 await asyncio.to_thread(abandon_output, output, job_id)
-            except (OSError, MrError) as error:
+            except (OSError, MrError, ValueError) as error:
                 log.warning("job %s: %s cannot be cleared: %s", job_id, output, error)
 
     def _output_lock(self, job_id: JobId) -> asyncio.Lock:

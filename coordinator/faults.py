@@ -21,10 +21,10 @@ from coordinator.events import (
 from coordinator.outcomes import Core
 from coordinator.state import OPEN_STATES, ActiveJob, failed_record, submitted_record
 from coordinator.turn import Turn
-from mr.errors import MrError
 from mr.protocol.ids import JobId
 from mr.protocol.messages import WorkerStopped
 from mr.protocol.records import JobRecord, TaskRecord, TaskState
+from mr.telling import fault
 
 
 def job_of(event: Event) -> JobId | None:
@@ -109,7 +109,7 @@ def _break(
     error: Exception,
     recent: str = "",
 ) -> None:
-    cause = str(error) if isinstance(error, MrError) else f"{type(error).__name__}: {error}"
+    cause = fault(error)
     turn.log_fault(f"job {record.job_id} cannot be handled, so it fails\n{_told(error)}\n{recent}")
     turn.end_broken(failed_record(record, cause, turn.wall), tasks, output)
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from mr.dead import bury
+from mr.dead import FATAL, bury
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.inputs import list_inputs
 from mr.formats.outputs import prepare_output
@@ -21,7 +21,7 @@ from mr.protocol.records import Refusal
 from mr.requested import differences, request_summary
 from mr.resolve import resolve_options, resolve_spec
 from mr.settings import Settings
-from mr.telling import bounded
+from mr.telling import bounded, fault
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,12 @@ class Intake:
         except BadMessage as error:
             reply = _refusal(None, f"the request is malformed: {error}")
             await bury(self._broker, delivery, str(error))
+        except FATAL:
+            raise
+        except Exception as error:
+            log.exception("a request cannot be handled")
+            reply = _refusal(None, f"the coordinator failed over this request: {fault(error)}")
+            await bury(self._broker, delivery, reply.reason or "")
         await self._answer(delivery, reply)
         await delivery.ack()
 
@@ -118,7 +124,7 @@ class Intake:
         async with self._turn(job_id):
             try:
                 reply = await self._plan(job_id, request, delivery.user_id or "")
-            except (BadJob, BadInput, NotFound, BadMessage) as error:
+            except (BadJob, BadInput, NotFound, BadMessage, ValueError, OverflowError, OSError) as error:
                 reply = _refusal(job_id, str(error))
                 await self._leave_trace(job_id, request, str(error))
         if not reply.accepted:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from coordinator.commands import EndJob, WriteBack
 from coordinator.effects import Effects
@@ -22,7 +22,7 @@ from coordinator.reports import checked
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
 from coordinator.stored_jobs import StoredJobs
-from mr.dead import bury
+from mr.dead import bury, guarded, surviving
 from mr.errors import BadMessage, Deposed, MrError, StoreBehind
 from mr.ports import Broker, Clock, Delivery, StateStore
 from mr.protocol.codec import MAX_REPORT_BYTES, check_size, decode
@@ -33,7 +33,12 @@ from mr.protocol.names import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.protocol.records import JobState
 from mr.settings import Settings
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+#: Times in a row that the store is given back what it lost, for one batch of events.
+WRITE_BACK_TRIES = 3
 
 #: Reports taken from the queue and not yet acknowledged: MAX_REPORT_BYTES each at most.
 REPORTS_PREFETCH = 200
@@ -106,10 +111,16 @@ class Runner:
                     await self._arrive(event)
                 consumers = [
                     await self._broker.consume(
-                        REPORTS_QUEUE, self._on_report, prefetch=REPORTS_PREFETCH, single_active=True
+                        REPORTS_QUEUE,
+                        guarded(self._broker, self._on_report),
+                        prefetch=REPORTS_PREFETCH,
+                        single_active=True,
                     ),
                     await self._broker.consume(
-                        JOBS_QUEUE, self._intake.on_delivery, prefetch=JOBS_PREFETCH, single_active=True
+                        JOBS_QUEUE,
+                        guarded(self._broker, self._intake.on_delivery),
+                        prefetch=JOBS_PREFETCH,
+                        single_active=True,
                     ),
                 ]
                 self._spawn(self._sweep_outputs())
@@ -129,52 +140,55 @@ class Runner:
             batch = [await self._arrivals.get()]
             while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
                 batch.append(self._arrivals.get_nowait())
-            await self._act([arrival.event for arrival in batch if arrival.event is not None])
+            with surviving("carrying out what a batch of events led to"):
+                await self._act([arrival.event for arrival in batch if arrival.event is not None])
             for arrival in batch:
                 if arrival.settle is not None:
-                    await arrival.settle()
+                    with surviving("settling what arrived"):
+                        await arrival.settle()
                 if arrival.done is not None and not arrival.done.done():
                     arrival.done.set_result(None)
-            while news := await self._jobs.news():
-                await self._act(news)
+            with surviving("taking in what the store says of jobs written back"):
+                while news := await self._jobs.news():
+                    await self._act(news)
 
     async def _act(self, events: Sequence[Event]) -> None:
         """Decide, and carry out; a store found to have come back older is first given what it lost."""
-        commands = self._scheduler.handle_all(await self._checked(events), self._clock.wall())
-        while True:
-            try:
-                await self._effects.perform(commands)
-                break
-            except StoreBehind as error:
-                log.warning("%s", error)
-                await self._jobs.write_back_all()
+        begun = [event.spec.job_id for event in events if isinstance(event, JobAccepted)]
+        begun += [event.job.spec.job_id for event in events if isinstance(event, JobRestored)]
+        active = {*self._scheduler.active_jobs(), *begun}
+        read = await self._with_whole_store(lambda: checked(self._store, events, active))
+        commands = self._scheduler.handle_all(read, self._clock.wall())
+        await self._with_whole_store(lambda: self._effects.perform(commands))
         for command in commands:
             if isinstance(command, EndJob):
                 self._jobs.note_ended(command)
         await self._jobs.write_back(c.job_id for c in commands if isinstance(c, WriteBack))
 
-    async def _checked(self, events: Sequence[Event]) -> Sequence[Event]:
-        """The events, reports with what the store says of them; it is first given what it lost."""
-        begun = [event.spec.job_id for event in events if isinstance(event, JobAccepted)]
-        begun += [event.job.spec.job_id for event in events if isinstance(event, JobRestored)]
-        active = {*self._scheduler.active_jobs(), *begun}
-        while True:
+    async def _with_whole_store(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something; where the store has lost what it takes, give that back and do it anew."""
+        for _ in range(WRITE_BACK_TRIES):
             try:
-                return await checked(self._store, events, active)
+                return await work()
             except StoreBehind as error:
                 log.warning("%s", error)
                 await self._jobs.write_back_all()
+        return await work()
 
     async def _tick(self) -> None:
         """Look at the queue and at the workers at regular times."""
         while True:
-            depth = await self._broker.depth(TASKS_QUEUE)
-            views = await self._store.workers()
-            await self._arrive(QueueObserved(self._clock.now(), depth.ready))
-            await self._arrive(WorkersObserved(self._clock.now(), tuple(views)))
-            if await self._jobs.forgotten():
-                await self._arrivals.put(_Arrival(None, settle=self._jobs.write_back_all))
+            with surviving("looking at the queue and the workers"):
+                await self._look()
             await self._clock.sleep(self._settings.tick_seconds)
+
+    async def _look(self) -> None:
+        depth = await self._broker.depth(TASKS_QUEUE)
+        views = await self._store.workers()
+        await self._arrive(QueueObserved(self._clock.now(), depth.ready))
+        await self._arrive(WorkersObserved(self._clock.now(), tuple(views)))
+        if await self._jobs.forgotten():
+            await self._arrivals.put(_Arrival(None, settle=self._jobs.write_back_all))
 
     async def _keep_lead(self) -> None:
         """Renew the lead at regular times. Raises Deposed."""
@@ -187,29 +201,36 @@ class Runner:
 
         Raises Deposed, also when another led meanwhile: what is known here is out of date then.
         """
-        lease_seconds = self._settings.lease_seconds
         async with self._lead_lock:
-            led_before = self._effects.epoch
-            renewed = await self._store.renew_lead(self._holder, lease_seconds)
-            if renewed and await self._store.last_epoch() >= led_before:
-                return
+            try:
+                await self._renew_or_win(self._settings.lease_seconds)
+            except BadMessage as error:
+                raise Deposed(f"the lead cannot be kept: {error}") from error
+
+    async def _renew_or_win(self, lease_seconds: float) -> None:
+        led_before = self._effects.epoch
+        renewed = await self._store.renew_lead(self._holder, lease_seconds)
+        if renewed and await self._store.last_epoch() >= led_before:
+            return
+        epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
+        while epoch is None and await self._store.last_epoch() < led_before:
+            # A store that came back older shows the lease of one who led before; it runs out.
+            await self._clock.sleep(lease_seconds / 20)
             epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
-            while epoch is None and await self._store.last_epoch() < led_before:
-                # A store that came back older shows the lease of one who led before; it runs out.
-                await self._clock.sleep(lease_seconds / 20)
-                epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
-            if epoch is None:
-                raise Deposed
-            self._effects.epoch = epoch
-            if epoch > led_before + 1:
-                raise Deposed
+        if epoch is None:
+            raise Deposed
+        self._effects.epoch = epoch
+        if epoch > led_before + 1:
+            raise Deposed
 
     async def _keep_house(self) -> None:
         """Keep the code of unfinished jobs from expiring under them, and the list of jobs from growing."""
         while True:
-            await self._store.prune_jobs()
+            with surviving("pruning the list of jobs"):
+                await self._store.prune_jobs()
             await self._clock.sleep(min(HOUSE_SECONDS, self._settings.code_seconds / 4))
-            await self._jobs.keep_all_code()
+            with surviving("keeping the code of jobs"):
+                await self._jobs.keep_all_code()
 
     async def _watch_broker(self) -> None:
         raise await self._broker.failed()
@@ -220,9 +241,9 @@ class Runner:
         await self._arrivals.put(_Arrival(event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a command that asks beside the others; its error ends this lead."""
+        """Run a command that asks beside the others; a server that stays away ends this lead."""
         assert self._tasks is not None, "commands are carried out while the runner runs"
-        self._tasks.create_task(work)
+        self._tasks.create_task(_survived(work))
 
     async def _arrive_and_wait(self, event: Event) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -247,7 +268,8 @@ class Runner:
         await self._hold_lead()  # no successor would hear of a job that a deposed coordinator creates
         if not await self._store.create_job(spec, splits, record, self._effects.epoch):
             return False
-        await self._jobs.take_code(spec, bundle)
+        with surviving(f"keeping the code of job {spec.job_id}"):
+            await self._jobs.take_code(spec, bundle)
         log.info("job %s accepted: %d maps, %d reduces", spec.job_id, spec.maps, spec.reduces)
         await self._arrive_and_wait(JobAccepted(self._clock.now(), spec, splits))
         return True
@@ -269,6 +291,11 @@ class Runner:
         for record in await self._store.list_jobs():
             if record.state in (JobState.FAILED, JobState.CANCELLED) and record.history[-1].at >= earliest:
                 await self._effects.abandon(record.job_id, record.output)
+
+
+async def _survived(work: Coroutine[Any, Any, None]) -> None:
+    with surviving("a command"):
+        await work
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

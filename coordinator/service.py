@@ -9,7 +9,7 @@ import time
 
 from coordinator.probes import queue_exists
 from coordinator.runner import Runner
-from mr.errors import Deposed
+from mr.errors import BadMessage, Deposed
 from mr.ports import Broker, Clock, Consumer, Delivery, StateStore
 from mr.protocol.names import coordinator_queue
 from mr.settings import Settings
@@ -55,14 +55,12 @@ async def run_coordinator(
         log.warning("redis: %s", warning)
     presence = await _show_presence(broker, holder)
     while not stop.is_set():
-        known = await store.last_epoch()
-        emptied = known < epoch
-        if emptied:
-            # The one who led has all that was lost, and writes it back once it leads again.
-            log.warning("redis was emptied; whoever led until now goes first")
+        try:
+            epoch, won = await _ask_for_lead(settings, store, stop, holder, epoch)
+        except BadMessage as error:
+            log.error("the lead cannot be taken: %s", error)
             await happens(stop, settings.lease_seconds)
-        epoch = max(epoch, known)
-        won = await store.acquire_lead(holder, settings.lease_seconds, epoch if emptied else 0)
+            continue
         if won is None:
             await standby.wait(stop)
             continue
@@ -83,6 +81,20 @@ async def run_coordinator(
             await store.release_lead(holder)
         epoch = runner.epoch
     await presence.cancel()
+
+
+async def _ask_for_lead(
+    settings: Settings, store: StateStore, stop: asyncio.Event, holder: str, epoch: int
+) -> tuple[int, int | None]:
+    """Ask for the lead. Returns the highest epoch known until then, and the one that was won, if any."""
+    known = await store.last_epoch()
+    emptied = known < epoch
+    if emptied:
+        # The one who led has all that was lost, and writes it back once it leads again.
+        log.warning("redis was emptied; whoever led until now goes first")
+        await happens(stop, settings.lease_seconds)
+    epoch = max(epoch, known)
+    return epoch, await store.acquire_lead(holder, settings.lease_seconds, epoch if emptied else 0)
 
 
 async def _show_presence(broker: Broker, holder: str) -> Consumer:

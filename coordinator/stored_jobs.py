@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from coordinator.commands import EndJob
 from coordinator.effects import Effects
-from coordinator.events import Event, JobRestored
+from coordinator.events import Event, JobBroken, JobRestored
+from mr.dead import FATAL, surviving
+from mr.errors import StoreBehind
 from mr.ports import Clock, RestoredJob, StateStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec
 from mr.protocol.records import JobRecord
 from mr.settings import Settings
+from mr.telling import fault
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class StoredJobs:
         self._ended: OrderedDict[JobId, _Ended] = OrderedDict()
         #: Jobs written back of which the store was not asked since.
         self._written_back: dict[JobId, None] = {}
+        #: Jobs that could not be written back, and why.
+        self._broken: dict[JobId, str] = {}
         #: Whether the store came back older, and may show jobs as unfinished that ended long ago.
         self._came_back = False
 
@@ -103,7 +108,8 @@ class StoredJobs:
     async def keep_all_code(self) -> None:
         """Keep the code of unfinished jobs from expiring under them."""
         for job_id in list(self._codes):
-            await self.keep_code(job_id)
+            with surviving(f"keeping the code of job {job_id}"):
+                await self.keep_code(job_id)
 
     async def keep_code(self, job_id: JobId) -> None:
         """Keep the code of a job for as long again; put it back where the store has lost it."""
@@ -122,8 +128,9 @@ class StoredJobs:
         new = {name: job for name, job in jobs.items() if name not in self._codes and name not in self._ended}
         finished = await self._effects.finished({name: job.spec.output for name, job in new.items()})
         for name, job in new.items():
-            bundle = await self._store.get_code(job.spec.code_id)
-            await self.take_code(job.spec, bundle or b"")
+            with surviving(f"keeping the code of job {name}"):
+                bundle = await self._store.get_code(job.spec.code_id)
+                await self.take_code(job.spec, bundle or b"")
             log.info("job %s taken over in state %s", name, job.record.state)
         now = self._clock.now()
         return [JobRestored(now, job, name in finished) for name, job in new.items()]
@@ -148,19 +155,29 @@ class StoredJobs:
         """
         for job_id in jobs:
             await self._hold_lead()
-            job, ended = self._snapshot(job_id), self._ended.get(job_id)
-            if job is not None:
-                log.warning("job %s is written back into the store, which had forgotten some of it", job_id)
-                await self.keep_code(job_id)
-                await self._store.rewrite(job, self._effects.epoch, self._settings.lease_seconds)
-                self._written_back[job_id] = None
-            elif ended is not None:
-                log.warning("job %s is ended again in the store, which had forgotten it", job_id)
-                await self._effects.persist([ended.command])
+            try:
+                await self._write_one_back(job_id)
+            except (*FATAL, StoreBehind):
+                raise
+            except Exception as error:
+                log.exception("job %s cannot be written back", job_id)
+                self._broken[job_id] = fault(error)
+
+    async def _write_one_back(self, job_id: JobId) -> None:
+        job, ended = self._snapshot(job_id), self._ended.get(job_id)
+        if job is not None:
+            log.warning("job %s is written back into the store, which had forgotten some of it", job_id)
+            await self.keep_code(job_id)
+            await self._store.rewrite(job, self._effects.epoch, self._settings.lease_seconds)
+            self._written_back[job_id] = None
+        elif ended is not None:
+            log.warning("job %s is ended again in the store, which had forgotten it", job_id)
+            await self._effects.persist([ended.command])
 
     async def news(self) -> list[Event]:
         """What the store says of the jobs that were written back, and of those that nobody knows here."""
-        events: list[Event] = []
+        broken, self._broken = self._broken, {}
+        events: list[Event] = [JobBroken(self._clock.now(), job, cause) for job, cause in broken.items()]
         while self._written_back:
             job_id, _ = self._written_back.popitem()
             event = await self._effects.read_written_back(job_id)

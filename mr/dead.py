@@ -1,10 +1,13 @@
 """What becomes of a message that cannot be processed: an operator finds it on `mr.dead`."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from mr.errors import BrokerUnavailable
-from mr.ports import Broker, Delivery, OutgoingMessage
+from mr.errors import BrokerUnavailable, ClusterUnreachable, Deposed
+from mr.ports import Broker, Delivery, OnDelivery, OutgoingMessage
 from mr.protocol.names import DEAD_QUEUE
+from mr.telling import fault
 
 log = logging.getLogger(__name__)
 
@@ -17,13 +20,54 @@ DEAD_BODY_BYTES = 64 * 1024
 MAX_DEAD_LETTERS = 1000
 
 
+#: What ends a daemon, or its lead, whatever it was doing: a server that stays away, a successor.
+FATAL = (ClusterUnreachable, Deposed)
+
+
+@contextmanager
+def surviving(what: str, *passing: type[Exception]) -> Iterator[None]:
+    """Log with its traceback what goes wrong inside, and go on: for the outermost loops of a daemon.
+
+    FATAL errors pass, and those of the classes given.
+    """
+    try:
+        yield
+    except (*FATAL, *passing):  # type: ignore[misc]
+        raise
+    except Exception:
+        log.exception("%s failed; going on", what)
+
+
+def guarded(broker: Broker, on_delivery: OnDelivery) -> OnDelivery:
+    """Make a consumer that no message can end.
+
+    What `on_delivery` raises over a message is logged. The message is delivered once more; if that fails
+    as well, or if it had been delivered before, it is buried with the reason.
+    """
+
+    async def take(delivery: Delivery) -> None:
+        try:
+            await on_delivery(delivery)
+        except FATAL:
+            raise
+        except Exception as error:
+            log.exception("a message of %s cannot be handled", delivery.routing_key)
+            if not delivery.redelivered:
+                await delivery.reject(requeue=True)
+                return
+            await bury(broker, delivery, fault(error))
+            await delivery.ack()
+
+    return take
+
+
 async def bury(broker: Broker, delivery: Delivery, reason: str) -> None:
     """Put a delivery on `mr.dead`, with `reason` and its `queue` in the headers; the caller acknowledges it.
 
     Others may send what we would not: of a large message the beginning is kept, and its size in the header
     `bytes`. When the queue is full the reason is logged alone, and the older messages stay.
     """
-    reason = reason[:_REASON_CHARACTERS]
+    reason = reason[:_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
     if await _is_full(broker):
         log.error("%s is full; dropped a message of %s: %s", DEAD_QUEUE, delivery.routing_key, reason)
         return

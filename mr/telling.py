@@ -2,6 +2,8 @@
 
 import re
 
+from mr.errors import MrError
+
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 #: What a terminal may obey instead of showing it: C0, DEL, C1, line separators, marks that turn the direction
 #: of text; and halves of characters, which no stream can write.
@@ -57,3 +59,8 @@ def why(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def fault(error: BaseException) -> str:
+    """Tell what the engine failed over: what an error of ours says, of any other its type as well."""
+    return str(error) if isinstance(error, MrError) else f"{type(error).__name__}: {error}"

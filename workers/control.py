@@ -2,6 +2,7 @@
 
 import logging
 
+from mr.dead import surviving
 from mr.errors import BadMessage
 from mr.ports import Delivery, StateStore
 from mr.protocol.codec import decode
@@ -32,7 +33,8 @@ class ControlDesk:
         """Follow one message up, then acknowledge it. What cannot be read is logged: nobody can resend it."""
         try:
             message: Control = decode(delivery.body, Control, delivery.content_type)  # type: ignore[arg-type]
-            await self._follow(message)
+            with surviving(f"following a {type(message).__name__}"):
+                await self._follow(message)
         except BadMessage as error:
             log.warning("a control message, or what it is about, cannot be read: %s", error)
         await delivery.ack()

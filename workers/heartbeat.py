@@ -15,6 +15,7 @@ from collections.abc import Callable
 import psutil
 
 from mr import __version__
+from mr.dead import surviving
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports import Pause, StateStore
 from mr.protocol.ids import JobId
@@ -204,31 +205,36 @@ class Heart:
             await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
             await happens(self._changed, seconds * (1 - EXTRA_BEAT_SHARE))
             self._changed.clear()
-            await self._apply()
-            try:
-                await self.beat()
-                await self._renew()
-            except StoreUnavailable as error:
-                self._note_away(error)
-            else:
-                self._note_reached()
+            with surviving("a heartbeat", WorkerIdTaken):
+                await self._beat_once()
+
+    async def _beat_once(self) -> None:
+        await self._apply()
+        try:
+            await self.beat()
+            await self._renew()
+        except StoreUnavailable as error:
+            self._note_away(error)
+        else:
+            self._note_reached()
 
     async def _measure_on(self) -> None:
         """Measure the host each `heartbeat_seconds`, however many beats there are."""
         while True:
             await asyncio.sleep(self._settings.heartbeat_seconds)
-            before = self._allowed.open
-            await self.measure()
-            if self._allowed.open != before:
-                await self._apply()
-                self.soon()
+            with surviving("measuring the host"):
+                before = self._allowed.open
+                await self.measure()
+                if self._allowed.open != before:
+                    await self._apply()
+                    self.soon()
 
     async def _sweep_on(self) -> None:
         """Look now and then for jobs that are over."""
         while True:
             await asyncio.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
-            with contextlib.suppress(StoreUnavailable):  # the next beat notes it
-                await self._sweep()
+            with surviving("looking for jobs that are over"), contextlib.suppress(StoreUnavailable):
+                await self._sweep()  # the next beat notes it
 
     async def measure(self) -> None:
         """Measure the host, and decide how many slots may take tasks; where that fails, nothing changes."""
@@ -249,10 +255,14 @@ class Heart:
     async def _renew(self) -> None:
         """Extend the leases; stop the attempts whose claims are gone."""
         for job, attempts in self._runner.leased().items():
-            lost = set(
-                await self._store.renew(job, attempts, self._origin.incarnation, self._settings.lease_seconds)
-            )
-            self._runner.stop({(job, task, attempts[task]) for task in lost}, StopReason.LEASE_LOST)
+            try:
+                lost = await self._store.renew(
+                    job, attempts, self._origin.incarnation, self._settings.lease_seconds
+                )
+            except BadMessage as error:
+                log.error("the leases of job %s cannot be renewed: %s", job, error)
+                continue
+            self._runner.stop({(job, task, attempts[task]) for task in set(lost)}, StopReason.LEASE_LOST)
 
     async def _sweep(self) -> None:
         """End the jobs in the spool that are over, where the news of their end was missed."""

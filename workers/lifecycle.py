@@ -48,6 +48,9 @@ class AttemptEvent(StrEnum):
     ACKNOWLEDGED = "acknowledged"
 
 
+#: Nothing of such an attempt is recorded yet: its files may be deleted.
+BEFORE_COMMIT = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.STOPPING, AttemptState.RELEASING)
+
 _S = AttemptState
 _E = AttemptEvent
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mr.dead import bury
+from mr.dead import FATAL, bury, guarded
 from mr.errors import BadMessage, MrError
 from mr.formats.outputs import publish_part
 from mr.ports import Broker, Consumer, Delivery, StateStore
@@ -26,10 +26,10 @@ from mr.protocol.messages import WIRE_VERSION, TaskCommitted, TaskFailed, TaskMe
 from mr.protocol.names import TASKS_QUEUE
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.settings import Settings
-from mr.telling import why
+from mr.telling import fault, why
 from workers.executor import AttemptKey, Executor, Outcome
 from workers.holding import HeldAttempt, Stopped, StopReason
-from workers.lifecycle import AttemptEvent
+from workers.lifecycle import BEFORE_COMMIT, AttemptEvent
 from workers.orders import Origin, TaskOrder
 from workers.preparation import Preparation, Unprepared
 from workers.reports import encode_report, publish_report
@@ -87,7 +87,9 @@ class TaskRunner:
 
     async def start(self, prefetch: int) -> None:
         """Begin to take tasks."""
-        self._consumer = await self._broker.consume(TASKS_QUEUE, self._on_delivery, prefetch=prefetch)
+        self._consumer = await self._broker.consume(
+            TASKS_QUEUE, guarded(self._broker, self._on_delivery), prefetch=prefetch
+        )
 
     async def set_open_slots(self, count: int) -> None:
         """Take at most so many tasks at once; 0 takes none, what runs goes on."""
@@ -209,10 +211,25 @@ class TaskRunner:
         self._on_change()
         try:
             await self._run(attempt, reply.unreadable)
+        except FATAL:
+            raise
+        except Exception as error:
+            log.exception("the worker failed over %s", attempt)
+            await self._give_up(attempt, error)
         finally:
             del self._attempts[attempt.key]
             attempt.ended.set()
             self._on_change()
+
+    async def _give_up(self, attempt: HeldAttempt, error: Exception) -> None:
+        """Report an attempt over which the worker itself failed, wherever it stood."""
+        self._executor.stop(attempt.key)
+        if attempt.state in BEFORE_COMMIT:
+            await asyncio.to_thread(self._drop_files, attempt)
+        await self._store.release(*attempt.key)
+        message = f"the worker {self._origin.worker} failed over this task: {fault(error)}"
+        await self._report_failed(attempt, Failure(FailureKind.INFRASTRUCTURE, message))
+        await attempt.delivery.ack()
 
     async def _report_again(self, job: JobId, task: TaskId, number: int) -> None:
         """Its worker may have died between the commit and the report."""
@@ -332,10 +349,13 @@ class TaskRunner:
         await asyncio.to_thread(self._drop_files, attempt)
         await self._store.release(*attempt.key)
         attempt.advance(AttemptEvent.RELEASED)
+        await self._report_failed(attempt, failure)
+        await self._settle(attempt, AttemptEvent.REPORTED)
+
+    async def _report_failed(self, attempt: HeldAttempt, failure: Failure) -> None:
         who = self._origin.worker, self._origin.incarnation
         report = TaskFailed(attempt.job, attempt.task, attempt.number, *who, failure)
         await publish_report(self._broker, encode_report(report))
-        await self._settle(attempt, AttemptEvent.REPORTED)
 
     async def _discard(self, attempt: HeldAttempt) -> None:
         """Delete what the attempt made; tell nobody. A stopping worker hands the task to another."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from coordinator import intake
 from coordinator.intake import Intake
 from coordinator.service import SystemClock
 from coordinator.state import submitted_record
@@ -246,3 +247,43 @@ async def test_secret_params_reach_the_spec_and_nothing_that_is_shown(desk: Desk
 
 async def test_a_ping_is_answered_with_the_stores_identity(desk: Desk) -> None:
     assert await desk.ask({}, type="ping") == {"accepted": True, "store": await desk.store.identity()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"split_size": "9" * 400},
+        {"split_size": 2**70},
+        {"split_size": "8193T"},
+        {"task_memory": "999999999999999T"},
+        {"task_timeout": "9" * 30},
+        {"task_timeout": 10**400},
+        {"output": "/tmp/a\0b"},
+        {"inputs": ["/tmp/a\0b"]},
+        {"maps": 10**9},
+        {"encoding": "x" * 5000},
+        {"job": "x" * 5000},
+        {"name": "\0" * 300},
+    ],
+)
+async def test_a_request_with_an_absurd_value_is_refused(desk: Desk, changes: dict[str, Any]) -> None:
+    reply = await desk.ask(desk.request(**changes))
+    assert not reply["accepted"] and reply["reason"]
+    assert (await desk.ask(desk.request()))["accepted"]
+
+
+async def test_a_request_over_which_the_coordinator_fails_is_answered_and_buried(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confused(*_: Any) -> None:
+        raise RuntimeError("no such state")
+
+    monkeypatch.setattr(intake, "plan_job", confused)
+    reply = await desk.ask(desk.request())
+    assert reply == {
+        "accepted": False,
+        "reason": "the coordinator failed over this request: RuntimeError: no such state",
+    }
+    assert (await desk.broker.depth(DEAD_QUEUE)).ready == 1
+    monkeypatch.undo()
+    assert (await desk.ask(desk.request()))["accepted"]

@@ -22,7 +22,7 @@ from mr.settings import Settings
 from tests.support.job_records import job_record
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The coordinator dies."""
 
 

@@ -215,7 +215,7 @@ async def test_a_paused_worker_takes_nothing_until_the_pause_is_over(tmp_path: P
     async with bench(tmp_path) as worker:
         await submit(worker)
         await worker.store.pause_worker(WORKER, Pause(0.5, "it failed tasks of 3 jobs"))
-        await worker.tell(PauseWorker(WORKER, 1e300, "whatever"))
+        await worker.tell(PauseWorker(WORKER, 1e9, "whatever"))
         beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
         assert beat.limited_by.endswith("it failed tasks of 3 jobs")
         await worker.publish("job-1", "map-00000")
@@ -250,10 +250,10 @@ async def test_a_control_message_that_the_store_does_not_confirm_changes_nothing
 
 
 async def test_a_spool_without_room_takes_nothing(tmp_path: Path) -> None:
-    settings = worker_settings(spool_reserve_bytes=1 << 60)
+    settings = worker_settings(spool_reserve_bytes=1 << 52)
     async with bench(tmp_path, settings) as worker:
         beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
-        assert f"reserve is {(1 << 60) // MIB} MiB" in beat.limited_by
+        assert f"reserve is {(1 << 52) // MIB} MiB" in beat.limited_by
 
 
 async def test_a_spool_that_fills_up_while_short_tasks_flow_stops_them(

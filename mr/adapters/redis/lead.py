@@ -45,7 +45,7 @@ class LeadMethods:
     async def leader(self) -> str | None:
         """Who coordinates."""
         holder: bytes | None = await self._link.command("GET", names.LEADER_KEY)
-        return None if holder is None else holder.decode()
+        return None if holder is None else holder.decode(errors="replace")
 
     async def last_epoch(self) -> int:
         """The highest epoch given so far."""

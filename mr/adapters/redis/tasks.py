@@ -130,7 +130,7 @@ class WorkerMethods:
         """Who has an id; of one whose heartbeat cannot be read, what the store itself knows."""
         beat = self._reader.read(packed, WorkerBeat, f"worker {worker}") or WorkerBeat(
             worker=worker,
-            incarnation=Incarnation(life.decode()),
+            incarnation=Incarnation(_text(life)),
             number=int(number),
             host="",
             address="",

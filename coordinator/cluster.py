@@ -266,11 +266,16 @@ class Cluster:
         return True
 
     def pause(self, worker: WorkerId, seconds: float, now: float) -> bool:
-        """Give a worker no tasks for a while. False: it gets none anyway, or half of the workers get none."""
+        """Give a worker no tasks for a while, or for longer than it was told.
+
+        False: little would change, or half of the workers get none already.
+        """
         paused = sum(self.is_paused(name, now) for name in self.views if name != worker)
-        if self.is_paused(worker, now) or 2 * (paused + 1) > len(self.views):
+        blame = self._blames.setdefault(worker, Blame())
+        left_seconds = max(0.0, blame.paused_until - now)
+        if left_seconds > seconds / 2 or (not left_seconds and 2 * (paused + 1) > len(self.views)):
             return False
-        self._blames.setdefault(worker, Blame()).paused_until = now + seconds
+        blame.paused_until = now + seconds
         return True
 
     def resume(self, worker: WorkerId) -> None:

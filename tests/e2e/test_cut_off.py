@@ -1,0 +1,48 @@
+"""A worker whose map outputs nobody can fetch, though it lives: its maps run elsewhere, and it is paused.
+
+A worker that reaches no other, with packets that vanish, takes network namespaces: see `make bench-faults`.
+"""
+
+import subprocess
+from pathlib import Path
+
+from tests.e2e.gate import GatedJob
+from tests.e2e.references import same_parts
+from tests.support.cluster import Cluster
+from tests.support.own_process import free_port
+
+
+class CutCluster(Cluster):
+    """Three workers; the first is advertised where nobody listens."""
+
+    def start_daemon(self, name: str) -> "subprocess.Popen[bytes]":
+        """Start the daemon of this name."""
+        if name != "w1":
+            return super().start_daemon(name)
+        arguments = ["worker", "--id", name, "--slots", self.slots, "--spool", self.spool]
+        arguments += ["--listen", "127.0.0.1:0", "--advertise", f"127.0.0.1:{free_port()}"]
+        with (self.root / f"{name}.log").open("ab") as log:
+            return self.start(*arguments, stdout=log, stderr=log, cwd=self.root)
+
+
+def test_a_worker_nobody_can_reach(tmp_path: Path, rabbitmq_url: str, redis_url: str) -> None:
+    with CutCluster(tmp_path, rabbitmq_url, redis_url) as cluster:
+        job = GatedJob(cluster, tmp_path, "cut-off", "map", "-m", "6", "-r", "4").submit()
+        job.wait_begun(3)  # one on each worker
+        job.open()
+        assert job.wait_state("COMPLETED", "FAILED") == "COMPLETED"
+        same_parts(job.run_embedded(), job.output)
+        limits = {view["beat"]["worker"]: view["beat"].get("limited_by", "") for view in views(cluster)}
+        assert "workers w2, w3 cannot reach it" in limits["w1"]
+        records = [task["record"] for task in cluster.json("tasks", job.job_id)]
+        assert all(record.get("failures", 0) == 0 for record in records)
+        # Each of the others made a map at least, and none of those was made again.
+        maps = [record for record in records if record["task_id"].startswith("map")]
+        assert {record["worker"] for record in maps} == {"w2", "w3"}
+        assert 1 <= sum(record["attempt"] > 1 for record in maps) <= 4
+
+
+def views(cluster: Cluster) -> list[dict[str, dict[str, str]]]:
+    """The workers as `mr workers --json` shows them."""
+    found: list[dict[str, dict[str, str]]] = cluster.json("workers")
+    return found

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
+from mr.bundle import check_bundle
 from mr.dead import FATAL, bury
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.inputs import list_inputs
@@ -14,7 +15,7 @@ from mr.formats.outputs import prepare_output
 from mr.formats.places import Places
 from mr.formats.splits import plan_splits
 from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
-from mr.protocol.codec import JSON, decode, encode
+from mr.protocol.codec import JSON, check_size, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
 from mr.protocol.records import Refusal
@@ -176,6 +177,8 @@ class Intake:
         bundle = None if manifest is None else await self._store.get_code(CodeId(manifest.code_id))
         if manifest is None or bundle is None:
             raise NotFound(_unknown_code(request.job))
+        check_size(bundle, "the bundle", self._settings.max_bundle_bytes)
+        await asyncio.to_thread(check_bundle, bundle, CodeId(manifest.code_id), manifest.entry)
         spec, splits = await asyncio.to_thread(
             plan_job, request, manifest, self._settings, job_id, self._clock.wall(), sender
         )

@@ -5,21 +5,31 @@ import io
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from mr.errors import BadJob
 from mr.protocol.ids import CodeId
-from mr.settings import GIB, MIB
+from mr.settings import MIB
 from mr.telling import why
 
-#: Most bytes a bundle may unpack to: a small zip can hide a very large one.
-MAX_UNPACKED_BYTES = 1 * GIB
+#: Most bytes a bundle may unpack to, and most files: a small zip can hide a very large one.
+MAX_UNPACKED_BYTES = 256 * MIB
+MAX_MEMBERS = 10_000
+#: Most bytes of a zip's directory, which is read whole before its members can be counted.
+_MAX_DIRECTORY_BYTES = 4 * MIB
+#: Longest name of a file, and of its whole path in the bundle, in bytes.
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 1024
+#: Bytes unpacked at a time.
+_COPY_BYTES = 1 * MIB
 
 #: What never belongs to a job: caches and version control.
 _SKIPPED = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".mypy_cache", ".ruff_cache"})
@@ -30,6 +40,14 @@ _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueErr
 
 #: The oldest time a zip can hold: the same files give the same bytes at any time of day.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+#: Bit of a member's flags.
+_ENCRYPTED = 0x1
+#: How a zip ends: signature, then at 12 the size of its directory.
+_END = struct.Struct("<4s4H2LH")
+_END_SIGNATURE = b"PK\x05\x06"
+_MAX_COMMENT_BYTES = 65_535
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -68,13 +86,15 @@ def build_bundle(job_file: Path, includes: Sequence[Path] = (), max_bytes: int =
             f"the bundle of {job_file} has {len(data)} bytes, above max_bundle_bytes ({max_bytes}); "
             "put large data where the workers can read it instead"
         )
+    with _archive(data) as archive:
+        _checked_members(archive)
     return Bundle(data, content_id(data), job_file.name)
 
 
 def unpack_bundle(data: bytes, directory: Path) -> None:
     """Unpack into `directory`, which appears whole or not at all; one that is there already is kept.
 
-    Raises BadJob when the bytes are no zip, or hold a name that leads outside or too many bytes.
+    Raises BadJob as `check_bundle` does.
     """
     if directory.exists():
         return
@@ -85,6 +105,15 @@ def unpack_bundle(data: bytes, directory: Path) -> None:
         _rename_into_place(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_bundle(data: bytes, code_id: CodeId, entry: str) -> None:
+    """Raise BadJob for what is no bundle of this id with this job file, or would harm whoever unpacks it."""
+    if content_id(data) != code_id:
+        raise BadJob(f"the store holds other bytes than those of {code_id[:19]}...; submit the job again")
+    with _archive(data) as archive:
+        if PurePosixPath(entry) not in _checked_members(archive).values():
+            raise BadJob(f"the job file {entry!r} is not in the bundle; submit the job again")
 
 
 def _require_file(job_file: Path) -> None:
@@ -152,24 +181,73 @@ def _zip(members: dict[str, Path]) -> bytes:
 
 
 def _extract(data: bytes, directory: Path) -> None:
+    with _archive(data) as archive:
+        for member, name in _checked_members(archive).items():
+            target = directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, target.open("xb") as file:
+                shutil.copyfileobj(source, file, _COPY_BYTES)
+            target.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
+
+
+@contextmanager
+def _archive(data: bytes) -> Iterator[zipfile.ZipFile]:
+    """Open a zip whose directory is small enough to be read. Raises BadJob, for damage inside as well."""
     try:
+        if _directory_bytes(data) > _MAX_DIRECTORY_BYTES:
+            raise BadJob(f"the bundle holds more than {MAX_MEMBERS} files, or very long names; include fewer")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
-                raise BadJob(f"the bundle unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-            for member in members:
-                target = directory / _safe_name(member)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(member))
-                target.chmod(0o755 if (member.external_attr >> 16) & 0o100 else 0o644)
+            yield archive
     except _BAD_ARCHIVE as error:
         raise BadJob(f"the stored bundle is damaged: {error}; submit the job again") from error
 
 
+def _directory_bytes(data: bytes) -> int:
+    """The size of a zip's directory, as its end tells; 0 when it has none, which `zipfile` refuses."""
+    at = data.rfind(_END_SIGNATURE, max(0, len(data) - _END.size - _MAX_COMMENT_BYTES))
+    if at < 0 or len(data) - at < _END.size:
+        return 0
+    return int(_END.unpack_from(data, at)[5])
+
+
+def _checked_members(archive: zipfile.ZipFile) -> dict[zipfile.ZipInfo, PurePosixPath]:
+    """The members of a bundle and where each goes below its directory. Raises BadJob before one is read."""
+    members = {member: _safe_name(member) for member in archive.infolist()}
+    if len(members) > MAX_MEMBERS:
+        raise BadJob(f"the bundle holds {len(members)} files, over {MAX_MEMBERS}; include fewer")
+    unpacked_bytes = sum(member.file_size for member in members)
+    if unpacked_bytes > MAX_UNPACKED_BYTES:
+        raise BadJob(
+            f"the bundle unpacks to {unpacked_bytes} bytes, over {MAX_UNPACKED_BYTES}; "
+            "put large data where the workers can read it instead"
+        )
+    names = set(members.values())
+    twice = len(names) < len(members)
+    if twice or any(parent in names for name in names for parent in name.parents):
+        raise BadJob("the bundle holds two files in one place")
+    return members
+
+
 def _safe_name(member: zipfile.ZipInfo) -> PurePosixPath:
-    name = PurePosixPath(member.filename)
-    if member.is_dir() or name.is_absolute() or ".." in name.parts or not name.parts:
-        raise BadJob(f"the bundle holds {member.filename!r}, which is not a plain file below it")
+    """Where a member goes. Raises BadJob unless it is a plain file, plainly compressed, below the bundle."""
+    text = member.filename
+    name = PurePosixPath(text)
+    mode = member.external_attr >> 16
+    encoded = os.fsencode(text)
+    plain = (
+        bool(name.parts)
+        and not text.endswith("/")
+        and not name.is_absolute()
+        and ".." not in name.parts
+        and "\0" not in member.orig_filename
+        and len(encoded) <= _MAX_PATH_BYTES
+        and all(len(os.fsencode(part)) <= _MAX_NAME_BYTES for part in name.parts)
+        and stat.S_IFMT(mode) in (0, stat.S_IFREG)
+        and not member.flag_bits & _ENCRYPTED
+        and member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    )
+    if not plain:
+        raise BadJob(f"the bundle holds {text[:200]!r}, which is not a plain file below it")
     return name
 
 

@@ -45,7 +45,7 @@ def import_job_file(directory: Path, entry: str) -> ModuleType:
     """
     directory = directory.resolve()
     path = directory / entry
-    if not path.is_file():
+    if not path.is_file() or path.resolve().parent != directory:
         raise BadJob(f"{entry} is not in the bundle; submit the job again")
     _forget_earlier_bundles()
     sys.meta_path.insert(0, BundleFinder(directory))

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from mr.bundle import content_id, unpack_bundle
+from mr.bundle import check_bundle, unpack_bundle
 from mr.errors import BadJob, BadMessage, MrError
 from mr.ports import StateStore
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
-from mr.protocol.jobs import JobSpec
+from mr.protocol.jobs import CodeManifest, JobSpec
 from mr.protocol.locations import PackedOutputs
 from mr.settings import Settings
 from mr.telling import why
@@ -126,7 +126,7 @@ class Preparation:
         bundle = await self._code(spec)
         directory = self._spool.code_dir(spec.job_id)
         try:
-            await asyncio.to_thread(_unpack_checked, bundle, spec.code_id, directory)
+            await asyncio.to_thread(_unpack_checked, bundle, spec.code, directory)
         except BadJob as error:
             raise Unprepared(Failure(FailureKind.BAD_JOB, str(error))) from error
         except OSError as error:
@@ -165,10 +165,9 @@ async def _readable(read: Awaitable[T]) -> T:
         raise Unprepared(Failure(FailureKind.INFRASTRUCTURE, str(error))) from error
 
 
-def _unpack_checked(bundle: bytes, code: CodeId, directory: Path) -> None:
-    """Unpack what is really the code of this id, whoever wrote it into the store. Raises BadJob, OSError."""
-    if content_id(bundle) != code:
-        raise BadJob(f"the store holds other bytes than those of {code[:19]}...; submit the job again")
+def _unpack_checked(bundle: bytes, code: CodeManifest, directory: Path) -> None:
+    """Unpack what is really this code, whoever wrote it into the store. Raises BadJob, OSError."""
+    check_bundle(bundle, CodeId(code.code_id), code.entry)
     unpack_bundle(bundle, directory)
 
 

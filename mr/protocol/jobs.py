@@ -14,6 +14,8 @@ EncodingErrors = Literal["strict", "replace", "surrogateescape"]
 
 REQUEST_VERSION = 1
 
+ENTRY_PATTERN = r"^[^/\x00]+\.py$(?!\n)"
+
 Count = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
 OptionalCount = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
 Priority = Annotated[int, Meta(ge=0, le=4)]
@@ -95,8 +97,8 @@ class CodeManifest(msgspec.Struct, frozen=True):
     """What the inspection of a job file found; stored beside the bundle and in every spec."""
 
     code_id: Annotated[str, Meta(pattern=CODE_ID_PATTERN)]
-    #: File name of the job file inside the bundle.
-    entry: str
+    #: File name of the job file inside the bundle: no path, so that it names nothing outside.
+    entry: Annotated[str, Meta(pattern=ENTRY_PATTERN, max_length=255)]
     #: Names of the user functions present: `map_fn` or `map_batch`, `reduce_fn`, `combine_fn` ...
     functions: tuple[str, ...]
     #: `sum`, `count` ... when `reduce_fn` is a built-in of `mr.agg`; empty otherwise.

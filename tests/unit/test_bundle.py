@@ -136,7 +136,7 @@ def test_archive_that_cannot_be_read_is_refused(job_file: Path, tmp_path: Path, 
     data = bytearray(build_bundle(job_file).data)
     entry = data.index(b"PK\x01\x02")
     data[6:8] = data[entry + 8 : entry + 10] = flag_bits  # encrypted; a patch
-    with pytest.raises(BadJob, match="damaged"):
+    with pytest.raises(BadJob, match=r"damaged|not a plain file"):
         unpack_bundle(bytes(data), tmp_path / "code")
 
 
@@ -144,7 +144,7 @@ def test_bundle_that_swells_is_refused(
     job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_UNPACKED_BYTES", 10)
-    with pytest.raises(BadJob, match="more than 10 bytes"):
+    with pytest.raises(BadJob, match="unpacks to 43 bytes, over 10"):
         unpack_bundle(build_bundle(job_file).data, tmp_path / "code")
 
 

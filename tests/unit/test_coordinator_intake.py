@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from coordinator.intake import Intake
 from coordinator.service import SystemClock
 from coordinator.state import submitted_record
 from mr.adapters.memory import MemoryBroker, MemoryStore
-from mr.bundle import build_bundle
+from mr.bundle import build_bundle, content_id
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
@@ -21,6 +22,7 @@ from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
 from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE
 from mr.protocol.records import as_json
 from mr.settings import Settings
+from tests.support.zips import POISON
 
 
 class Desk:
@@ -286,4 +288,15 @@ async def test_a_request_over_which_the_coordinator_fails_is_answered_and_buried
     }
     assert (await desk.broker.depth(DEAD_QUEUE)).ready == 1
     monkeypatch.undo()
+    assert (await desk.ask(desk.request()))["accepted"]
+
+
+@pytest.mark.parametrize("name", ["unnamed", "bomb", "link", "another entry", "many"])
+async def test_a_poisonous_bundle_is_refused(desk: Desk, name: str) -> None:
+    data = POISON[name]()
+    code = CodeManifest(content_id(data), "job.py", ("map_fn",), "", "", JobOptions())
+    await desk.store.put_code(CodeId(code.code_id), data, code, 3600.0)
+    reply = await desk.ask(desk.request(job=code.code_id))
+    assert not reply["accepted"] and "bundle" in reply["reason"]
+    assert "out" not in os.listdir(desk.tmp_path)  # noqa: PTH208
     assert (await desk.ask(desk.request()))["accepted"]

@@ -20,6 +20,7 @@ from mr.protocol.names import JOBS_QUEUE
 from mr.protocol.records import JobRecord, JobState, Refusal
 from mr.settings import Settings
 from tests.support.job_records import job_record
+from tests.support.orders import CODE, CODE_ID
 
 
 class Crash(BaseException):
@@ -81,10 +82,10 @@ class Desk:
         return self.jobs.get(job)
 
     async def registered(self, name: str) -> CodeManifest:
-        return CodeManifest("sha256:" + "0" * 64, "count.py", ("map_fn",), "", "", JobOptions())
+        return CodeManifest(CODE_ID, "job.py", ("map_fn",), "", "", JobOptions())
 
     async def get_code(self, code: str) -> bytes:
-        return b"code"
+        return CODE
 
     async def take(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:
         if self.crashes:

@@ -10,17 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from mr.bundle import content_id
 from mr.errors import BadMessage
 from mr.ports import ClaimReply
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import encode, unpack
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.jobs import CodeManifest, JobOptions
 from mr.protocol.messages import EndJob, StopAttempt, TaskCommitted, TaskFailed, TaskMessage
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
 from tests.support.orders import CODE_ID, make_spec
 from tests.support.processes import appear, gone, until
 from tests.support.worker import WORKER, Bench, bench, worker_settings
+from tests.support.zips import POISON
 
 JOB = JobId("job-1")
 MAP = TaskId("map-00000")
@@ -435,3 +438,17 @@ async def test_a_number_that_is_given_twice_runs_one_after_the_other(tmp_path: P
         await worker.settled()
         assert worker.effects == ["commit map-00000 1", "report"]
         assert "job-1/outputs/map-00000-1.segments" in worker.files()
+
+
+@pytest.mark.parametrize("name", ["unnamed", "bomb", "outside", "another entry", "no zip"])
+async def test_a_poisonous_bundle_fails_its_job_and_the_worker_goes_on(worker: Bench, name: str) -> None:
+    """Its id is right, so it is the store's word for the job's code; whoever wrote it there."""
+    data = POISON[name]()
+    code = CodeManifest(content_id(data), "job.py", ("map_fn",), "", "", JobOptions())
+    await submit(worker, job="bad", code=code)
+    await worker.store.put_code(CodeId(code.code_id), data, code, 3600.0)
+    await worker.publish("bad", "map-00000")
+    assert (await failed(worker)).failure.kind is FailureKind.BAD_JOB
+    await submit(worker, job="good")
+    await worker.publish("good", "map-00000")
+    assert (await committed(worker)).job_id == "good"

@@ -13,7 +13,16 @@ from tests.support.own_process import free_port
 
 
 class CutCluster(Cluster):
-    """Three workers; the first is advertised where nobody listens."""
+    """Three workers; the first is advertised where nobody listens.
+
+    No attempt is backed up: a backup on the first worker, which reads its own outputs, would end the reduce
+    before the others have given up and said whom they cannot reach.
+    """
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the daemons and commands see."""
+        return super().environment | {"MR_STRAGGLER_MIN_SECONDS": "600"}
 
     def start_daemon(self, name: str) -> "subprocess.Popen[bytes]":
         """Start the daemon of this name."""

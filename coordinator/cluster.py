@@ -121,6 +121,7 @@ class Cluster:
         ended = {name for name, life in self._lives.items() if self._has_ended(name, life, now)}
         for name in ended:
             self._lives[name].dead = True
+        ended |= self._proven_dead()
         self._forget(now)
         return ended
 
@@ -129,6 +130,17 @@ class Cluster:
         if life.dead or self._is_seen(name, life):
             return False
         return now >= self._grace_until and now - life.alive_at > self._settings.lease_seconds
+
+    def _proven_dead(self) -> set[Incarnation]:
+        """Lives thought to live whose end a worker that started in the same spool has seen."""
+        proven: set[Incarnation] = set()
+        for view in self.views.values():
+            for name in view.beat.ended:
+                life = self._lives.get(name)
+                if life is not None and not life.dead:
+                    life.dead = life.gone = True
+                    proven.add(name)
+        return proven
 
     def _is_seen(self, name: Incarnation, life: Life) -> bool:
         """Whether a life is the one that the store shows under its worker's id."""

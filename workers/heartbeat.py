@@ -40,6 +40,8 @@ SWEEP_BEATS = 5
 UNKNOWN_LEASES = 6
 #: After a change an extra beat comes this share of `heartbeat_seconds` later, at the earliest.
 EXTRA_BEAT_SHARE = 0.25
+#: Dead lives that a heartbeat names.
+MAX_ENDED_TOLD = 64
 
 
 #: What a beat tells of a host that could not be measured yet.
@@ -180,6 +182,7 @@ class Heart:
             number=self._number,
             host_name=socket.gethostname(),
             control_queue=self._control_queue(),
+            ended=self._spool.ended_lives[:MAX_ENDED_TOLD],
         )
         return await self._store.heartbeat(beat, self._settings.lease_seconds, replaces)
 

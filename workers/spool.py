@@ -65,6 +65,7 @@ class Spool:
                 self._dead = list(hold_dead(sorted(self._root.glob("*/*"))))
                 #: `worker/incarnation` of each life that was over when this one began.
                 self.cleared = tuple(f"{path.parent.name}/{path.name}" for path, _ in self._dead)
+                self.ended_lives = tuple(Incarnation(path.name) for path, _ in self._dead if is_id(path.name))
                 self.directory.mkdir(parents=True, mode=0o700)
                 self._life: IO[str] | None = mark_alive(self.directory)
                 (self.directory / _JOBS).mkdir()

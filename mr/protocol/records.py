@@ -146,6 +146,8 @@ class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     host_name: str = ""
     #: Its private queue for control messages: gone means that its connection is closed.
     control_queue: str = ""
+    #: Earlier lives in its spool whose processes had ended when it started: their locks were free.
+    ended: tuple[Incarnation, ...] = ()
 
 
 class WorkerView(msgspec.Struct, frozen=True):

@@ -1,8 +1,17 @@
 """What the coordinator remembers of workers, and for how long."""
 
 from coordinator.cluster import Cluster
-from mr.protocol.ids import JobId, WorkerId
+from mr.protocol.ids import Incarnation, JobId, WorkerId
+from mr.protocol.records import WorkerBeat, WorkerView
 from mr.settings import Settings
+
+
+def view(life: str, **fields: object) -> WorkerView:
+    """A live worker's heartbeat; `life` is `worker.incarnation`."""
+    worker = life.partition(".")[0]
+    kept = {"worker": worker, "incarnation": life, "host": "h", "address": "h:1", "version": "0"}
+    beat = WorkerBeat(**{**kept, "started_at": 0.0, "slots": 1, "open_slots": 1, **fields})  # type: ignore[arg-type]
+    return WorkerView(beat, 0.0, True)
 
 
 def test_blame_is_forgotten_with_time() -> None:
@@ -21,3 +30,13 @@ def test_a_paused_worker_is_remembered_until_its_pause_ends() -> None:
     assert cluster._blames
     cluster.observe(151.0, ())
     assert not cluster._blames
+
+
+def test_a_life_that_ended_before_another_began_in_its_spool_is_dead_at_once() -> None:
+    """It was killed and followed before this coordinator could ask for its process."""
+    cluster = Cluster(Settings(lease_seconds=300.0))
+    old, new = Incarnation("w1.1"), Incarnation("w1.2")
+    assert cluster.observe(1.0, (view("w1.1", number=1), view("w2.1", number=1))) == set()
+    assert cluster.observe(2.0, (view("w1.2", number=1, ended=(old,)), view("w2.1", number=2))) == {old}
+    assert cluster.is_gone(old) and not cluster.is_dead(new)
+    assert cluster.observe(3.0, (view("w1.2", number=2, ended=(old,)), view("w2.1", number=3))) == set()

@@ -440,5 +440,6 @@ async def test_what_a_dead_worker_left_in_the_spool_is_cleared(tmp_path: Path) -
     dead = tmp_path / "spool" / "w9" / "dead"
     (dead / "jobs" / "job-9").mkdir(parents=True)
     (dead / ".mrmq-life").touch()
-    async with bench(tmp_path):
+    async with bench(tmp_path) as worker:
         assert not dead.exists()
+        assert (await worker.beat()).ended == ("dead",)

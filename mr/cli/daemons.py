@@ -13,7 +13,6 @@ import click
 from mr.cli.cores import usable_cores
 from mr.cli.logs import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
-from mr.cli.secrecy import hide_secrets
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
 from mr.telling import why
@@ -34,6 +33,8 @@ def coordinator(log_level: str, configured: Configured) -> None:
     A signal (TERM, INT) steps down in good order, a second one leaves at once. Jobs go on when a
     coordinator runs again.
     """
+    from mr.cli.secrecy import hide_secrets
+
     configure_logging(log_level)
     settings = configured.settings
     hide_secrets(settings)
@@ -90,6 +91,7 @@ def worker(
     served until no reduce needs them (at most MR_DRAIN_SECONDS). A second one stops at once: map outputs
     that are still needed stay in the spool, and the next worker started there serves them.
     """
+    from mr.cli.secrecy import hide_secrets
     from workers.shuffle.server import parse_address
 
     configure_logging(log_level)

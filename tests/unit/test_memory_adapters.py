@@ -131,6 +131,14 @@ def test_opening_adapters_is_light_until_it_is_done() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_daemons_leave_arrow_to_their_tasks() -> None:
+    code = (
+        "import sys, mr.local, coordinator.service, workers.service; "
+        "sys.exit(bool({'pyarrow', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_pika_keeps_quiet() -> None:
     import mr.adapters.rabbitmq  # noqa: F401 (the import sets the logger up)
 

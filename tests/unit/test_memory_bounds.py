@@ -22,7 +22,8 @@ from tests.support.attempts import Workbench
 from tests.support.reading import batch_records, chunks, records, whole
 from workers.shuffle.buffer import MapBuffer
 from workers.shuffle.group import Grouped
-from workers.shuffle.segment import FileSegment, read_segment
+from workers.shuffle.segment import read_segment
+from workers.shuffle.segment_index import FileSegment
 from workers.sinks import PartSink
 
 MIB = 1 << 20

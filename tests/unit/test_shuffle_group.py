@@ -12,7 +12,8 @@ from mr.errors import SegmentCorrupt
 from workers.shuffle import merge, segment
 from workers.shuffle.buffer import Combiner, MapBuffer
 from workers.shuffle.group import Grouped
-from workers.shuffle.segment import FileSegment, SegmentSource
+from workers.shuffle.segment import SegmentSource
+from workers.shuffle.segment_index import FileSegment
 from workers.shuffle.tables import is_native, to_pairs
 
 Pairs = list[tuple[Any, Any]]

@@ -14,6 +14,7 @@ from workers.shuffle.combine import value_lists
 from workers.shuffle.order import sort_rows
 from workers.shuffle.rows import Rows
 from workers.shuffle.segment import SegmentWriter, pieces, read_segment, verify_segment
+from workers.shuffle.segment_index import FileSegment
 
 
 class Bytes:
@@ -123,7 +124,7 @@ def test_a_segment_inside_a_file(tmp_path: Path) -> None:
     data = written(["a"], [1])
     path = tmp_path / "file"
     path.write_bytes(b"before" + data + b"after")
-    found = list(read_segment(segment.FileSegment(path, 6, len(data))))
+    found = list(read_segment(FileSegment(path, 6, len(data))))
     assert [key_list(rows.keys) for rows in found] == [["a"]]
 
 

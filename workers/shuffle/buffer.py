@@ -21,8 +21,8 @@ from workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, write_
 from workers.shuffle.order import sort_by_partition
 from workers.shuffle.partition import Partitioner
 from workers.shuffle.rows import ROW_BYTES, Rows, concatenate
-from workers.shuffle.segment import FileSegment, SegmentWriter, pieces
-from workers.shuffle.segment_index import write_index
+from workers.shuffle.segment import SegmentWriter, pieces
+from workers.shuffle.segment_index import FileSegment, write_index
 
 __all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
 

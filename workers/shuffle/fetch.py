@@ -16,8 +16,7 @@ from mr.protocol.ids import task_sort_key
 from mr.protocol.records import MapOutput
 from workers.orders import TaskOrder
 from workers.shuffle.host_fetch import Fetched, HostFetch, ShuffleSource, find_corrupt
-from workers.shuffle.segment import FileSegment
-from workers.shuffle.segment_index import find_segment
+from workers.shuffle.segment_index import FileSegment, find_segment
 
 __all__ = ["InputLost", "ShuffleSource", "find_corrupt", "lost_inputs", "open_sources"]
 

@@ -22,7 +22,8 @@ from mr.errors import SegmentCorrupt
 from mr.protocol.failures import Loss
 from mr.protocol.records import MapOutput
 from workers.orders import TaskOrder
-from workers.shuffle.segment import FileSegment, SegmentSource, verify_segment
+from workers.shuffle.segment import SegmentSource, verify_segment
+from workers.shuffle.segment_index import FileSegment
 from workers.shuffle.wire import MSGPACK, FetchRequest, fetch_path, read_length_table
 
 #: How long a connection may take, and how long a worker may be silent in the middle of a transfer.

@@ -22,13 +22,13 @@ from workers.shuffle.keys import encode_key
 from workers.shuffle.order import sort_rows
 from workers.shuffle.rows import Rows, concatenate
 from workers.shuffle.segment import (
-    FileSegment,
     SegmentSource,
     SegmentWriter,
     pieces,
     read_segment,
     segment_totals,
 )
+from workers.shuffle.segment_index import FileSegment
 
 #: Most segments read at the same time; more are merged in several passes.
 MAX_OPEN_RUNS: Final = 64

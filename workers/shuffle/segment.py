@@ -11,8 +11,6 @@ after the other, then an index (`segment_index.py`); a partition without records
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 import numpy as np
@@ -45,21 +43,6 @@ class SegmentSource(Protocol):
 
     def open(self) -> BinaryIO:
         """A stream that begins with the segment's bytes; the caller closes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileSegment:
-    """A segment inside a file on this host."""
-
-    path: Path
-    start: int
-    bytes: int
-
-    def open(self) -> BinaryIO:
-        """The file, at the segment's first byte."""
-        stream = self.path.open("rb")
-        stream.seek(self.start)
-        return stream
 
 
 class SegmentWriter:

@@ -2,12 +2,14 @@
 
 After the segments comes one entry a partition (start, bytes, xxh3-64 of both seeded with the partition),
 then the tail (mark, number of partitions). So one segment of a file is found by two small reads, whatever
-the number of partitions, and nobody keeps or sends the lengths of maps x reduces segments.
+the number of partitions, and nobody keeps or sends the lengths of maps x reduces segments. The worker's
+daemon finds segments by it, so nothing of Arrow is imported here.
 """
 
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,13 +17,27 @@ from typing import BinaryIO, Final
 from xxhash import xxh3_64_intdigest
 
 from mr.errors import SegmentCorrupt
-from workers.shuffle.segment import FileSegment
 
 _PLACE: Final = struct.Struct("<QQ")
 _CHECK: Final = struct.Struct("<Q")
 _TAIL: Final = struct.Struct("<4sI")
 _MARK: Final = b"MRIX"
 _ENTRY_BYTES: Final = _PLACE.size + _CHECK.size
+
+
+@dataclass(frozen=True, slots=True)
+class FileSegment:
+    """A segment inside a file on this host."""
+
+    path: Path
+    start: int
+    bytes: int
+
+    def open(self) -> BinaryIO:
+        """The file, at the segment's first byte."""
+        stream = self.path.open("rb")
+        stream.seek(self.start)
+        return stream
 
 
 def write_index(file: BinaryIO, sizes: Sequence[int]) -> None:

@@ -19,8 +19,7 @@ from mr.protocol.ids import JobId, TaskId, is_id
 from mr.telling import why
 from workers.shuffle.connections import BoundedServer, bounds
 from workers.shuffle.outputs import Outputs
-from workers.shuffle.segment import FileSegment
-from workers.shuffle.segment_index import find_segment
+from workers.shuffle.segment_index import FileSegment, find_segment
 from workers.shuffle.wire import MAX_REQUEST_BYTES, MSGPACK, FetchRequest, length_table, parse_path
 
 log = logging.getLogger(__name__)

@@ -107,9 +107,9 @@ class Effects:
         controls = [c.control for c in commands if isinstance(c, SendControl)]
         speculations = [c for c in commands if isinstance(c, Speculate)]
         await asyncio.gather(
-            *(self._spare(c.job_id, self._store.reopen(c.job_id, c.lost, self.epoch)) for c in reopens),
+            *(self._isolated(c.job_id, self._store.reopen(c.job_id, c.lost, self.epoch)) for c in reopens),
             *(
-                self._spare(c.job_id, self._store.release_dead(c.job_id, c.leases, self.epoch))
+                self._isolated(c.job_id, self._store.release_dead(c.job_id, c.leases, self.epoch))
                 for c in released
             ),
             *(
@@ -118,7 +118,7 @@ class Effects:
                 if isinstance(control, PauseWorker)
             ),
             *(
-                self._spare(c.job_id, self._store.speculate(c.job_id, c.tasks, self.epoch))
+                self._isolated(c.job_id, self._store.speculate(c.job_id, c.tasks, self.epoch))
                 for c in speculations
             ),
         )
@@ -136,13 +136,13 @@ class Effects:
             *(
                 self._end(records[job], tasks[job].values())
                 if job in ended
-                else self._spare(job, self._store.save_job(records[job], tasks[job].values(), self.epoch))
+                else self._isolated(job, self._store.save_job(records[job], tasks[job].values(), self.epoch))
                 for job in records
             )
         )
 
-    async def _spare(self, job_id: JobId, work: Awaitable[object]) -> None:
-        """Await what is done for one job; what is wrong with that job fails it, and no other."""
+    async def _isolated(self, job_id: JobId, work: Awaitable[object]) -> None:
+        """Await what is done for one job: an exception over it fails that job, and no other."""
         try:
             await work
         except _PASSING:

@@ -56,8 +56,8 @@ def note_event(core: Core, event: Event) -> None:
 
 
 @contextmanager
-def sparing(core: Core, turn: Turn, job: ActiveJob) -> Iterator[None]:
-    """Handle one job: what is raised meanwhile fails this job, and is logged with its last events."""
+def isolated(core: Core, turn: Turn, job: ActiveJob) -> Iterator[None]:
+    """Handle one job: an exception inside fails this job, and is logged with its last events."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the outermost frame around one job: it fails, and is logged
@@ -67,13 +67,13 @@ def sparing(core: Core, turn: Turn, job: ActiveJob) -> Iterator[None]:
 def each_job(core: Core, turn: Turn, act: Callable[[ActiveJob], object]) -> None:
     """Do something for every active job, each on its own."""
     for job in list(core.jobs.values()):
-        with sparing(core, turn, job):
+        with isolated(core, turn, job):
             act(job)
 
 
 @contextmanager
-def bearing(turn: Turn, what: str) -> Iterator[None]:
-    """Do what concerns no single job: what is raised meanwhile is logged, and the rest goes on."""
+def logged(turn: Turn, what: str) -> Iterator[None]:
+    """Do something that concerns no single job: an exception inside is logged, and the rest goes on."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the outermost frame around one step: it is logged

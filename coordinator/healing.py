@@ -7,12 +7,12 @@ held by somebody who lives, or free to run again.
 from collections.abc import Iterator, Mapping
 
 from coordinator.events import ClaimsObserved
-from coordinator.faults import each_job, sparing
+from coordinator.faults import each_job, isolated
 from coordinator.outcomes import (
     Core,
     check_result,
     lose_attempts,
-    note_queued,
+    publish_task,
     record_outcome,
     reopen_output,
     replace_result,
@@ -38,7 +38,7 @@ def note_running(core: Core, turn: Turn) -> None:
             job = core.jobs.get(running.job_id)
             task = job.tasks.get(running.task_id) if job is not None else None
             if job is not None and task is not None:
-                with sparing(core, turn, job):
+                with isolated(core, turn, job):
                     _note_sighting(turn, job, task, view, running)
 
 
@@ -186,14 +186,7 @@ def settle_written_back(
     for task_id in list(job.outstanding):
         task = job.tasks[task_id]
         if task.state is TaskState.QUEUED and job.job_id in core.jobs:
-            _publish_again(turn, job, task)
-
-
-def _publish_again(turn: Turn, job: ActiveJob, task: Task) -> None:
-    note_queued(turn, task)
-    job.move(task, TaskCause.REPUBLISHED)
-    turn.touch(job, task)
-    turn.publish(job, task)
+            publish_task(turn, job, task)
 
 
 def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Claim) -> None:
@@ -213,7 +206,7 @@ def _settle_open(core: Core, turn: Turn, job: ActiveJob, task: Task, claim: Clai
         if any(h.attempt not in task.lost for h in holders):
             _lose(core, turn, job, task, holders)
         elif is_overdue(core, task, turn.now):
-            _publish_again(turn, job, task)
+            publish_task(turn, job, task)
 
 
 def _is_alive(core: Core, turn: Turn, task: Task, holder: Holder) -> bool:

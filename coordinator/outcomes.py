@@ -59,10 +59,14 @@ def set_record(task: Task, **changes: object) -> None:
     task.record = msgspec.structs.replace(task.record, **changes)
 
 
-def note_queued(turn: Turn, task: Task) -> None:
-    """Note that a message for a task is published now."""
+def publish_task(turn: Turn, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:
+    """Publish a message for a task that waits, or one more for a task that is queued."""
+    cause = TaskCause.REPUBLISHED if task.state is TaskState.QUEUED else TaskCause.PUBLISHED
     task.queued_at = turn.now
     set_record(task, queued_at=turn.wall)
+    job.move(task, cause)
+    turn.touch(job, task)
+    turn.publish(job, task, priority=priority)
 
 
 def delay(core: Core, job: ActiveJob, task: Task, tries: int) -> float:
@@ -79,7 +83,7 @@ def record_outcome(core: Core, turn: Turn, job: ActiveJob, task: Task, outcome: 
     if not claim.winner or result is None:
         return
     check_result(job.spec, task.kind, task.task_id, claim.winner, result)
-    commit_task(core, turn, job, task, claim.winner, result.output.worker, result)
+    commit_task(core, turn, job, task, result)
 
 
 def check_result(spec: JobSpec, kind: TaskKind, task_id: TaskId, winner: int, result: TaskResult) -> None:
@@ -93,14 +97,13 @@ def check_result(spec: JobSpec, kind: TaskKind, task_id: TaskId, winner: int, re
         )
 
 
-def commit_task(
-    core: Core, turn: Turn, job: ActiveJob, task: Task, attempt: int, worker: WorkerId, result: TaskResult
-) -> None:
+def commit_task(core: Core, turn: Turn, job: ActiveJob, task: Task, result: TaskResult) -> None:
     """Take in that an attempt's output is recorded. Nothing when it is known, or was declared lost since.
 
     One that was declared lost stays recorded where another worker had adopted it by then.
     """
     output = result.output
+    attempt, worker = output.attempt, output.worker
     if task.state not in OPEN_STATES:
         return
     if attempt <= task.floor:

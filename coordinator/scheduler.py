@@ -22,7 +22,7 @@ from coordinator.events import (
     WorkerProbed,
     WorkersObserved,
 )
-from coordinator.faults import bearing, break_event, each_job, note_event, sparing
+from coordinator.faults import break_event, each_job, isolated, logged, note_event
 from coordinator.outcomes import Core, advance, end_job, fail_attempt, record_outcome
 from coordinator.policy import retry_delay_seconds
 from coordinator.reachability import Reachability
@@ -71,10 +71,10 @@ class Scheduler:
                 self._dispatch(turn, event)
             except Exception as error:  # noqa: BLE001 - the outermost frame around one event: logged, its job fails
                 break_event(self.core, turn, event, error)
-        with bearing(turn, "filling the window"):
+        with logged(turn, "filling the window"):
             fill_window(self.core, turn)
         each_job(self.core, turn, lambda job: self._note_waiting(turn, job))
-        return turn.commands(self.core.jobs, lambda job: sparing(self.core, turn, job))
+        return turn.commands(self.core.jobs, lambda job: isolated(self.core, turn, job))
 
     def active_jobs(self) -> tuple[JobId, ...]:
         """Jobs that have not ended, in order of acceptance."""

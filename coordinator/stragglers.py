@@ -1,6 +1,6 @@
 """Backup attempts for those that are slow without reason. Pure."""
 
-from coordinator.faults import sparing
+from coordinator.faults import isolated
 from coordinator.outcomes import Core, set_record
 from coordinator.policy import backup_patience_seconds, most_finished, straggler_seconds
 from coordinator.state import ActiveJob, RunningAttempt, Task
@@ -16,7 +16,7 @@ def start_backups(core: Core, turn: Turn) -> None:
     for job in list(core.jobs.values()):
         if budget <= 0:
             return
-        with sparing(core, turn, job):
+        with isolated(core, turn, job):
             for task in _stragglers(core, turn, job):
                 if budget > 0 and _another_worker_is_free(task, free):
                     _publish_backup(turn, job, task)

@@ -33,8 +33,8 @@ from mr.telling import bounded
 #: Characters of a cause in a lifecycle event: it may quote what a task printed or raised.
 CAUSE_CHARACTERS = 10_000
 
-
-Spare = Callable[[ActiveJob], AbstractContextManager[None]]
+#: Handles one job: an exception inside fails that job.
+Isolate = Callable[[ActiveJob], AbstractContextManager[None]]
 
 
 class Turn:
@@ -71,7 +71,7 @@ class Turn:
         self._lost.setdefault(job.job_id, {})[task.task_id] = place
 
     def release_dead(self, job: ActiveJob, task: Task, incarnation: Incarnation) -> None:
-        """Give the lease of a life that is known to have ended back."""
+        """Give back the lease of a life that is known to have ended."""
         self._released.setdefault(job.job_id, []).append((task.task_id, incarnation))
 
     def probe(self, commands: Iterable[ProbeWorker]) -> None:
@@ -142,19 +142,19 @@ class Turn:
             )
         )
 
-    def commands(self, jobs: Mapping[JobId, ActiveJob], spare: Spare) -> list[Command]:
+    def commands(self, jobs: Mapping[JobId, ActiveJob], isolate: Isolate) -> list[Command]:
         """Everything decided, in the order of effects, without what concerns a job that ended meanwhile.
 
-        `spare` bounds what may be raised while the records of one job are made.
+        An exception while the records of a job are made fails that job alone, by `isolate(job)`.
         """
         saved: list[Command] = []
         for job_id, changed in self._changed.items():
             if job_id in jobs:
                 job = jobs[job_id]
-                with spare(job):
+                with isolate(job):
                     saved.append(SaveJob(job.current_record(), _records(job, changed)))
         for job in self._ended:
-            with spare(job):
+            with isolate(job):
                 saved.append(EndJob(*self._final(job)))
         commands: list[Command] = []
         commands += [Reopen(job, lost) for job, lost in self._lost.items() if job in jobs]

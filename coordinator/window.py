@@ -3,8 +3,8 @@
 import heapq
 from collections.abc import Iterable
 
-from coordinator.faults import sparing
-from coordinator.outcomes import Core, note_queued
+from coordinator.faults import isolated
+from coordinator.outcomes import Core, publish_task
 from coordinator.policy import (
     MAXIMUM_COST_SECONDS,
     MINIMUM_COST_SECONDS,
@@ -13,7 +13,6 @@ from coordinator.policy import (
     window_limit,
 )
 from coordinator.state import OUTSTANDING_STATES, ActiveJob, Level, Task
-from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
 from mr.protocol.ids import TaskKind
 from mr.protocol.names import MAX_JOB_PRIORITY, task_priority
@@ -47,7 +46,7 @@ def _fill_level(core: Core, turn: Turn, level: Level, jobs: Iterable[ActiveJob],
     """
     ready: list[tuple[float, int, ActiveJob]] = []
     for job in jobs:
-        with sparing(core, turn, job):
+        with isolated(core, turn, job):
             if _next_task(turn, job) is not None:
                 ready.append((max(job.charged_until, level.virtual_seconds), job.order, job))
     heapq.heapify(ready)
@@ -55,11 +54,11 @@ def _fill_level(core: Core, turn: Turn, level: Level, jobs: Iterable[ActiveJob],
     while ready and published < room:
         tag, order, job = ready[0]
         task = None
-        with sparing(core, turn, job):
+        with isolated(core, turn, job):
             task = _next_task(turn, job)
             if task is not None:
                 _charge(level, job, task, tag)
-                _publish(turn, job, task)
+                publish_task(turn, job, task)
         if task is None or job.job_id not in core.jobs:
             heapq.heappop(ready)
             continue
@@ -84,14 +83,6 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
     job.charged_until = start + level.cost_seconds / max(MINIMUM_WEIGHT, job.spec.weight)
 
 
-def _publish(turn: Turn, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:
-    cause = TaskCause.REPUBLISHED if task.state is TaskState.QUEUED else TaskCause.PUBLISHED
-    note_queued(turn, task)
-    job.move(task, cause)
-    turn.touch(job, task)
-    turn.publish(job, task, priority=priority)
-
-
 # --- ageing
 
 
@@ -111,12 +102,12 @@ def publish_aged(core: Core, turn: Turn) -> None:
         if job.aged is not None and job.tasks[job.aged].state not in OUTSTANDING_STATES:
             job.aged = None
         room -= job.aged is not None
-        with sparing(core, turn, job):
+        with isolated(core, turn, job):
             _note_idle(turn, job, busy)
         if job.idle_since is not None and turn.now - job.idle_since >= patience_seconds:
             starved.append(job)
     for job in sorted(starved, key=lambda job: (job.idle_since or 0.0, job.order))[: max(0, room)]:
-        with sparing(core, turn, job):
+        with isolated(core, turn, job):
             _publish_first(core, turn, job)
 
 
@@ -128,7 +119,7 @@ def _publish_first(core: Core, turn: Turn, job: ActiveJob) -> None:
     if task.state is TaskState.WAITING:
         level = core.levels[job.spec.priority]
         _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
-    _publish(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
+    publish_task(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
     job.aged, job.idle_since = task.task_id, turn.now
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a message that cannot be processed: an operator finds it on `mr.dead`."""
+"""What becomes of what fails: a message is buried on `mr.dead`, a turn of a daemon's loop is logged."""
 
 import logging
 from collections.abc import Iterator
@@ -18,8 +18,6 @@ DEAD_BODY_BYTES = 64 * 1024
 #: Messages that are kept. Counted here and not by an argument of the queue: a queue that exists without it,
 #: as older versions declare it, could not be declared any more.
 MAX_DEAD_LETTERS = 1000
-
-
 #: What ends a daemon, or its lead, whatever it was doing: a server that stays away, a successor.
 FATAL = (ClusterUnreachable, Deposed)
 

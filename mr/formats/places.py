@@ -16,8 +16,6 @@ from mr.settings import Settings
 
 _MAGIC = re.compile(r"[*?[]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|$)")
-#: Schemes of plain paths.
-_LOCAL = ("file", "local")
 
 
 class Places:

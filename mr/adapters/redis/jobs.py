@@ -67,9 +67,7 @@ class JobWrites:
         answer = await self._link.script("create_job", keys, [epoch, *arguments])
         if answer == b"exists":
             return False
-        self._acknowledged.restart(
-            job, answer
-        )  # of a job of this id that was forgotten in time, nothing counts
+        self._acknowledged.restart(job, answer)  # not `note`: an earlier job of this id may have expired
         return True
 
     async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:

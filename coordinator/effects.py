@@ -35,7 +35,7 @@ from coordinator.state import bare_record
 from mr.dead import FATAL, surviving
 from mr.errors import BadMessage, MrError, StoreBehind
 from mr.formats.outputs import abandon_output, finish_output, read_manifest
-from mr.ports import Broker, Clock, OutgoingMessage, Pause, StateStore
+from mr.ports import Broker, Clock, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId, TaskKind
@@ -47,7 +47,7 @@ from mr.protocol.names import (
     job_event_key,
     task_event_key,
 )
-from mr.protocol.records import JobRecord, TaskRecord, TaskResult
+from mr.protocol.records import JobRecord, Pause, TaskRecord, TaskResult
 from mr.settings import Settings
 from mr.telling import fault
 

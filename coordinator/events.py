@@ -9,13 +9,13 @@ from enum import StrEnum
 
 import msgspec
 
-from mr.ports import Outcome, RestoredJob
+from mr.ports import RestoredJob
 from mr.protocol.claims import Claim
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
-from mr.protocol.records import TaskResult, WorkerView
+from mr.protocol.records import Outcome, TaskResult, WorkerView
 
 
 class JobAccepted(msgspec.Struct, frozen=True):

@@ -23,10 +23,9 @@ from coordinator.policy import LEASE_PATIENCE, PATIENCE
 from coordinator.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from coordinator.transitions import TaskCause
 from coordinator.turn import Turn
-from mr.ports import Outcome
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import Incarnation, TaskId
-from mr.protocol.records import RunningTask, TaskResult, TaskState, WorkerView
+from mr.protocol.records import Outcome, RunningTask, TaskResult, TaskState, WorkerView
 
 # --- what heartbeats show
 

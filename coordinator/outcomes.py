@@ -13,7 +13,6 @@ from coordinator.transitions import JobCause, TaskCause
 from coordinator.turn import Turn
 from mr.errors import BadMessage
 from mr.formats.parts import final_part
-from mr.ports import Outcome
 from mr.protocol.failures import Failure, FailureKind, Fault, Loss
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_index
 from mr.protocol.jobs import JobSpec
@@ -25,6 +24,7 @@ from mr.protocol.records import (
     Manifest,
     ManifestPart,
     MapOutput,
+    Outcome,
     PartOutput,
     TaskResult,
     TaskState,

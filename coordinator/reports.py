@@ -6,9 +6,10 @@ import msgspec
 
 from coordinator.events import Event, JobBroken, ReportReceived
 from mr.errors import BadMessage
-from mr.ports import Outcome, StateStore
+from mr.ports import StateStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, is_task_id
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
+from mr.protocol.records import Outcome
 
 
 async def checked(store: StateStore, events: Sequence[Event], active: Collection[JobId]) -> tuple[Event, ...]:

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import msgspec
 
-from mr.protocol.bounds import Seconds
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import CodeManifest, JobSpec, Split
@@ -17,6 +16,8 @@ from mr.protocol.locations import PackedOutputs
 from mr.protocol.records import (
     JobRecord,
     MapOutput,
+    Outcome,
+    Pause,
     Refusal,
     TaskRecord,
     TaskResult,
@@ -26,8 +27,6 @@ from mr.protocol.records import (
 
 #: `StateStore.workers` leaves out workers not heard of for this long.
 WORKER_MEMORY_SECONDS = 3600.0
-#: Refused requests that are remembered; of more, the newest.
-MAX_REFUSALS = 1000
 
 #: Stands for the output of the attempt that went over what is kept of one job.
 LOGS_FULL = "(not kept, nor what was printed after it: the job has printed more than log_total_bytes)\n"
@@ -155,20 +154,6 @@ class ClaimReply(msgspec.Struct, frozen=True):
     unreadable: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What the store says of one task: its claim, and the result of the attempt that committed."""
-
-    claim: Claim = Claim()
-    result: TaskResult | None = None
-
-
-class Pause(msgspec.Struct, frozen=True):
-    """For how long a worker is to take no tasks."""
-
-    seconds: Seconds
-    reason: str
-
-
 class RestoredJob(msgspec.Struct, frozen=True):
     """Everything the store knows of an unfinished job, for a coordinator that takes over."""
 
@@ -227,10 +212,7 @@ class StateStore(Protocol):
         """A text made up at the first question, by which two clients tell whether they share a database."""
 
     async def coordinator_silence(self) -> float | None:
-        """Seconds since a coordinator last took or renewed the lead; 0 while somebody leads.
-
-        None when nobody leads and none is remembered.
-        """
+        """Seconds since a coordinator last held the lead; 0 while one does, None if none is remembered."""
 
     async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
         """Keep the trace of a refused request for a time, and MAX_REFUSALS of them at most, the newest."""
@@ -238,20 +220,15 @@ class StateStore(Protocol):
     async def get_refusal(self, job: JobId) -> Refusal | None:
         """The refusal of the request that chose this id, if it is remembered."""
 
-    # --- code
-
-    # Code is kept for a time, which begins anew whenever it is used; for good while it has a name.
+    # --- code: kept for a time that begins anew at each use, and for good while it has a name
 
     async def put_code(
         self, code: CodeId, bundle: bytes, manifest: CodeManifest, keep_seconds: float
     ) -> None:
-        """Store a bundle and what was found in it under its content hash (idempotent).
-
-        Kept for `keep_seconds` from now, or longer where that was said before.
-        """
+        """Store a bundle and its manifest under its content hash for at least `keep_seconds` (idempotent)."""
 
     async def keep_code(self, code: CodeId, keep_seconds: float) -> bool:
-        """Keep stored code for at least so long from now. False: the store has none such."""
+        """Keep stored code for at least so long from now. False: the store does not have it."""
 
     async def get_code(self, code: CodeId) -> bytes | None:
         """Fetch a bundle; None when the store has none such."""
@@ -282,7 +259,7 @@ class StateStore(Protocol):
     async def release_dead(
         self, job: JobId, leases: Iterable[tuple[TaskId, Incarnation]], epoch: int
     ) -> None:
-        """Give the leases of dead lives back, so that others can claim the tasks at once."""
+        """Give back the leases of dead lives, so that others can claim the tasks at once."""
 
     async def end_job(
         self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float

@@ -17,9 +17,9 @@ import psutil
 from mr import __version__
 from mr.dead import surviving
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports import Pause, StateStore
+from mr.ports import StateStore
 from mr.protocol.ids import JobId
-from mr.protocol.records import WorkerBeat, WorkerView
+from mr.protocol.records import Pause, WorkerBeat, WorkerView
 from mr.settings import Settings
 from mr.telling import why
 from mr.waiting import dismiss, happens

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from mr.protocol.bounds import Attempt, Int64, Natural, Real, Slots
-from mr.protocol.claims import Placement
+from mr.protocol.bounds import Attempt, Int64, Natural, Real, Seconds, Slots
+from mr.protocol.claims import Claim, Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 
@@ -95,6 +95,13 @@ class TaskResult(msgspec.Struct, frozen=True):
     stats: TaskStats
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What the store says of one task: its claim, and the result of the attempt that committed."""
+
+    claim: Claim = Claim()
+    result: TaskResult | None = None
+
+
 class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one slot of a worker is doing, as of its last heartbeat."""
 
@@ -114,6 +121,13 @@ class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes_in: Int64 = 0
     #: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`: what the attempt is at.
     phase: str = ""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """For how long a worker is to take no tasks."""
+
+    seconds: Seconds
+    reason: str
 
 
 class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -226,6 +240,10 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     waiting_for: str = ""
     #: What was asked for, in bounded words, secrets by their names alone: see `mr.requested`.
     request: dict[str, str] = {}
+
+
+#: Refused requests that are remembered; of more, the newest.
+MAX_REFUSALS = 1000
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from mr.errors import Deposed
-from mr.ports import ClaimReply, Outcome, StateStore
+from mr.ports import ClaimReply, StateStore
 from mr.protocol.claims import RELEASED_KEPT, Claim, Placement, Verdict
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import Split
-from mr.protocol.records import JobState, MapOutput, TaskResult
+from mr.protocol.records import JobState, MapOutput, Outcome, TaskResult
 from tests.contract import samples
 from tests.contract.conftest import OpenStore
 from tests.contract.samples import ANN, BOB, CID, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from mr.errors import BadMessage, Deposed, NotFound, StoreBehind, StoreUnavailable
-from mr.ports import LOGS_FULL, MAX_REFUSALS, Pause, RestoredJob, StateStore
+from mr.ports import LOGS_FULL, RestoredJob, StateStore
 from mr.protocol.claims import Placement, Verdict
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind
-from mr.protocol.records import JobState, Refusal, TaskState
+from mr.protocol.records import MAX_REFUSALS, JobState, Pause, Refusal, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, go_back, set_clock_back, snapshot, spoil_record
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE

@@ -20,7 +20,7 @@ from coordinator.transitions import (
     JobCause,
     TaskCause,
 )
-from mr.ports import Outcome, RestoredJob
+from mr.ports import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
@@ -29,6 +29,7 @@ from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import (
     JobState,
     MapOutput,
+    Outcome,
     PartOutput,
     RunningTask,
     TaskRecord,

@@ -29,7 +29,6 @@ from coordinator import commands as c
 from coordinator import events as e
 from coordinator.invariants import check
 from coordinator.scheduler import Scheduler
-from mr.ports import Outcome
 from mr.protocol import messages
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
@@ -38,6 +37,7 @@ from mr.protocol.jobs import FileRange, Split
 from mr.protocol.names import task_priority
 from mr.protocol.records import (
     MapOutput,
+    Outcome,
     PartOutput,
     RunningTask,
     TaskRecord,

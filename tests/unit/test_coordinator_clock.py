@@ -8,13 +8,12 @@ from coordinator import commands as c
 from coordinator import events as e
 from coordinator.scheduler import Scheduler
 from coordinator.service import SystemClock
-from mr.ports import Outcome
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.messages import TaskFailed
-from mr.protocol.records import WorkerBeat, WorkerView
+from mr.protocol.records import Outcome, WorkerBeat, WorkerView
 from mr.settings import Settings
 from tests.scenarios.specs import make_spec
 

@@ -12,7 +12,7 @@ from coordinator.invariants import InvariantBroken, check
 from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
 from coordinator.scheduler import Scheduler
 from coordinator.state import submitted_record
-from mr.ports import Outcome, RestoredJob
+from mr.ports import RestoredJob
 from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
@@ -21,6 +21,7 @@ from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.protocol.records import (
     JobState,
     MapOutput,
+    Outcome,
     PartOutput,
     RunningTask,
     TaskRecord,

@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from mr.errors import StoreUnavailable
-from mr.ports import Pause
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, StopAttempt, TaskCommitted, WorkerStopped
-from mr.protocol.records import JobState, MapOutput, WorkerBeat, WorkerView
+from mr.protocol.records import JobState, MapOutput, Pause, WorkerBeat, WorkerView
 from mr.settings import MIB
 from tests.support.orders import make_spec
 from tests.support.processes import appear, gone, until

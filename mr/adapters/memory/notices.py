@@ -4,10 +4,9 @@ import uuid
 from collections.abc import Callable
 
 from mr.adapters.memory.state import MemoryStoreServer
-from mr.ports import MAX_REFUSALS
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import JobId
-from mr.protocol.records import Refusal
+from mr.protocol.records import MAX_REFUSALS, Refusal
 
 
 class NoticeMethods:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from mr.adapters.memory.state import MemoryStoreServer
-from mr.ports import Pause
 from mr.protocol.ids import Incarnation, WorkerId
+from mr.protocol.records import Pause
 
 
 class OrderMethods:

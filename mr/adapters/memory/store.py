@@ -14,7 +14,7 @@ from mr.adapters.memory.state import JobEntry, MemoryStoreServer
 from mr.adapters.memory.workers import WorkerMethods
 from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, StoreBehind, StoreUnavailable
-from mr.ports import LOGS_FULL, ClaimReply, Outcome, RestoredJob
+from mr.ports import LOGS_FULL, ClaimReply, RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.codec import pack, unpack
@@ -30,7 +30,7 @@ from mr.protocol.ids import (
 )
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import PackedOutputs, pack_outputs
-from mr.protocol.records import JobRecord, MapOutput, TaskRecord, TaskResult
+from mr.protocol.records import JobRecord, MapOutput, Outcome, TaskRecord, TaskResult
 
 
 class MemoryStore(LeadMethods, NoticeMethods, CodeMethods, WorkerMethods, OrderMethods):

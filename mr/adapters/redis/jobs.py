@@ -10,14 +10,14 @@ from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink, flatten
 from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, StoreBehind
-from mr.ports import Outcome, RestoredJob
+from mr.ports import RestoredJob
 from mr.protocol import names
 from mr.protocol.claims import RELEASED_KEPT, Claim, Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import PackedOutputs, result_locations
-from mr.protocol.records import JobRecord, TaskRecord, TaskResult
+from mr.protocol.records import JobRecord, Outcome, TaskRecord, TaskResult
 
 T = TypeVar("T")
 

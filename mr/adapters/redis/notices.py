@@ -4,11 +4,10 @@ import uuid
 
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink
-from mr.ports import MAX_REFUSALS
 from mr.protocol import names
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import JobId
-from mr.protocol.records import Refusal
+from mr.protocol.records import MAX_REFUSALS, Refusal
 
 
 class NoticeMethods:

@@ -2,9 +2,10 @@
 
 from mr.adapters.redis.lead import milliseconds
 from mr.adapters.redis.link import RedisLink
-from mr.ports import WORKER_MEMORY_SECONDS, Pause
+from mr.ports import WORKER_MEMORY_SECONDS
 from mr.protocol import names
 from mr.protocol.ids import Incarnation, WorkerId
+from mr.protocol.records import Pause
 
 
 class OrderMethods:

@@ -203,6 +203,8 @@ class TaskRunner:
             if older.stop_reason is None:
                 await delivery.ack()
                 return
+        if job in self._ended:
+            await self._look_again(job)
         self._attempts[attempt.key] = attempt
         if job in self._ended:  # while the store was asked
             attempt.stop(StopReason.JOB_ENDED)
@@ -220,6 +222,13 @@ class TaskRunner:
             del self._attempts[attempt.key]
             attempt.ended.set()
             self._on_change()
+
+    async def _look_again(self, job: JobId) -> None:
+        """Let a job run that ended here before, if a store that forgot it has been asked for it again."""
+        del self._ended[job]
+        record = await self._store.get_job(job)
+        if record is None or record.state.terminal:
+            self._ended[job] = None
 
     async def _give_up(self, attempt: HeldAttempt, error: Exception) -> None:
         """Report an attempt over which the worker itself failed, wherever it stood."""

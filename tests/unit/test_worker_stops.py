@@ -187,3 +187,16 @@ async def test_the_work_without_a_stop(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(report, TaskCommitted)
     assert worker.outputs.find(JOB, MAP, 1) is not None
     worker.spool.close()
+
+
+async def test_the_id_of_an_ended_job_that_the_store_forgot_may_be_used_again(tmp_path: Path) -> None:
+    worker = ScriptedWorker(tmp_path)
+    await worker.open(make_spec(JOB, maps=1))
+    await worker.end_job(JOB)
+    worker.store.server.flush()
+    await worker.open(make_spec(JOB, maps=1))
+    delivery = await worker.deliver(JOB, MAP)
+    assert delivery.settled == ["ack"]
+    (report,) = worker.broker.reports
+    assert isinstance(report, TaskCommitted)
+    worker.spool.close()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from coordinator.commands import ProbeWorker
 from coordinator.events import Event, ProbeOutcome, WorkerProbed
-from mr.errors import BrokerUnavailable, Unroutable
+from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports import Broker, Clock, OutgoingMessage
 from mr.protocol.codec import encode
 from mr.protocol.ids import Incarnation
@@ -19,7 +19,8 @@ ANSWER_SECONDS = 1.0
 async def queue_exists(broker: Broker, queue: str) -> bool:
     """Whether a private queue is there; True also where the broker cannot be asked in time.
 
-    The kernel closes a dead process's connection, and its private queues go with that.
+    The kernel closes a dead process's connection, and its private queues go with that. A name that does not
+    fit into a message, as a spoilt record may have it, is that of no queue.
     """
     ping = OutgoingMessage(
         routing_key=queue, body=encode(Ping()), type="control", persistent=False, mandatory=True
@@ -27,7 +28,7 @@ async def queue_exists(broker: Broker, queue: str) -> bool:
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await broker.publish(ping)
-    except Unroutable:
+    except (Unroutable, BadMessage):
         return False
     except (TimeoutError, BrokerUnavailable):
         return True

@@ -73,6 +73,12 @@ async def test_a_message_over_the_limit_is_refused(broker: Broker) -> None:
     assert (await broker.depth(TASKS_QUEUE)).ready == 1
 
 
+async def test_a_name_that_no_queue_can_have_is_refused(broker: Broker) -> None:
+    with pytest.raises(BadMessage):
+        await broker.publish(to("9" * 256))
+    await broker.publish(to("9" * 255))
+
+
 async def test_an_answer_to_somebody_who_left_is_dropped(broker: Broker) -> None:
     await broker.publish(to("no-such-queue"))
     await broker.publish(OutgoingMessage(exchange=EVENTS_EXCHANGE, routing_key="job.done.x", body=b"x"))

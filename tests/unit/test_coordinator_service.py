@@ -305,6 +305,13 @@ async def test_a_lead_whose_holder_is_gone_is_taken_over_before_its_lease_ends(s
     assert site.stores.epoch == 2
 
 
+async def test_a_lead_whose_record_is_spoilt_is_taken_over(site: Site) -> None:
+    assert await site.store.acquire_lead("9" * 400, 3600.0, 0) == 1
+    async with site.coordinator():
+        await site.submit()
+    assert site.stores.epoch == 2
+
+
 async def test_a_leader_that_lost_its_connection_for_a_moment_stays(site: Site) -> None:
     standby, stop = _Standby(SETTINGS, site.broker, site.store), asyncio.Event()
     assert await site.store.acquire_lead("leader", 3600.0, 0) == 1

@@ -7,9 +7,12 @@ import msgspec
 
 from mr.adapters.memory.exchange import MemoryBrokerServer, MemoryQueue, Message
 from mr.adapters.topology import PRIVATE_PREFETCH
-from mr.errors import BrokerUnavailable, Unroutable
+from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import check_size
+
+#: As in AMQP.
+_MAX_KEY_BYTES = 255
 
 
 class MemoryDelivery:
@@ -159,9 +162,11 @@ class MemoryBroker:
             raise BrokerUnavailable("the broker connection is closed")
 
     async def publish(self, message: OutgoingMessage) -> None:
-        """Hand a message to the server, which routes it at once. Raises BadMessage above the size limit."""
+        """Hand a message to the server, which routes it at once. Raises BadMessage above the size limits."""
         self._check_connected()
         check_size(message.body)
+        if len(message.routing_key.encode()) > _MAX_KEY_BYTES:
+            raise BadMessage("a message cannot be sent: its routing key is too long")
         if not self.server.route(message) and message.mandatory:
             raise Unroutable(f"there is no queue {message.routing_key}")
 

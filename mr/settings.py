@@ -148,7 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     spill_bytes: int = 256 * MIB
     #: Bytes a reducer groups in memory, with what it takes to sort them; above it merges sorted runs.
     group_bytes: int = 256 * MIB
-    #: Bytes read at a time from a worker that sends map outputs; as much is asked for again after a break.
+    #: Bytes that a reducer reads at a time from a worker that sends map outputs.
     fetch_bytes: int = 1 * MIB
     #: A worker that gives a reducer nothing for this long, in more than one try, cannot be reached.
     fetch_patience_seconds: float = 3.0

@@ -196,6 +196,8 @@ class TaskRunner:
         # A lease of our own that ran out unnoticed: the newer attempt is the one to go on.
         self.stop_matching(lambda a: (a.job, a.task) == (job, task), StopReason.LEASE_LOST)
         attempt = HeldAttempt(job, task, reply.attempt, reply.split, delivery)
+        if job in self._ended:
+            await self._look_again(job)
         # A store that came back older gives a number again. The two would share their files, so one follows
         # the other; and where the first was not stopped, it has committed or failed for both.
         while (older := self._attempts.get(attempt.key)) is not None:
@@ -203,8 +205,6 @@ class TaskRunner:
             if older.stop_reason is None:
                 await delivery.ack()
                 return
-        if job in self._ended:
-            await self._look_again(job)
         self._attempts[attempt.key] = attempt
         if job in self._ended:  # while the store was asked
             attempt.stop(StopReason.JOB_ENDED)

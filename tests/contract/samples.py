@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mr.ports import StateStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
 from mr.protocol.records import (
@@ -129,3 +130,13 @@ def beat(worker: WorkerId = ANN, incarnation: Incarnation = FIRST_LIFE, **change
         "open_slots": 2,
     }
     return WorkerBeat(**fields | changes)
+
+
+async def create(store: StateStore, job: str = JOB, epoch: int = 1, **changes: object) -> bool:
+    """Create a job of `spec`."""
+    return await store.create_job(spec(job, **changes), splits(), record(job), epoch)
+
+
+async def is_later(store: StateStore, before: float) -> bool:
+    """Whether the store's clock has gone on since `before`."""
+    return await store.server_time() > before

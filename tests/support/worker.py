@@ -15,11 +15,24 @@ from mr.protocol.claims import Claim
 from mr.protocol.codec import decode, encode
 from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
-from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskMessage
+from mr.protocol.messages import (
+    WIRE_VERSION,
+    Control,
+    Report,
+    TaskCommitted,
+    TaskFailed,
+    TaskMessage,
+)
 from mr.protocol.names import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat, WorkerView
+from mr.protocol.records import (
+    JobRecord,
+    JobState,
+    TaskResult,
+    WorkerBeat,
+    WorkerView,
+)
 from mr.settings import Settings
-from tests.support.orders import CODE, CODE_ID, make_split
+from tests.support.orders import CODE, CODE_ID, make_spec, make_split
 from tests.support.processes import until
 from workers.service import run_worker
 
@@ -223,3 +236,33 @@ async def bench(
         await found.close()
     found.ended.result()
     assert found.files() == []
+
+
+async def submit(worker: Bench, do: str = "nothing", job: str = "job-1", **changes: Any) -> None:
+    """Submit a job whose tasks `do` something: see `tests.support.entries`."""
+    output = worker.directory / "out"
+    output.mkdir(exist_ok=True)
+    params = {"do": do, "mark": str(worker.directory), "blocks": "1", **changes.pop("params", {})}
+    await worker.submit(make_spec(job, params=params, output=str(output), **changes))
+
+
+async def committed(worker: Bench) -> TaskCommitted:
+    """The next report, which says that a task is committed."""
+    report = await worker.reports.get()
+    assert isinstance(report, TaskCommitted), report
+    return report
+
+
+async def committed_result(worker: Bench) -> TaskResult:
+    """What the store has of the task that the next report says is committed."""
+    report = await committed(worker)
+    result = (await worker.store.outcomes(report.job_id, [report.task_id]))[report.task_id].result
+    assert result is not None
+    return result
+
+
+async def failed(worker: Bench) -> TaskFailed:
+    """The next report, which says that a task failed."""
+    report = await worker.reports.get()
+    assert isinstance(report, TaskFailed), report
+    return report

@@ -149,3 +149,15 @@ class FileSystem:
 def is_output(job: SimulatedJob, task: TaskId) -> bool:
     """Whether a task writes an output part."""
     return task_kind(task) is TaskKind.REDUCE or job.spec.reduces == 0
+
+
+@dataclass
+class Faults:
+    """How unreliable the cluster of this seed is: probabilities a second, or an attempt."""
+
+    crash: float
+    blip: float
+    disconnect: float
+    slow: float
+    infrastructure: float
+    unreachable: float

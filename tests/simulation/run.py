@@ -8,9 +8,9 @@ from mr.protocol.ids import JobId
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
 from tests.simulation.broker import SimulatedBroker
-from tests.simulation.data import FileSystem, SimulatedJob, make_job
+from tests.simulation.data import Faults, FileSystem, SimulatedJob, make_job
 from tests.simulation.shell import SimulatedCoordinator
-from tests.simulation.worker import Faults, SimulatedWorker, Surroundings
+from tests.simulation.worker import SimulatedWorker, Surroundings
 from tests.simulation.world import World, now_or_never
 
 SETTINGS = Settings(tick_seconds=1.0, straggler_min_seconds=5.0, exclude_seconds=30.0)

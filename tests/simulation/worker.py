@@ -21,7 +21,7 @@ from mr.protocol.messages import (
 from mr.protocol.records import MapOutput, PartOutput, RunningTask, TaskResult, TaskStats, WorkerBeat
 from mr.settings import Settings
 from tests.simulation.broker import SimulatedBroker, TaskDelivery
-from tests.simulation.data import FileSystem, SimulatedJob, is_output, part_key
+from tests.simulation.data import Faults, FileSystem, SimulatedJob, is_output, part_key
 from tests.simulation.spool import SimulatedSpool
 from tests.simulation.world import World, now_or_never
 from workers.lifecycle import AttemptEvent, AttemptState, advance
@@ -38,18 +38,6 @@ class Surroundings:
     files: FileSystem
     jobs: dict[JobId, SimulatedJob]
     workers: "dict[WorkerId, SimulatedWorker]" = field(default_factory=dict)
-
-
-@dataclass
-class Faults:
-    """How unreliable the cluster of this seed is: probabilities a second, or an attempt."""
-
-    crash: float
-    blip: float
-    disconnect: float
-    slow: float
-    infrastructure: float
-    unreachable: float
 
 
 @dataclass(eq=False)

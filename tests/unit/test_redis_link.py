@@ -1,11 +1,13 @@
 """The link to Redis, as far as it can be held to its word without a server."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import pytest
+from redis import exceptions
 
 from mr.adapters.redis.link import RedisLink
+from tests.support.waiting import eventually
 
 
 class LosesCancellations:
@@ -34,6 +36,62 @@ async def link(monkeypatch: pytest.MonkeyPatch) -> RedisLink:
     monkeypatch.setattr(link, "_client", LosesCancellations())
     await link.open()
     return link
+
+
+class RefusesAtFirst:
+    """A client of a server that cannot take a write now, and a little later can."""
+
+    def __init__(self, refusal: Exception) -> None:
+        self.refusals = [refusal]
+
+    async def execute_command(self, *words: str) -> bytes:
+        if self.refusals:
+            raise self.refusals.pop()
+        return b"OK"
+
+    def pipeline(self, *, transaction: bool) -> "RefusesAtFirst":
+        return self
+
+    async def __aenter__(self) -> "RefusesAtFirst":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.commands = 0
+
+    def register_script(self, text: str) -> Callable[..., Awaitable[bytes]]:
+        return lambda keys, args: self.execute_command(*keys)
+
+
+class Pipelined(RefusesAtFirst):
+    """The same, where commands go together and errors come back as answers."""
+
+    def execute_command(self, *words: str) -> None:  # type: ignore[override]
+        """Taken."""
+
+    async def execute(self, *, raise_on_error: bool) -> list[object]:
+        return [b"read", self.refusals.pop() if self.refusals else b"OK"]
+
+
+REFUSALS = (
+    exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    exceptions.ReadOnlyError("You can't write against a read only replica."),
+    exceptions.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+    exceptions.ResponseError("MISCONF Redis is configured to save. script: 1a, on @user_script:15."),
+    exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."),
+    exceptions.ResponseError("BUSY Redis is busy running a script."),
+)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal)[:12])
+async def test_a_server_that_takes_no_writes_for_a_moment_is_waited_for(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    monkeypatch.setattr(link, "_client", RefusesAtFirst(refusal))
+    assert await link.command("SET", "key", "value") == b"OK"
+    monkeypatch.setattr(link, "_client", RefusesAtFirst(refusal))
+    assert await link.script("renew_lead", ["key"], []) == b"OK"
+    monkeypatch.setattr(link, "_client", Pipelined(refusal))
+    assert await link.commands([("GET", "key"), ("SET", "key", "value")]) == [b"read", b"OK"]
 
 
 async def ends_cancelled(link: RedisLink, waiting: Awaitable[bytes]) -> None:
@@ -69,3 +127,18 @@ async def test_a_cancelled_task_may_still_use_the_store(link: RedisLink) -> None
     with pytest.raises(asyncio.CancelledError):
         await task
     assert link._client.asked.is_set()
+
+
+async def test_an_outage_in_which_reads_are_answered_is_told_once(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = RefusesAtFirst(REFUSALS[0])
+    monkeypatch.setattr(link, "_client", client)
+    client.refusals *= 2
+    write = asyncio.create_task(link.command("SET", "key", "value"))
+    await eventually(lambda: len(client.refusals) == 1)
+    refusals, client.refusals = client.refusals, []
+    assert await link.command("GET", "key") == b"OK"
+    client.refusals = refusals
+    await write
+    assert sum("trying again" in message for message in caplog.messages) == 1

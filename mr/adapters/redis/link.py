@@ -29,14 +29,17 @@ ANSWER_SECONDS = 30.0
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 2.0
 
-#: Passing states of a server: away, loading its data, a replica until the failover is over.
+#: Passing states of a server: away, loading its data, a replica until the failover is over, out of memory.
 _PASSING = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
+    exceptions.OutOfMemoryError,
     OSError,
 )
+#: The same where redis-py has no class: its disk is full, its replicas are away, a script runs long.
+_PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 _REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 
 
@@ -114,7 +117,11 @@ class RedisLink:
             async with self._client.pipeline(transaction=atomic) as pipeline:
                 for words in commands:
                     pipeline.execute_command(*words)
-                return [_data_error(a) or a for a in await pipeline.execute(raise_on_error=False)]
+                found = await pipeline.execute(raise_on_error=False)
+            for answer in found:
+                if _is_passing(answer):
+                    raise answer
+            return [_data_error(answer) or answer for answer in found]
 
         answers = await self._persist(run, self._reconnect_seconds) if commands else []
         for answer in answers:
@@ -143,20 +150,19 @@ class RedisLink:
         while True:
             try:
                 answer = await _heeding_cancel(operation)
-                if self._is_away:
+                # One out of memory answers reads all the time: what was refused tells of the end.
+                if self._is_away and delay > FIRST_DELAY_SECONDS:
                     self._is_away = False
                     log.info("Redis at %s answers again", self._server)
                 return answer
             except _REFUSED as error:
                 raise StoreUnavailable(explain(self._server, error)) from error
-            except _PASSING as error:
-                if loop.time() + delay > deadline:
-                    raise StoreUnavailable(explain(self._server, error)) from error
-                self._note_away(error)
-            except exceptions.RedisError as error:
+            except (exceptions.RedisError, OSError) as error:
                 if bad := _data_error(error):
                     raise bad from error
-                raise StoreUnavailable(explain(self._server, error)) from error
+                if not _is_passing(error) or loop.time() + delay > deadline:
+                    raise StoreUnavailable(explain(self._server, error)) from error
+                self._note_away(error)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
@@ -167,12 +173,19 @@ class RedisLink:
             log.warning("%s; trying again", explain(self._server, error))
 
 
+def _is_passing(answer: object) -> bool:
+    """Whether an error tells of a state of the server that may end by itself, or by an operator's hand."""
+    if isinstance(answer, _PASSING):
+        return True
+    return type(answer) is exceptions.ResponseError and str(answer).startswith(_PASSING_CODES)
+
+
 def _data_error(answer: object) -> BadMessage | None:
     """What an error of the server says about the data: a key of another type, a value that is no claim.
 
     None for other answers and errors. It harms whoever needs that key alone, so it is none of the server.
     """
-    if type(answer) is not exceptions.ResponseError:
+    if type(answer) is not exceptions.ResponseError or _is_passing(answer):
         return None
     text = first_line(answer)
     if "WRONGTYPE" not in text and "user_script" not in text:

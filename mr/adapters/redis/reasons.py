@@ -29,6 +29,8 @@ def explain(server: str, error: BaseException) -> str:
         return f"{place} is still loading its data; try again"
     if isinstance(error, exceptions.OutOfMemoryError):
         return f"{place} is out of memory (maxmemory); give it more or remove old keys"
+    if str(error).startswith("MISCONF"):
+        return f"{place} takes no writes, as it cannot save its data: free its disk, and see its log"
     if isinstance(cause, socket.gaierror):
         return f"{place} cannot be reached: the name {server.rpartition(':')[0]} does not resolve"
     if isinstance(cause, ConnectionRefusedError):

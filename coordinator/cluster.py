@@ -34,7 +34,7 @@ class Life:
     released: bool = False
     #: Once dead: until then a worker that starts in the same spool may register the outputs as its own.
     outputs_until: float = 0.0
-    #: Of its last heartbeat.
+    #: As its last heartbeat said.
     number: int = 0
     control_queue: str = ""
     address: str = ""
@@ -172,7 +172,7 @@ class Cluster:
             life.dead = False
 
     def due_probes(self, now: float) -> list[ProbeWorker]:
-        """Whose process is to be asked for now: each so often, the silent ones first, within a bound."""
+        """The probes that are due: silent workers first, at most MAX_PROBES_PER_SECOND."""
         settings = self._settings
         taken = {view.beat.address for view in self.views.values()}
         due = [

@@ -104,7 +104,7 @@ class InspectClaims(msgspec.Struct, frozen=True):
     job_id: JobId
     #: Results are wanted of these where they are committed; of others they may be left out.
     tasks: tuple[TaskId, ...]
-    #: Whether the results of all maps are wanted: where outputs lie that were recorded before is in doubt.
+    #: Whether the results of all maps are wanted, because it is in doubt where their outputs lie.
     outputs: bool = False
     #: When it was asked, by the clock of the events: what was committed later is not in the answer.
     asked_at: float = 0.0

@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 #: How long the look at an output directory may take when a job is taken over.
 LOOK_SECONDS = 10.0
 
-#: What one job's writes may raise about more than that job.
+#: Errors of one job's write that concern more than that job.
 _PASSING = (*FATAL, StoreBehind)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
@@ -101,7 +101,7 @@ class Effects:
             self._ask(command)
 
     async def persist(self, commands: Iterable[Command]) -> None:
-        """Carry out what writes into the store. Raises Deposed, StoreBehind or StoreUnavailable."""
+        """Carry out the commands that write to the store. Raises Deposed, StoreBehind, StoreUnavailable."""
         reopens = [c for c in commands if isinstance(c, Reopen)]
         released = [c for c in commands if isinstance(c, ReleaseDead)]
         controls = [c.control for c in commands if isinstance(c, SendControl)]
@@ -267,7 +267,7 @@ class Effects:
         await self._on_event(event)
 
     async def _unfinished(self, command: FinishOutput, error: Exception) -> Event:
-        """What it means that an output could not be finished: nothing, where `_SUCCESS` is there even so."""
+        """The event for an output that was not finished: OutputFinished if `_SUCCESS` is there all the same."""
         message = f"the coordinator cannot finish the output {command.output}: {error}"
         if await self.finished({command.job_id: command.output}):
             log.warning("job %s has completed, but %s", command.job_id, message)

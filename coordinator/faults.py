@@ -81,14 +81,14 @@ def logged(turn: Turn, what: str) -> Iterator[None]:
 
 
 def break_job(core: Core, turn: Turn, job: ActiveJob, error: Exception) -> None:
-    """Fail a job whose state cannot be relied upon any more: nothing of it is asked but its records."""
+    """Fail a job whose state can no longer be trusted; only its records are used."""
     core.jobs.pop(job.job_id, None)
     tasks = tuple(_closed(task.record, turn.wall) for task in job.tasks.values())
     _break(turn, job.record, tasks, job.spec.output, error, "\n".join(job.recent))
 
 
 def break_event(core: Core, turn: Turn, event: Event, error: Exception) -> None:
-    """Take in that an event could not be handled: its job fails; one of no job is logged, and left out."""
+    """Fail the job of an event that could not be handled; an event of no job is logged and dropped."""
     job = core.jobs.get(job_of(event) or JobId(""))
     if job is not None:
         break_job(core, turn, job, error)

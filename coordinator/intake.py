@@ -160,7 +160,7 @@ class Intake:
         return RequestReply(accepted=True, job_id=job_id, duplicate=True)
 
     def _check_share(self, sender: str) -> None:
-        """Refuse a sender whose unfinished jobs are as many as one may have. Raises BadJob."""
+        """Refuse a sender that has as many unfinished jobs as it may. Raises BadJob."""
         most = self._settings.max_jobs_per_sender
         if most and self._unfinished(sender) >= most:
             who = f"the sender {sender!r} has" if sender else "senders who do not say who they are have"

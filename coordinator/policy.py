@@ -14,7 +14,7 @@ MAX_GROUP_TASKS = 10
 #: Counters of a job, those whose names sort first: tasks that each count under names of their own must not
 #: make a record that grows with the tasks.
 MAX_JOB_COUNTERS = 1000
-#: What a task is charged for at least when jobs share slots: as much passes between two tasks of a slot.
+#: Least charge for a task when jobs share slots: about what passes between two tasks of a slot.
 MINIMUM_COST_SECONDS = 0.1
 #: ... and at most, and the least weight: whatever is reported or asked for, virtual time stays finite.
 MAXIMUM_COST_SECONDS = 1e6
@@ -91,5 +91,5 @@ def backup_patience_seconds(settings: Settings) -> float:
 
 
 def aged_limit(slots: int) -> int:
-    """How many tasks may be out at a time before their priority's turn: half of the slots."""
+    """How many tasks published by ageing may be out at a time: half of the slots."""
     return max(1, slots // 2)

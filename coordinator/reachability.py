@@ -1,8 +1,8 @@
 """Whose fault it is that a reducer cannot reach a worker: the one that it asked, or its own. Pure.
 
 One worker's word re-runs nothing that a live worker holds. A second one has to agree; or, where no third is
-there to judge, it has to say so three times. Until then it is the one who speaks that is paused, so that its
-tasks go to others, who find out.
+there to judge, it has to say so three times. Until then the reporter is paused, so that its tasks go to
+others, who find out.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +17,7 @@ from mr.settings import Settings
 COMPLAINT_LEASES = 6
 #: A worker whose complaint may yet prove right is paused for this many times `lease_seconds`.
 DOUBT_LEASES = 3
-#: So often a worker has to be complained of where nobody else can judge.
+#: Complaints about a worker that are believed where no other worker can judge.
 LONELY_COMPLAINTS = 3
 #: Workers named in the reason for a pause.
 _NAMES = 5
@@ -39,14 +39,14 @@ class _Complaint:
 
 
 class Reachability:
-    """Which workers could not reach which others, as far as it is fresh."""
+    """Recent complaints: which workers could not reach which others."""
 
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self._settings = settings
         self._cluster = cluster
-        #: Of whom -> by whom.
+        #: Worker complained of -> who complained.
         self._complaints: dict[WorkerId, dict[WorkerId, _Complaint]] = {}
-        #: Paused for nothing but their complaints.
+        #: Workers paused only because of their own complaints.
         self._doubted: set[WorkerId] = set()
 
     def note_success(self, reducer: WorkerId) -> None:
@@ -114,7 +114,7 @@ class Reachability:
                 yield name
 
     def _condemn(self, worker: WorkerId, now: float) -> Iterator[PauseWorker]:
-        """Believe those who complain of a worker, let them go on, and give it no tasks."""
+        """Pause a worker that others rightly complain of, and let those take tasks again."""
         by_whom = self._complaints[worker]
         for who in sorted(self._doubted & by_whom.keys()):
             if not self._is_cut_off(who):
@@ -126,7 +126,7 @@ class Reachability:
             yield PauseWorker(worker, seconds, f"{_named('worker', by_whom)} cannot reach it")
 
     def _doubt(self, reporter: WorkerId, missed: Collection[WorkerId], now: float) -> Iterator[PauseWorker]:
-        """Give a worker no tasks that says alone what it says."""
+        """Pause a worker whose complaints nobody else has confirmed."""
         seconds = self._settings.exclude_seconds
         if not self._is_cut_off(reporter):
             seconds = min(seconds, DOUBT_LEASES * self._settings.lease_seconds)

@@ -166,7 +166,7 @@ class Runner:
         await self._jobs.write_back(c.job_id for c in commands if isinstance(c, WriteBack))
 
     async def _with_whole_store(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do something; where the store has lost what it takes, give that back and do it anew."""
+        """Do some work; where the store has lost writes, give those back and do it again."""
         for _ in range(WRITE_BACK_TRIES):
             try:
                 return await work()

@@ -90,7 +90,7 @@ class RunningAttempt:
     bytes_in: int = 0
     #: (phase, share of the input consumed, records) as of the last heartbeat.
     progress: tuple[str, float, int] = ("", 0.0, 0)
-    #: How long it had run when a heartbeat first said so, and for how long heartbeats have said so since.
+    #: How long it had run at its last progress, and how long it has stood still since.
     progressed_after: float = 0.0
     stalled_seconds: float = 0.0
 
@@ -145,7 +145,7 @@ class Level:
 
     #: Virtual time: the start tag of the task published last. A job that joins or comes back starts here.
     virtual_seconds: float = 0.0
-    #: What the last task was charged whose job knew how long its tasks take.
+    #: The charge for the last task of a job that had finished tasks to go by.
     cost_seconds: float = MINIMUM_COST_SECONDS
 
 

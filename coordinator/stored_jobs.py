@@ -1,4 +1,4 @@
-"""Keeps what the store has of the coordinator's jobs whole: their code, and what it forgot of them."""
+"""Keeps the store complete: the code of unfinished jobs, and whatever the store forgot of jobs."""
 
 import logging
 from collections import OrderedDict
@@ -65,7 +65,7 @@ class StoredJobs:
         self._hold_lead = hold_lead
         self._codes: dict[JobId, _Code] = {}
         self._ended: OrderedDict[JobId, _Ended] = OrderedDict()
-        #: Jobs written back of which the store was not asked since.
+        #: Jobs that were written back and have not been read again yet.
         self._written_back: dict[JobId, None] = {}
         #: Jobs that could not be written back, and why.
         self._broken: dict[JobId, str] = {}

@@ -42,7 +42,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     record: JobRecord
     running: tuple[RunningTask, ...]
-    #: That no coordinator is heard of, which none can write into the record; empty while one is.
+    #: For how long no coordinator has been heard of, in words; empty while one leads.
     missing: str = ""
 
     @property

@@ -76,7 +76,7 @@ async def _adopt_job(
 async def _recorded(
     store: StateStore, spec: JobSpec, left: list[LeftOutput]
 ) -> list[tuple[LeftOutput, MapOutput]]:
-    """Those that are recorded to be where they were found, with the record.
+    """The outputs that are recorded to be where they were found, each with its record.
 
     An earlier adoption may have ended before the index was written anew: the directory counts, too.
     """

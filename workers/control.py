@@ -30,7 +30,7 @@ class ControlDesk:
         self._heart = heart
 
     async def on_delivery(self, delivery: Delivery) -> None:
-        """Follow one message up, then acknowledge it. What cannot be read is logged: nobody can resend it."""
+        """Act on a message, then acknowledge it. One that cannot be read is logged: nobody can resend it."""
         try:
             message: Control = decode(delivery.body, Control, delivery.content_type)  # type: ignore[arg-type]
             with surviving(f"following a {type(message).__name__}"):

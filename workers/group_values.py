@@ -39,7 +39,7 @@ class GroupValues:
 
 
 class StreamedValues(GroupValues):
-    """The values of a group too large for memory; a failure of ours is remembered, whatever becomes of it."""
+    """The values of a group too large for memory; remembers an engine failure that user code may hide."""
 
     __slots__ = ("_failure",)
 
@@ -55,6 +55,6 @@ class StreamedValues(GroupValues):
             raise EngineError(error) from error
 
     def finish(self) -> None:
-        """Raise the failure that user code may have swallowed or dressed up as its own."""
+        """Raise the failure that user code may have swallowed or wrapped as its own."""
         if self._failure is not None:
             raise self._failure

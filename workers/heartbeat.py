@@ -154,7 +154,7 @@ class Heart:
             raise WorkerIdTaken(owner.beat)
 
     async def try_beat(self, replaces: WorkerBeat | None) -> WorkerView | None:
-        """The same; returns which other life has the worker's id. Raises StoreUnavailable."""
+        """Do as `beat`, but return the other life that has the worker's id. Raises StoreUnavailable."""
         if self._load is None:
             await self.measure()
         load = self._load or NOT_MEASURED

@@ -166,7 +166,7 @@ async def _readable(read: Awaitable[T]) -> T:
 
 
 def _unpack_checked(bundle: bytes, code: CodeManifest, directory: Path) -> None:
-    """Unpack what is really this code, whoever wrote it into the store. Raises BadJob, OSError."""
+    """Check that a bundle is the code that its id names, and unpack it. Raises BadJob, OSError."""
     check_bundle(bundle, CodeId(code.code_id), code.entry)
     unpack_bundle(bundle, directory)
 

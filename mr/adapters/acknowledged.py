@@ -1,4 +1,4 @@
-"""What a client of the store was told to be written: by that a store which came back older is noticed."""
+"""The writes that the store acknowledged to a client: so a store that came back older is noticed."""
 
 from collections import OrderedDict
 

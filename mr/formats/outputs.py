@@ -162,9 +162,9 @@ def finish_output(
     """Publish what is not yet, then write `_SUCCESS`: by that the job is complete. Once more is no error.
 
     Every part has the size and the checksum that were recorded; parts behind a URL are not read back,
-    their size is asked. The marks that make what is here this job's go after `_SUCCESS` came, so that whoever
-    has to remove an unfinished output finds them. Raises OSError, and FileNotFoundError when a part is gone
-    or another.
+    their size is asked. The marks of this job's parts are removed after `_SUCCESS` is written, so that
+    whoever removes an unfinished output finds them. Raises OSError, and FileNotFoundError when a part is gone
+    or has other bytes.
     """
     for part in parts:
         publish_part(output, job_id, part, output_format)

@@ -183,7 +183,7 @@ def _is_passing(answer: object) -> bool:
 def _data_error(answer: object) -> BadMessage | None:
     """What an error of the server says about the data: a key of another type, a value that is no claim.
 
-    None for other answers and errors. It harms whoever needs that key alone, so it is none of the server.
+    None for other answers and errors. Only whoever needs that key is harmed; the server is fine.
     """
     if type(answer) is not exceptions.ResponseError or _is_passing(answer):
         return None

@@ -267,7 +267,7 @@ class Effects:
         await self._on_event(event)
 
     async def _unfinished(self, command: FinishOutput, error: Exception) -> Event:
-        """The event for an output that was not finished: OutputFinished if `_SUCCESS` is there all the same."""
+        """The event for an unfinished output: OutputFinished if `_SUCCESS` is there all the same."""
         message = f"the coordinator cannot finish the output {command.output}: {error}"
         if await self.finished({command.job_id: command.output}):
             log.warning("job %s has completed, but %s", command.job_id, message)

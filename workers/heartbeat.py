@@ -236,8 +236,9 @@ class Heart:
         """Look now and then for jobs that are over."""
         while True:
             await asyncio.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
+            # A store that is away is told, and bounded in time, by the heartbeats.
             with surviving("looking for jobs that are over"), contextlib.suppress(StoreUnavailable):
-                await self._sweep()  # the next beat notes it
+                await self._sweep()
 
     async def measure(self) -> None:
         """Measure the host, and decide how many slots may take tasks; where that fails, nothing changes."""

@@ -339,10 +339,10 @@ class ActiveJob:
         """Whether some reduce has yet to read what the maps made."""
         return self.spec.reduces > 0 and not self.output_done
 
-    def median_seconds(self, kind: TaskKind) -> float | None:
-        """How long the committed attempts of a kind took, the median; None before the first."""
+    def median(self, kind: TaskKind) -> tuple[float, int] | None:
+        """(seconds, index) of the committed attempt that took the median time; None before the first."""
         durations = self.durations[kind]
-        return durations[len(durations) // 2][0] if durations else None
+        return durations[len(durations) // 2] if durations else None
 
     def input_bytes(self, task: Task) -> int:
         """Bytes a task reads: its split; or its partition, as far as an attempt has said: 0 = not yet."""

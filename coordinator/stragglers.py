@@ -29,10 +29,10 @@ def _stragglers(core: Core, turn: Turn, job: ActiveJob) -> list[Task]:
     for kind in TaskKind:
         total = len(job.splits) if kind is TaskKind.MAP else job.spec.reduces
         finished = job.count(kind, TaskState.COMMITTED)
-        durations = job.durations[kind]
-        if job.output_done or not durations or not most_finished(core.settings, finished, total):
+        median = job.median(kind)
+        if job.output_done or median is None or not most_finished(core.settings, finished, total):
             continue
-        median_seconds, median_index = durations[len(durations) // 2]
+        median_seconds, median_index = median
         median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
         running = [job.tasks[name] for name in job.outstanding if job.tasks[name].kind is kind]
         for task in running:

@@ -77,9 +77,9 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
 
     Before the first has finished, what others of its priority were charged last.
     """
-    seconds = job.median_seconds(task.kind)
-    if seconds is not None:
-        level.cost_seconds = min(max(MINIMUM_COST_SECONDS, seconds), MAXIMUM_COST_SECONDS)
+    median = job.median(task.kind)
+    if median is not None:
+        level.cost_seconds = min(max(MINIMUM_COST_SECONDS, median[0]), MAXIMUM_COST_SECONDS)
     job.charged_until = start + level.cost_seconds / max(MINIMUM_WEIGHT, job.spec.weight)
 
 

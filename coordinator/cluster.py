@@ -277,15 +277,17 @@ class Cluster:
         blame.jobs.clear()
         return True
 
-    def pause(self, worker: WorkerId, seconds: float, now: float) -> bool:
-        """Give a worker no tasks for a while, or for longer than it was told.
+    def pause(self, worker: WorkerId, seconds: float, now: float, *, new_reason: bool = False) -> bool:
+        """Give a worker no tasks for a while, or for longer than it was told, or for a `new_reason`.
 
         False: little would change, or half of the workers get none already.
         """
         paused = sum(self.is_paused(name, now) for name in self.views if name != worker)
         blame = self._blames.setdefault(worker, Blame())
         left_seconds = max(0.0, blame.paused_until - now)
-        if left_seconds > seconds / 2 or (not left_seconds and 2 * (paused + 1) > len(self.views)):
+        if left_seconds > seconds / 2 and not new_reason:
+            return False
+        if not left_seconds and 2 * (paused + 1) > len(self.views):
             return False
         blame.paused_until = now + seconds
         return True

@@ -122,7 +122,9 @@ class Reachability:
                 self._cluster.resume(who)
                 yield PauseWorker(who, 0.0, "")
         seconds = self._settings.exclude_seconds
-        if self._cluster.pause(worker, seconds, now):
+        # One that misses nobody but itself was paused for its own complaint.
+        was_doubted = worker in self._doubted and not self._is_cut_off(worker)
+        if self._cluster.pause(worker, seconds, now, new_reason=was_doubted):
             yield PauseWorker(worker, seconds, f"{_named('worker', by_whom)} cannot reach it")
 
     def _doubt(self, reporter: WorkerId, missed: Collection[WorkerId], now: float) -> Iterator[PauseWorker]:

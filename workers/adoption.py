@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import msgspec
 
@@ -50,15 +51,15 @@ async def _adopt_job(
         return 0
     moved: dict[TaskId, tuple[Placement, MapOutput]] = {}
     for found, recorded in await _recorded(store, spec, left):
-        if await asyncio.to_thread(spool.take, job, found):
-            path = str(spool.output_path(job, recorded.task_id, recorded.attempt))
+        path = await asyncio.to_thread(spool.take, job, found)
+        if path is not None:
             here = msgspec.structs.replace(
                 recorded,
                 worker=origin.worker,
                 incarnation=origin.incarnation,
                 address=origin.address,
                 host=origin.host,
-                path=path,
+                path=str(path),
             )
             # Offered before it is recorded, so that no reducer can ask too early.
             outputs.add(job, spec.token, here)
@@ -66,10 +67,10 @@ async def _adopt_job(
     relocated = set(await store.relocate(job, moved))
     for task, (_, here) in moved.items():
         if task in relocated:
-            await asyncio.to_thread(spool.write_index, job, here)
+            await asyncio.to_thread(spool.write_index, Path(here.path), here)
         else:  # declared lost, or made again, in the meantime
             outputs.remove(job, task, here.attempt)
-            await asyncio.to_thread(spool.drop_output, job, task, here.attempt)
+            await asyncio.to_thread(spool.drop_output, Path(here.path))
     return len(relocated)
 
 

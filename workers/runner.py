@@ -386,7 +386,7 @@ class TaskRunner:
 
     def _drop_files(self, attempt: HeldAttempt) -> None:
         self._spool.drop_attempt(*attempt.key)
-        self._spool.drop_output(*attempt.key)
+        self._spool.drop_output(self._spool.output_path(*attempt.key))
 
 
 def _read(delivery: Delivery) -> TaskMessage:

@@ -2,7 +2,7 @@
 
 An incarnation is marked as alive (`workers/lives.py`) for as long as the worker lives. The next worker
 that starts in the same SPOOL takes over what dead ones left: it adopts the map outputs that are still
-needed (`workers/adoption.py`) and deletes the rest. Starts and ends are one at a time, by `SPOOL/.lock`.
+needed (`workers/adoption.py`), each in `outputs/<the incarnation that made it>`, and deletes the rest. Starts and ends are one at a time, by `SPOOL/.lock`.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from workers.lives import hold_dead, mark_alive
 
 _STARTS_LOCK = ".lock"
 _JOBS = "jobs"
+_OUTPUTS = "outputs"
 _SEGMENTS, _INDEX = ".segments", ".index"
 
 
@@ -43,6 +44,8 @@ class LeftOutput(msgspec.Struct, frozen=True):
 
     #: Whose directory it is in.
     life: Incarnation
+    #: Who made it, and gave it its attempt number: an output may have been adopted before.
+    maker: Incarnation
     #: The segment file; its index lies beside it.
     path: Path
     output: MapOutput
@@ -85,24 +88,30 @@ class Spool:
         """The map outputs of dead workers, by job."""
         found: dict[JobId, list[LeftOutput]] = {}
         for directory, _ in self._dead:
-            for index in sorted(directory.glob(f"{_JOBS}/*/outputs/*.index")):
-                with contextlib.suppress(OSError, BadMessage):
-                    output = unpack(index.read_bytes(), MapOutput)
-                    left = LeftOutput(Incarnation(directory.name), index.with_suffix(_SEGMENTS), output)
-                    found.setdefault(JobId(index.parents[1].name), []).append(left)
+            life = Incarnation(directory.name)
+            for outputs in sorted(directory.glob(f"{_JOBS}/*/{_OUTPUTS}")):
+                for index in sorted(outputs.rglob(f"*{_INDEX}")):
+                    maker = life if index.parent == outputs else Incarnation(index.parent.name)
+                    with contextlib.suppress(OSError, BadMessage):
+                        output = unpack(index.read_bytes(), MapOutput)
+                        left = LeftOutput(life, maker, index.with_suffix(_SEGMENTS), output)
+                        found.setdefault(JobId(outputs.parent.name), []).append(left)
         return found
 
-    def take(self, job: JobId, left: LeftOutput) -> bool:
-        """Move a dead worker's output to where ours are. Returns whether it was there."""
-        path = self.output_path(job, left.output.task_id, left.output.attempt)
+    def take(self, job: JobId, left: LeftOutput) -> Path | None:
+        """Move a dead worker's output to where ours are, apart from what others made. None: it is not there.
+
+        A store that came back older may give a number again: no two attempts share a file.
+        """
+        path = self.output_path(job, left.output.task_id, left.output.attempt, left.maker)
         try:
             with self._made():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 left.path.rename(path)
                 left.path.with_suffix(_INDEX).rename(path.with_suffix(_INDEX))
         except OSError:
-            return False
-        return True
+            return None
+        return path
 
     def clear_dead(self) -> None:
         """Delete what is left of dead workers."""
@@ -180,9 +189,9 @@ class Spool:
         """Delete what an attempt left, except its kept output."""
         shutil.rmtree(self.attempt_dir(job, task, attempt), ignore_errors=True)
 
-    def output_path(self, job: JobId, task: TaskId, attempt: int) -> Path:
-        """Where the finished segment file of a map attempt is kept."""
-        return self._job_dir(job) / "outputs" / f"{task}-{attempt}{_SEGMENTS}"
+    def output_path(self, job: JobId, task: TaskId, attempt: int, maker: Incarnation | None = None) -> Path:
+        """Where the finished segment file of a map attempt is kept; one that an earlier life made, apart."""
+        return self._job_dir(job) / _OUTPUTS / (maker or "") / f"{task}-{attempt}{_SEGMENTS}"
 
     def keep_output(self, job: JobId, task: TaskId, attempt: int, made: Path, index: bytes) -> Path:
         """Move a finished segment file out of its attempt's directory, its index beside it."""
@@ -192,15 +201,13 @@ class Spool:
             path.with_suffix(_INDEX).write_bytes(index)
             return made.rename(path)
 
-    def write_index(self, job: JobId, output: MapOutput) -> None:
+    def write_index(self, path: Path, output: MapOutput) -> None:
         """Note where a kept output is recorded to be. Raises OSError."""
-        path = self.output_path(job, output.task_id, output.attempt)
         with self._made():
             path.with_suffix(_INDEX).write_bytes(pack(output))
 
-    def drop_output(self, job: JobId, task: TaskId, attempt: int) -> None:
+    def drop_output(self, path: Path) -> None:
         """Delete a kept output that does not count."""
-        path = self.output_path(job, task, attempt)
         path.unlink(missing_ok=True)
         path.with_suffix(_INDEX).unlink(missing_ok=True)
 

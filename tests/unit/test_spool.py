@@ -84,7 +84,7 @@ def test_an_output_is_kept_with_its_index_until_it_is_dropped(tmp_path: Path) ->
     assert path == spool.output_path(JOB, TASK, 2)
     assert path.read_bytes() == b"data"
     assert path.with_suffix(".index").read_bytes() == b"index"
-    spool.drop_output(JOB, TASK, 2)
+    spool.drop_output(path)
     assert list(path.parent.iterdir()) == []
     spool.close()
 
@@ -108,13 +108,30 @@ def test_outputs_that_are_kept_are_found_and_taken_by_the_next_life_alone(tmp_pa
     assert third.left_outputs() == {}
     ((left,),) = second.left_outputs().values()
     assert (left.output, left.life) == (output, "first")
-    assert second.take(JOB, left)
-    assert not second.take(JOB, left)
+    taken = second.take(JOB, left)
+    assert second.take(JOB, left) is None
     second.clear_dead()
-    assert second.output_path(JOB, TASK, 3).read_bytes() == b"data"
+    assert taken is not None and taken.read_bytes() == b"data"
     second.close()
     third.close()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_an_attempt_of_the_number_of_an_adopted_one_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """A store that came back older gives a number again; who adopts twice still knows whose it was."""
+    first = make(tmp_path, "w1", "first")
+    finish_output(first, 3)
+    first.close(keep_outputs=True)
+    for name in ("second", "third"):
+        spool = make(tmp_path, "w1", name)
+        (left,) = spool.left_outputs()[JOB]
+        taken = spool.take(JOB, left)
+        assert left.maker == "first" and taken is not None
+        own = finish_output(spool, 3)
+        spool.drop_output(Path(own.path))
+        assert taken.read_bytes() == b"data" and taken.with_suffix(".index").exists()
+        spool.clear_dead()
+        spool.close(keep_outputs=True)
 
 
 def test_a_closed_spool_keeps_outputs_only_and_makes_nothing(tmp_path: Path) -> None:

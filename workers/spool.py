@@ -2,7 +2,8 @@
 
 An incarnation is marked as alive (`workers/lives.py`) for as long as the worker lives. The next worker
 that starts in the same SPOOL takes over what dead ones left: it adopts the map outputs that are still
-needed (`workers/adoption.py`), each in `outputs/<the incarnation that made it>`, and deletes the rest. Starts and ends are one at a time, by `SPOOL/.lock`.
+needed (`workers/adoption.py`), each in `outputs/<the incarnation that made it>`, and deletes the rest.
+Starts and ends are one at a time, by `SPOOL/.lock`.
 """
 
 import contextlib

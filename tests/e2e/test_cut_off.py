@@ -13,17 +13,7 @@ from tests.support.own_process import free_port
 
 
 class CutCluster(Cluster):
-    """Three workers; the first is advertised where nobody listens.
-
-    No attempt is backed up: a backup on the first worker, which reads its own outputs, would end the reduce
-    before the others have given up and said whom they cannot reach. And on a busy machine no lease runs out,
-    which would have its maps run again without anybody being blamed.
-    """
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the daemons and commands see."""
-        return super().environment | {"MR_STRAGGLER_MIN_SECONDS": "600", "MR_LEASE_SECONDS": "60"}
+    """Three workers; the first is advertised where nobody listens."""
 
     def start_daemon(self, name: str) -> "subprocess.Popen[bytes]":
         """Start the daemon of this name."""
@@ -35,8 +25,9 @@ class CutCluster(Cluster):
             return self.start(*arguments, stdout=log, stderr=log, cwd=self.root)
 
 
-def test_a_worker_nobody_can_reach(tmp_path: Path, rabbitmq_url: str, redis_url: str) -> None:
-    with CutCluster(tmp_path, rabbitmq_url, redis_url) as cluster:
+def test_a_worker_nobody_can_reach(tmp_path: Path, clean_services: tuple[str, str]) -> None:
+    """Apart from others of these names. On a busy machine no lease runs out before anybody is blamed."""
+    with CutCluster(tmp_path, *clean_services, settings={"MR_LEASE_SECONDS": "60"}) as cluster:
         job = GatedJob(cluster, tmp_path, "cut-off", "map", "-m", "6", "-r", "4").submit()
         job.wait_begun(3)  # one on each worker
         job.open()

@@ -12,6 +12,7 @@ from coordinator.policy import (
     MAX_PROBES_PER_SECOND,
     MISSED_BEATS,
     PROBE_BEATS,
+    SILENT_BEATS,
 )
 from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.protocol.records import WorkerView
@@ -188,9 +189,9 @@ class Cluster:
             life = self._lives[name]
             life.probed_at = now
             replaced = life.address in taken and not self._is_seen(name, life)
-            commands.append(
-                ProbeWorker(name, life.number, life.control_queue, life.address, life.reachable, replaced)
-            )
+            silent = now - life.alive_at > SILENT_BEATS * settings.heartbeat_seconds
+            where = life.control_queue, life.address
+            commands.append(ProbeWorker(name, life.number, *where, life.reachable, replaced, silent))
         return commands
 
     def probed(self, incarnation: Incarnation, number: int, outcome: ProbeOutcome) -> bool:

@@ -118,10 +118,12 @@ class ProbeWorker(msgspec.Struct, frozen=True):
     number: int
     control_queue: str
     address: str
-    #: Whether its port has answered from here before: only then does it prove anything if it does not.
+    #: Whether its port has answered from here before: only then does a refusal prove anything by itself.
     reachable: bool
     #: Whether another life has its address now: then the queue alone tells.
     replaced: bool
+    #: Whether its heartbeats have stopped, too: then a refusal counts from a port that never answered.
+    silent: bool = False
 
 
 class WriteBack(msgspec.Struct, frozen=True):

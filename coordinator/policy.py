@@ -36,6 +36,8 @@ PROBE_BEATS = 0.5
 MAX_PROBES_PER_SECOND = 500
 #: A worker not heard of for this many `heartbeat_seconds` goes first.
 LATE_BEATS = 1.25
+#: After this many `heartbeat_seconds` of silence a refused port proves a death also where it never answered.
+SILENT_BEATS = 3.0
 #: Dead workers are forgotten after this many times `lease_seconds`.
 FORGET_LEASES = 360
 #: Attempts that may have been granted without our knowledge when an emptied store is written again.

@@ -65,7 +65,7 @@ class Prober:
             return ProbeOutcome.REACHED
         if command.replaced:
             return ProbeOutcome.GONE
-        if command.reachable and await port_answers(command.address) is False:
+        if (command.reachable or command.silent) and await port_answers(command.address) is False:
             return ProbeOutcome.GONE
         return None
 

@@ -31,11 +31,17 @@ class Desk:
         self.events.append(event)
 
     async def outcome(
-        self, queue: str, address: str, *, reachable: bool = False, replaced: bool = False
+        self,
+        queue: str,
+        address: str,
+        *,
+        reachable: bool = False,
+        replaced: bool = False,
+        silent: bool = False,
     ) -> ProbeOutcome | None:
         """What one probe finds."""
         self.events.clear()
-        await self.prober.probe(ProbeWorker(LIFE, 7, queue, address, reachable, replaced))
+        await self.prober.probe(ProbeWorker(LIFE, 7, queue, address, reachable, replaced, silent))
         if not self.events:
             return None
         (event,) = self.events
@@ -75,6 +81,8 @@ async def test_a_worker_without_its_queue_is_gone_if_its_port_is(desk: Desk) -> 
     assert await desk.outcome("gone", closed, reachable=True) is ProbeOutcome.GONE
     assert await desk.outcome("gone", desk.address, reachable=True) is None, "its connection broke, it lives"
     assert await desk.outcome("gone", closed) is None, "the port never answered from here"
+    assert await desk.outcome("gone", closed, silent=True) is ProbeOutcome.GONE
+    assert await desk.outcome("gone", desk.address, silent=True) is None
     assert await desk.outcome("gone", desk.address, replaced=True) is ProbeOutcome.GONE
 
 

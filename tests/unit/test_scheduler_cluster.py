@@ -32,6 +32,16 @@ def test_a_paused_worker_is_remembered_until_its_pause_ends() -> None:
     assert not cluster._blames
 
 
+def test_a_life_that_misses_three_heartbeats_is_asked_for_as_silent() -> None:
+    """Killed before its port was reached once: a refusal is a proof together with the silence."""
+    cluster = Cluster(Settings(heartbeat_seconds=2.0))
+    cluster.observe(1.0, (view("w1.1", number=1, control_queue="q"),))
+    stays = WorkerView(view("w1.1", number=1, control_queue="q").beat, 7.0, True)
+    assert [probe.silent for probe in cluster.due_probes(2.0)] == [False]
+    cluster.observe(8.0, (stays,))
+    assert [(probe.silent, probe.reachable) for probe in cluster.due_probes(8.0)] == [(True, False)]
+
+
 def test_a_life_that_ended_before_another_began_in_its_spool_is_dead_at_once() -> None:
     """It was killed and followed before this coordinator could ask for its process."""
     cluster = Cluster(Settings(lease_seconds=300.0))

@@ -1,4 +1,4 @@
-"""Carries out the scheduler's commands, in the order of effects that `coordinator.commands` states."""
+"""Carries out the scheduler's commands, in the order of effects stated in `mr.coordinator.core.commands`."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from typing import Any
 from weakref import WeakValueDictionary
 
-from coordinator.commands import (
+from mr.coordinator.core.commands import (
     AbandonOutput,
     Command,
     EmitEvent,
@@ -22,7 +22,7 @@ from coordinator.commands import (
     SendControl,
     Speculate,
 )
-from coordinator.events import (
+from mr.coordinator.core.events import (
     ClaimsObserved,
     Event,
     JobBroken,
@@ -30,26 +30,20 @@ from coordinator.events import (
     OutputFailed,
     OutputFinished,
 )
-from coordinator.probes import Prober
-from coordinator.state import bare_record
-from mr.dead import FATAL, surviving
+from mr.coordinator.core.state import bare_record
+from mr.coordinator.probes import Prober
+from mr.dead_letters import FATAL, surviving
+from mr.error_text import fault
 from mr.errors import BadMessage, MrError, StoreBehind
-from mr.formats.outputs import abandon_output, finish_output, read_manifest
+from mr.formats.output.directory import abandon_output, finish_output, read_manifest
 from mr.ports import Broker, Clock, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.messages import LifecycleEvent, PauseWorker
-from mr.protocol.names import (
-    CONTROL_EXCHANGE,
-    EVENTS_EXCHANGE,
-    TASKS_QUEUE,
-    job_event_key,
-    task_event_key,
-)
+from mr.protocol.queues import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE, job_event_key, task_event_key
 from mr.protocol.records import JobRecord, Pause, TaskRecord, TaskResult
 from mr.settings import Settings
-from mr.telling import fault
 
 log = logging.getLogger(__name__)
 

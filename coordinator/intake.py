@@ -8,21 +8,21 @@ from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from mr.bundle import check_bundle
-from mr.dead import FATAL, bury
+from mr.dead_letters import FATAL, dead_letter
+from mr.error_text import bounded, fault
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
-from mr.formats.inputs import list_inputs
-from mr.formats.outputs import prepare_output
-from mr.formats.places import Places
-from mr.formats.splits import plan_splits
+from mr.formats.allowed_paths import AllowedPaths
+from mr.formats.input.files import list_inputs
+from mr.formats.input.splits import plan_splits
+from mr.formats.output.directory import prepare_output
 from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, check_size, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
 from mr.protocol.records import Refusal
-from mr.requested import differences, request_summary
+from mr.request_summary import differences, request_summary
 from mr.resolve import resolve_options, resolve_spec
 from mr.settings import Settings
-from mr.telling import bounded, fault
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +84,13 @@ class Intake:
                 reply = await self._accept(request, delivery)
         except BadMessage as error:
             reply = _refusal(None, f"the request is malformed: {error}")
-            await bury(self._broker, delivery, str(error))
+            await dead_letter(self._broker, delivery, str(error))
         except FATAL:
             raise
         except Exception as error:
             log.exception("a request cannot be handled")
             reply = _refusal(None, f"the coordinator failed over this request: {fault(error)}")
-            await bury(self._broker, delivery, reply.reason or "")
+            await dead_letter(self._broker, delivery, reply.reason or "")
         await self._answer(delivery, reply)
         await delivery.ack()
 
@@ -251,7 +251,7 @@ def plan_job(
         if "://" not in path and not path.startswith("/"):
             raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
     options = resolve_options(request, manifest, settings)
-    places = Places(settings)
+    places = AllowedPaths(settings)
     places.check_output(request.output)
     for pattern in request.inputs:
         places.check_pattern(pattern)

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from coordinator.commands import ProbeWorker
-from coordinator.events import Event, ProbeOutcome, WorkerProbed
+from mr.coordinator.core.commands import ProbeWorker
+from mr.coordinator.core.events import Event, ProbeOutcome, WorkerProbed
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports import Broker, Clock, OutgoingMessage
 from mr.protocol.codec import encode

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from coordinator.events import Event, JobBroken, ReportReceived
+from mr.coordinator.core.events import Event, JobBroken, ReportReceived
 from mr.errors import BadMessage
 from mr.ports import StateStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, is_task_id

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from coordinator.commands import EndJob, WriteBack
-from coordinator.effects import Effects
-from coordinator.events import (
+from mr.coordinator.core.commands import EndJob, WriteBack
+from mr.coordinator.core.events import (
     CancelRequested,
     Event,
     JobAccepted,
@@ -17,19 +16,20 @@ from coordinator.events import (
     ReportReceived,
     WorkersObserved,
 )
-from coordinator.intake import Intake
-from coordinator.reports import checked
-from coordinator.scheduler import Scheduler
-from coordinator.state import submitted_record
-from coordinator.stored_jobs import StoredJobs
-from mr.dead import bury, guarded, surviving
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import submitted_record
+from mr.coordinator.effects import Effects
+from mr.coordinator.intake import Intake
+from mr.coordinator.reports import checked
+from mr.coordinator.stored_jobs import StoredJobs
+from mr.dead_letters import dead_letter, guarded, surviving
 from mr.errors import BadMessage, Deposed, MrError, StoreBehind
 from mr.ports import Broker, Clock, Delivery, StateStore
 from mr.protocol.codec import MAX_REPORT_BYTES, check_size, decode
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
-from mr.protocol.names import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.protocol.records import JobState
 from mr.settings import Settings
 
@@ -255,7 +255,7 @@ class Runner:
             check_size(delivery.body, "a report", MAX_REPORT_BYTES)
             report: Report = decode(delivery.body, Report, delivery.content_type)  # type: ignore[arg-type]
         except BadMessage as error:
-            await bury(self._broker, delivery, str(error))
+            await dead_letter(self._broker, delivery, str(error))
             await delivery.ack()
             return
         await self._arrivals.put(_Arrival(ReportReceived(self._clock.now(), report), settle=delivery.ack))

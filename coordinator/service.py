@@ -7,13 +7,13 @@ import secrets
 import socket
 import time
 
-from coordinator.probes import queue_exists
-from coordinator.runner import Runner
+from mr.async_tools import wait_for_event
+from mr.coordinator.probes import queue_exists
+from mr.coordinator.runner import Runner
 from mr.errors import BadMessage, Deposed
 from mr.ports import Broker, Clock, Consumer, Delivery, StateStore
-from mr.protocol.names import coordinator_queue
+from mr.protocol.queues import coordinator_queue
 from mr.settings import Settings
-from mr.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ async def run_coordinator(
             epoch, won = await _ask_for_lead(settings, store, stop, holder, epoch)
         except BadMessage as error:
             log.error("the lead cannot be taken: %s", error)
-            await happens(stop, settings.lease_seconds)
+            await wait_for_event(stop, settings.lease_seconds)
             continue
         if won is None:
             await standby.wait(stop)
@@ -92,7 +92,7 @@ async def _ask_for_lead(
     if emptied:
         # The one who led has all that was lost, and writes it back once it leads again.
         log.warning("redis was emptied; whoever led until now goes first")
-        await happens(stop, settings.lease_seconds)
+        await wait_for_event(stop, settings.lease_seconds)
     epoch = max(epoch, known)
     return epoch, await store.acquire_lead(holder, settings.lease_seconds, epoch if emptied else 0)
 
@@ -130,4 +130,4 @@ class _Standby:
             return
         else:
             self._missed = leader
-        await happens(stop, self._pause_seconds)
+        await wait_for_event(stop, self._pause_seconds)

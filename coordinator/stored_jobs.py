@@ -5,17 +5,17 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from coordinator.commands import EndJob
-from coordinator.effects import Effects
-from coordinator.events import Event, JobBroken, JobRestored
-from mr.dead import FATAL, surviving
+from mr.coordinator.core.commands import EndJob
+from mr.coordinator.core.events import Event, JobBroken, JobRestored
+from mr.coordinator.effects import Effects
+from mr.dead_letters import FATAL, surviving
+from mr.error_text import fault
 from mr.errors import StoreBehind
 from mr.ports import Clock, RestoredJob, StateStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec
 from mr.protocol.records import JobRecord
 from mr.settings import Settings
-from mr.telling import fault
 
 log = logging.getLogger(__name__)
 

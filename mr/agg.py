@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from mr.error_text import safe_repr
 from mr.errors import BadAggregate
-from mr.telling import safe_repr
 
 
 class Aggregation:

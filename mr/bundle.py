@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from mr.error_text import error_text
 from mr.errors import BadJob
 from mr.protocol.ids import CodeId
 from mr.settings import MIB
-from mr.telling import why
 
 #: Most bytes a bundle may unpack to, and most files: a small zip can hide a very large one.
 MAX_UNPACKED_BYTES = 256 * MIB
@@ -137,7 +137,7 @@ def _require_regular(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> BadJob:
-    return BadJob(f"{path} cannot be read: {why(error)}")
+    return BadJob(f"{path} cannot be read: {error_text(error)}")
 
 
 def _included(include: Path, directory: Path) -> Iterator[tuple[str, Path]]:

@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
 
+from mr.async_tools import wait_for_event
 from mr.bundle import Bundle
 from mr.errors import BadJob, BadMessage, BrokerUnavailable, ClusterUnreachable, MrError, NotFound
-from mr.formats.outputs import read_manifest
+from mr.formats.output.directory import read_manifest
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
-from mr.protocol import codec, names
+from mr.protocol import codec, queues
 from mr.protocol.claims import Claim
 from mr.protocol.ids import JobId, is_id, task_sort_key
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
@@ -27,7 +28,6 @@ from mr.protocol.records import (
     WorkerView,
 )
 from mr.settings import Settings
-from mr.waiting import happens
 
 #: How often a watched job is looked at when no event of it arrives.
 WATCH_SECONDS = 0.5
@@ -216,7 +216,9 @@ class Client(Viewer):
             changed.set()
             await delivery.ack()
 
-        consumer = await self.broker.subscribe(names.EVENTS_EXCHANGE, names.job_event_key("*", job), on_event)
+        consumer = await self.broker.subscribe(
+            queues.EVENTS_EXCHANGE, queues.job_event_key("*", job), on_event
+        )
         missing_since: float | None = None
         seen = False
         try:
@@ -236,7 +238,7 @@ class Client(Viewer):
                     missing_since = missing_since or time.monotonic()
                     if time.monotonic() - missing_since > self.settings.reconnect_seconds:
                         raise NotFound(f"the record of job {job} has vanished from the store")
-                await happens(changed, interval_seconds)
+                await wait_for_event(changed, interval_seconds)
         finally:
             await consumer.cancel()
 
@@ -249,14 +251,16 @@ class Client(Viewer):
 
     async def _ask(self, body: bytes, kind: str, timeout_seconds: float | None) -> RequestReply:
         if timeout_seconds is None:
-            depth = await self.broker.depth(names.JOBS_QUEUE)
+            depth = await self.broker.depth(queues.JOBS_QUEUE)
             heard = depth.consumers > 0
             timeout_seconds = self.settings.reconnect_seconds if heard else self.settings.connect_seconds
-        message = OutgoingMessage(routing_key=names.JOBS_QUEUE, body=body, content_type=codec.JSON, type=kind)
+        message = OutgoingMessage(
+            routing_key=queues.JOBS_QUEUE, body=body, content_type=codec.JSON, type=kind
+        )
         try:
             answer = await self.broker.request(message, timeout_seconds=timeout_seconds)
         except BrokerUnavailable:
-            await self.broker.depth(names.JOBS_QUEUE)  # raises when it is the broker that is away
+            await self.broker.depth(queues.JOBS_QUEUE)  # raises when it is the broker that is away
             raise Unanswered from None
         try:
             return codec.decode(answer, RequestReply, codec.JSON)

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from mr.error_text import safe_repr
 from mr.errors import BadJob
 from mr.protocol.jobs import JobOptions
-from mr.telling import safe_repr
 
 
 class Job:

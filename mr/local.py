@@ -9,17 +9,17 @@ from typing import Any
 
 import msgspec
 
-from coordinator.service import run_coordinator
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.async_tools import cancel_and_wait
 from mr.bundle import Bundle
 from mr.client import Client, Snapshot
+from mr.coordinator.service import run_coordinator
 from mr.errors import Interrupted, MrError
 from mr.protocol.ids import JobId, WorkerId
 from mr.protocol.jobs import CodeManifest, JobRequest
 from mr.protocol.records import JobRecord
 from mr.settings import Settings
-from mr.waiting import dismiss
-from workers.service import run_worker
+from mr.workers.daemon.service import run_worker
 
 LOCAL_WORKER = WorkerId("local")
 
@@ -96,7 +96,7 @@ async def run_embedded(
             raise Interrupted
         raise cluster.early_end()
     finally:
-        await dismiss((watching, interrupted))
+        await cancel_and_wait((watching, interrupted))
         await cluster.stop(at_once=not orderly)
 
 

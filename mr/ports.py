@@ -191,8 +191,8 @@ class StateStore(Protocol):
 
     # --- who coordinates
 
-    async def acquire_lead(self, holder: str, lease_seconds: float, floor: int) -> int | None:
-        """Become the coordinator if none is: a new epoch, above `floor` and all before. None: another is."""
+    async def acquire_lead(self, holder: str, lease_seconds: float, above_epoch: int) -> int | None:
+        """Become the coordinator if none is: a new epoch above this one and all before. None: another is."""
 
     async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
         """Stay the coordinator. False: the lease was lost (also when the store was emptied)."""

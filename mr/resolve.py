@@ -18,7 +18,7 @@ from mr.protocol.jobs import (
     JobSpec,
     OutputFormat,
 )
-from mr.requested import request_summary
+from mr.request_summary import request_summary
 from mr.settings import Settings, parse_bytes, parse_seconds
 
 DEFAULT_PRIORITY = 2

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
+from mr.error_text import bounded
 from mr.errors import BadSetting
 from mr.protocol.bounds import MAX_BYTES, MAX_SECONDS
-from mr.telling import bounded
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from mr.protocol import names
+from mr.protocol import queues
 
 
 class QueueDeclaration(msgspec.Struct, frozen=True):
@@ -19,10 +19,10 @@ class QueueDeclaration(msgspec.Struct, frozen=True):
 
 
 QUEUES = (
-    QueueDeclaration(names.JOBS_QUEUE, single_active=True),
-    QueueDeclaration(names.TASKS_QUEUE, max_priority=names.MAX_TASK_PRIORITY),
-    QueueDeclaration(names.REPORTS_QUEUE, single_active=True),
-    QueueDeclaration(names.DEAD_QUEUE),
+    QueueDeclaration(queues.JOBS_QUEUE, single_active=True),
+    QueueDeclaration(queues.TASKS_QUEUE, max_priority=queues.MAX_TASK_PRIORITY),
+    QueueDeclaration(queues.REPORTS_QUEUE, single_active=True),
+    QueueDeclaration(queues.DEAD_QUEUE),
 )
 
 QUEUE_NAMES = frozenset(queue.name for queue in QUEUES)
@@ -30,8 +30,8 @@ SINGLE_ACTIVE_QUEUES = frozenset(queue.name for queue in QUEUES if queue.single_
 
 #: Durable exchanges and their kind.
 EXCHANGES: Mapping[str, Literal["topic", "fanout"]] = {
-    names.EVENTS_EXCHANGE: "topic",
-    names.CONTROL_EXCHANGE: "fanout",
+    queues.EVENTS_EXCHANGE: "topic",
+    queues.CONTROL_EXCHANGE: "fanout",
 }
 
 #: Unsettled messages a private subscription may hold.

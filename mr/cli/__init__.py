@@ -10,8 +10,8 @@ EXIT_BROKEN_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use, 3 unreachable, 130 interrupted."""
-    from mr.cli.interrupts import stop_signals_interrupt
-    from mr.cli.logs import configure_logging
+    from mr.cli.logging import configure_logging
+    from mr.cli.signals import stop_signals_interrupt
 
     stop_signals_interrupt()
     configure_logging("error")

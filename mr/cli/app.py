@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mr.cli import daemons, doctor, look, results, run, submit, table_of_settings
+from mr.cli import daemons, doctor, inspect_jobs, results, run, settings, submit
 from mr.cli.options import cluster_options, keep_cluster_flags
 
 
@@ -34,17 +34,17 @@ for command in (
     submit.submit,
     daemons.coordinator,
     daemons.worker,
-    look.jobs,
-    look.status,
-    look.tasks,
-    look.workers,
+    inspect_jobs.jobs,
+    inspect_jobs.status,
+    inspect_jobs.tasks,
+    inspect_jobs.workers,
     results.results,
     results.logs,
     submit.watch,
     submit.cancel,
     submit.register,
     doctor.doctor,
-    table_of_settings.schema,
-    table_of_settings.settings,
+    settings.schema,
+    settings.settings,
 ):
     application.add_command(command)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from mr.cli.cores import usable_cores
-from mr.cli.logs import configure_logging, log_level
+from mr.async_tools import cancel_and_wait
+from mr.cli.cpu_quota import usable_cores
+from mr.cli.logging import configure_logging, log_level
 from mr.cli.options import Configured, with_settings
+from mr.error_text import error_text
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
-from mr.telling import why
-from mr.waiting import dismiss
 
 log = logging.getLogger("mr")
 
@@ -40,8 +40,8 @@ def coordinator(log_level: str, configured: Configured) -> None:
     hide_secrets(settings)
 
     async def serve(stop: asyncio.Event, kill: asyncio.Event) -> None:
-        from coordinator.service import run_coordinator
-        from mr.cli.cluster import connected
+        from mr.cli.connect import connected
+        from mr.coordinator.service import run_coordinator
 
         async with connected(settings) as client:
             log.info("coordinator started")
@@ -92,7 +92,7 @@ def worker(
     that are still needed stay in the spool, and the next worker started there serves them.
     """
     from mr.cli.secrecy import hide_secrets
-    from workers.shuffle.server import parse_address
+    from mr.workers.shuffle.transfer.server import parse_address
 
     configure_logging(log_level)
     settings = configured.settings
@@ -104,8 +104,8 @@ def worker(
     hide_secrets(settings)
 
     async def serve(stop: asyncio.Event, kill: asyncio.Event) -> None:
-        from mr.cli.cluster import connected
-        from workers.service import run_worker
+        from mr.cli.connect import connected
+        from mr.workers.daemon.service import run_worker
 
         async with connected(settings) as client:
             await run_worker(
@@ -141,14 +141,14 @@ def _writable(spool: Path) -> Path:
     try:
         spool.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadSetting(f"spool {spool} cannot be made: {why(error)}") from error
+        raise BadSetting(f"spool {spool} cannot be made: {error_text(error)}") from error
     if not os.access(spool, os.W_OK | os.X_OK):
         raise BadSetting(f"spool {spool} cannot be written; choose another with --spool")
     return spool.resolve()
 
 
 async def _with_signals(serve: Serve) -> None:
-    from mr.cli.interrupts import on_signals
+    from mr.cli.signals import on_signals
 
     stop, kill = asyncio.Event(), asyncio.Event()
 
@@ -168,4 +168,4 @@ async def _until(service: "asyncio.Future[None]", kill: asyncio.Event) -> None:
         if service.done():
             service.result()
     finally:
-        await dismiss((service, killed))
+        await cancel_and_wait((service, killed))

@@ -14,16 +14,16 @@ from typing import Literal
 import click
 import msgspec
 
-from mr.cli import tables
+from mr.cli import formatting
 from mr.cli.daemons import default_spool
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say, say_json
 from mr.client import Client
+from mr.error_text import printable_line
 from mr.errors import ClusterUnreachable, MrError
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
-from mr.protocol import names
+from mr.protocol import queues
 from mr.settings import Settings
-from mr.telling import printable_line
 
 #: Clocks that differ by more than this make the times in records misleading; leases do not depend on them.
 _SKEW_SECONDS = 2.0
@@ -102,10 +102,11 @@ def disk(spool: Path, reserve_bytes: int) -> Finding:
         return Finding(
             "warn",
             "disk",
-            f"{spool}: {tables.size(free)} free, below spool_reserve_bytes ({tables.size(reserve_bytes)}): "
-            "a worker takes no tasks there; free some, or choose another --spool",
+            f"{spool}: {formatting.size(free)} free, below spool_reserve_bytes "
+            f"({formatting.size(reserve_bytes)}): a worker takes no tasks there; "
+            "free some, or choose another --spool",
         )
-    return Finding("ok", "disk", f"{spool}: {tables.size(free)} free")
+    return Finding("ok", "disk", f"{spool}: {formatting.size(free)} free")
 
 
 async def _broker_findings(settings: Settings) -> AsyncIterator[Finding]:
@@ -135,14 +136,14 @@ async def _round_trip(broker: Broker, timeout_seconds: float) -> Finding:
         arrived.set()
         await delivery.ack()
 
-    consumer = await broker.subscribe(names.EVENTS_EXCHANGE, key, on_delivery)
+    consumer = await broker.subscribe(queues.EVENTS_EXCHANGE, key, on_delivery)
     try:
         began = time.monotonic()
-        await broker.publish(OutgoingMessage(exchange=names.EVENTS_EXCHANGE, routing_key=key, body=b""))
+        await broker.publish(OutgoingMessage(exchange=queues.EVENTS_EXCHANGE, routing_key=key, body=b""))
         async with asyncio.timeout(timeout_seconds):
             await arrived.wait()
     except TimeoutError:
-        message = f"a message on {names.EVENTS_EXCHANGE} did not come back; check the user's permissions"
+        message = f"a message on {queues.EVENTS_EXCHANGE} did not come back; check the user's permissions"
         return Finding("FAIL", "permissions", message)
     finally:
         await consumer.cancel()
@@ -151,7 +152,7 @@ async def _round_trip(broker: Broker, timeout_seconds: float) -> Finding:
 
 
 async def _coordinator(broker: Broker) -> Finding:
-    depth = await broker.depth(names.JOBS_QUEUE)
+    depth = await broker.depth(queues.JOBS_QUEUE)
     if depth.consumers:
         standby = f", {depth.consumers - 1} standing by" if depth.consumers > 1 else ""
         return Finding("ok", "coordinator", f"running{standby}")
@@ -160,11 +161,11 @@ async def _coordinator(broker: Broker) -> Finding:
 
 
 async def _dead_letters(broker: Broker) -> Finding:
-    depth = await broker.depth(names.DEAD_QUEUE)
+    depth = await broker.depth(queues.DEAD_QUEUE)
     if depth.ready == 0:
         return Finding("ok", "dead letters", "none")
     message = (
-        f"{depth.ready} message(s) in {names.DEAD_QUEUE}: read their headers for the reason, then purge it"
+        f"{depth.ready} message(s) in {queues.DEAD_QUEUE}: read their headers for the reason, then purge it"
     )
     return Finding("warn", "dead letters", message)
 
@@ -190,7 +191,7 @@ async def _store_findings(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _shared_findings(settings: Settings) -> AsyncIterator[Finding]:
     """Whether the daemons on this broker keep their state in the store that was examined."""
-    from mr.cli.cluster import connected
+    from mr.cli.connect import connected
 
     try:
         async with connected(settings) as client:
@@ -203,7 +204,7 @@ async def _shared_findings(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _coordinators_store(client: Client) -> Finding | None:
-    depth = await client.broker.depth(names.JOBS_QUEUE)
+    depth = await client.broker.depth(queues.JOBS_QUEUE)
     if not depth.consumers:
         return None
     theirs = await client.ask_store(client.settings.connect_seconds)
@@ -219,7 +220,7 @@ async def _coordinators_store(client: Client) -> Finding | None:
 
 
 async def _workers_store(client: Client) -> Finding | None:
-    consumers = (await client.broker.depth(names.TASKS_QUEUE)).consumers
+    consumers = (await client.broker.depth(queues.TASKS_QUEUE)).consumers
     if not consumers or any(view.live for view in await client.workers()):
         return None
     message = (

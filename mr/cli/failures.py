@@ -1,7 +1,7 @@
 """A failed job told to its user: each cause once, with the record and the command to run it again."""
 
+from mr.error_text import printable, printable_line
 from mr.protocol.records import FailureGroup, JobRecord, JobState
-from mr.telling import printable, printable_line
 
 #: Task ids named per cause; the others are counted.
 _TASKS_NAMED = 3

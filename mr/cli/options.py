@@ -11,7 +11,7 @@ import click
 from mr.cli.printing import say
 from mr.errors import BadSetting
 from mr.protocol.jobs import EncodingErrors, InputFormat, OutputFormat
-from mr.protocol.names import MAX_JOB_PRIORITY
+from mr.protocol.queues import MAX_JOB_PRIORITY
 from mr.settings import Settings, load_settings, parse_bytes, parse_seconds, unknown_variables
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -12,12 +12,12 @@ import msgspec
 
 from mr.bundle import Bundle, build_bundle, unpack_bundle
 from mr.client import new_job_id
+from mr.error_text import error_text
 from mr.errors import BadInput, BadJob
 from mr.protocol.ids import is_id
 from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobOptions, JobRequest
 from mr.resolve import resolve_options
 from mr.settings import Settings
-from mr.telling import why
 
 _SECRET = "--secret-param"
 #: Options of a job that a request carries under the names of the flags.
@@ -39,7 +39,7 @@ def prepare_code(
 
     `params` are what `mr.param` knows meanwhile. Raises BadJob with one line for whatever is wrong with it.
     """
-    from workers.inspect import inspect_in_subprocess
+    from mr.workers.usercode.inspect import inspect_in_subprocess
 
     bundle = build_bundle(job_file, includes, settings.max_bundle_bytes)
     with tempfile.TemporaryDirectory(prefix="mr-inspect-") as directory:
@@ -55,7 +55,7 @@ def prepare_job(
     job_file: Path, inputs: Sequence[str], flags: Mapping[str, Any], settings: Settings
 ) -> Prepared:
     """Make the request for a job file; paths in it are absolute. Raises BadJob, BadInput."""
-    from mr.formats.outputs import absolute
+    from mr.formats.output.directory import absolute
 
     job_id = flags["job_id"]
     if job_id is not None and not is_id(job_id):
@@ -134,7 +134,7 @@ def parse_secrets(texts: Sequence[str]) -> dict[str, str]:
         except KeyError as error:
             raise click.BadParameter(f"{name}: there is no variable {error}", param_hint=_SECRET) from None
         except (OSError, UnicodeDecodeError) as error:
-            reason = f"{name}: {value[1:]} cannot be read: {why(error)}"
+            reason = f"{name}: {value[1:]} cannot be read: {error_text(error)}"
             raise click.BadParameter(reason, param_hint=_SECRET) from error
         secrets[name] = value
     return secrets
@@ -145,7 +145,7 @@ def absolute_input(text: str) -> str:
 
     A pattern stays one: only the working directory put before it is protected from being one too.
     """
-    from mr.formats.outputs import absolute
+    from mr.formats.output.directory import absolute
 
     if not text:
         raise BadInput("an input is empty; name a file, a directory, a pattern or a URL")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from mr.telling import printable
+from mr.error_text import printable
 
 
 def say(text: str, *, error: bool = False) -> None:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from mr.cli.tables import duration, number, short_number, size
+from mr.cli.formatting import duration, number, short_number, size
 from mr.client import Snapshot
+from mr.error_text import printable_line
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobState, RunningTask
-from mr.telling import printable_line
 
 _BAR_WIDTH = 16
 #: Least time between two drawings of the line.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from mr.cli import tables
-from mr.cli.look import look
+from mr.cli import formatting
+from mr.cli.inspect_jobs import look
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say, say_json
 from mr.client import Viewer
@@ -39,9 +39,11 @@ def results(job: str, cat: bool, head: int | None, json: bool, configured: Confi
     elif json:
         say(render_json(manifest))
     else:
-        rows = [[p.path, tables.number(p.rows), tables.size(p.bytes), p.checksum] for p in manifest.parts]
-        say(tables.table(("PART", "ROWS", "BYTES", "XXH3"), rows, right=("ROWS", "BYTES")))
-        say(f"{tables.number(manifest.rows)} rows, {tables.size(manifest.bytes)}")
+        rows = [
+            [p.path, formatting.number(p.rows), formatting.size(p.bytes), p.checksum] for p in manifest.parts
+        ]
+        say(formatting.table(("PART", "ROWS", "BYTES", "XXH3"), rows, right=("ROWS", "BYTES")))
+        say(f"{formatting.number(manifest.rows)} rows, {formatting.size(manifest.bytes)}")
 
 
 @click.command()
@@ -75,13 +77,13 @@ def _print_content(manifest: Manifest, rows: int | None) -> None:
 def _part_lines(path: str, size: int) -> Iterator[bytes]:
     """The lines of a text part as they are; the rows of a parquet part as `key<TAB>value`."""
     if not path.endswith(".parquet"):
-        from mr.formats.compression import readable
+        from mr.formats.input.compression import readable
         from mr.formats.storage import open_read
 
         with readable(path), io.BufferedReader(open_read(path), _READ_BYTES) as file:  # type: ignore[type-var]
             yield from file
         return
-    from mr.formats.records import read_records
+    from mr.formats.input.reader import read_records
 
     whole = Split(0, (FileRange(path, 0, -1, size),))
     chunks = read_records(

@@ -16,18 +16,18 @@ from typing import Any
 import click
 import msgspec
 
-from mr.cli.cores import usable_cores
+from mr.cli.cpu_quota import usable_cores
 from mr.cli.failures import describe_end
-from mr.cli.logs import configure_logging, log_level
+from mr.cli.formatting import duration, number, size
+from mr.cli.logging import configure_logging, log_level
 from mr.cli.options import Configured, job_options, quiet, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import ProgressLine
-from mr.cli.tables import duration, number, size
+from mr.error_text import error_text, printable_line
 from mr.errors import BadSetting, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobRequest
 from mr.protocol.records import JobRecord, JobState, Manifest
-from mr.telling import printable_line, why
 
 log = logging.getLogger("mr")
 
@@ -84,7 +84,7 @@ def _run_in(
     started: float,
 ) -> int:
     from mr.cli.prepare import prepare_job
-    from mr.formats.outputs import read_manifest
+    from mr.formats.output.directory import read_manifest
     from mr.local import LocalJob, run_embedded
 
     inputs = tuple(_spooled(text, directory) for text in inputs)
@@ -99,7 +99,7 @@ def _run_in(
         say(printed_lines(attempt, text), error=True)
 
     async def embedded() -> JobRecord:
-        from mr.cli.interrupts import on_signals
+        from mr.cli.signals import on_signals
 
         interrupt = asyncio.Event()
         with on_signals(interrupt.set, lambda: _leave_at_once(directory, prepared.request)):
@@ -148,7 +148,7 @@ def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str
 @contextmanager
 def _spool_directory(parent: Path | None) -> Iterator[Path]:
     """A private directory for this run, removed however it ends; by the next run if this one is killed."""
-    from workers.lives import clear_dead, mark_alive
+    from mr.workers.daemon.directory_lock import clear_dead, mark_alive
 
     try:
         parent = parent or Path(tempfile.gettempdir())
@@ -159,7 +159,7 @@ def _spool_directory(parent: Path | None) -> Iterator[Path]:
         life = mark_alive(directory)
     except OSError as error:
         place = parent or "the temporary directory"
-        raise BadSetting(f"no spool can be made in {place}: {why(error)}") from error
+        raise BadSetting(f"no spool can be made in {place}: {error_text(error)}") from error
     try:
         yield directory
     finally:
@@ -182,7 +182,7 @@ def _leave_at_once(directory: Path, request: JobRequest) -> None:
     """The second interrupt: kill our children, remove our files, go."""
     import psutil
 
-    from mr.formats.outputs import abandon_output
+    from mr.formats.output.directory import abandon_output
 
     for child in psutil.Process().children(recursive=True):
         try:

@@ -53,7 +53,7 @@ def submit(
     settings = configured.settings
 
     async def send(prepared: Prepared) -> int:
-        from mr.cli.cluster import connected
+        from mr.cli.connect import connected
 
         async with connected(settings) as client:
             await client.upload(prepared.bundle, prepared.manifest)
@@ -88,7 +88,7 @@ def watch(job: str, json: bool, quiet: bool, configured: Configured) -> int:
     """Follow a job until it ends; exit 0 or 1 by its result."""
 
     async def follow() -> int:
-        from mr.cli.cluster import connected
+        from mr.cli.connect import connected
 
         async with connected(configured.settings) as client:
             record = await client.find(job)
@@ -106,7 +106,7 @@ def cancel(job: str, configured: Configured) -> None:
     """Stop a job: its running tasks are killed, its files removed."""
 
     async def ask() -> None:
-        from mr.cli.cluster import connected
+        from mr.cli.connect import connected
 
         async with connected(configured.settings) as client:
             record = await client.find(job)
@@ -133,7 +133,7 @@ def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: 
     bundle, manifest = prepare_code(job_file, includes, configured.settings, {})
 
     async def store() -> None:
-        from mr.cli.cluster import viewing
+        from mr.cli.connect import viewing
 
         async with viewing(configured.settings) as viewer:
             await viewer.upload(bundle, manifest)
@@ -219,7 +219,7 @@ async def _wait_for_end(client: Client, job: JobId) -> JobState | None:
 
 async def _unless_interrupted(work: Coroutine[Any, Any, Result]) -> Result:
     """The outcome of `work`, or Interrupted when a stop signal comes first."""
-    from mr.cli.interrupts import on_signals
+    from mr.cli.signals import on_signals
 
     task = asyncio.ensure_future(work)
 

@@ -11,10 +11,10 @@ from itertools import accumulate
 from typing import Any
 
 from mr.errors import BadInput
-from mr.formats.compression import Stream
-from mr.formats.encodings import canonical, decode, decode_stream, splits_at_newline, width_codec
-from mr.formats.lines import UTF8_MARK, LineBlock, Positions, line_blocks
-from mr.formats.options import ReadOptions, Records, sliced
+from mr.formats.input.compression import Stream
+from mr.formats.input.encodings import canonical, decode, decode_stream, splits_at_newline, width_codec
+from mr.formats.input.lines import UTF8_MARK, LineBlock, Positions, line_blocks
+from mr.formats.input.options import ReadOptions, Records, sliced
 from mr.protocol.jobs import FileRange
 
 

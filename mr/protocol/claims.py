@@ -52,7 +52,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     #: Number of the newest attempt; attempts count from 1.
     attempt: Attempt = 0
     #: Attempts up to this number may no longer commit: their output was lost.
-    floor: Attempt = 0
+    fenced_attempt: Attempt = 0
     #: The attempt that committed, 0 for none.
     winner: Attempt = 0
     #: Whether a second holder on another worker is allowed.
@@ -96,10 +96,10 @@ def grant(
     alive = tuple(h for h in holders if h.expires_ms > now_ms)
     allowed = 2 if claim.speculative else 1
     if len(alive) >= allowed or any(h.worker == worker for h in alive):
-        return Verdict.HELD, Claim(claim.attempt, claim.floor, 0, claim.speculative, holders)
+        return Verdict.HELD, Claim(claim.attempt, claim.fenced_attempt, 0, claim.speculative, holders)
     holder = Holder(worker, incarnation, claim.attempt + 1, now_ms + lease_ms)
     holders = (*_released(claim), *alive, holder)
-    return Verdict.GRANTED, Claim(claim.attempt + 1, claim.floor, 0, claim.speculative, holders)
+    return Verdict.GRANTED, Claim(claim.attempt + 1, claim.fenced_attempt, 0, claim.speculative, holders)
 
 
 def _released(claim: Claim) -> tuple[Holder, ...]:
@@ -116,7 +116,7 @@ def renew(claim: Claim, incarnation: Incarnation, attempt: int, expires_ms: int)
         else h
         for h in claim.holders
     )
-    return Claim(claim.attempt, claim.floor, 0, claim.speculative, holders)
+    return Claim(claim.attempt, claim.fenced_attempt, 0, claim.speculative, holders)
 
 
 def commit(claim: Claim, attempt: int) -> Claim | None:
@@ -128,9 +128,9 @@ def commit(claim: Claim, attempt: int) -> Claim | None:
     """
     if claim.winner == attempt:
         return claim
-    if claim.winner or attempt <= claim.floor or attempt > claim.attempt:
+    if claim.winner or attempt <= claim.fenced_attempt or attempt > claim.attempt:
         return None
-    return Claim(claim.attempt, claim.floor, attempt, False, ())
+    return Claim(claim.attempt, claim.fenced_attempt, attempt, False, ())
 
 
 def release(claim: Claim, attempt: int) -> Claim:
@@ -169,7 +169,7 @@ def speculate(claim: Claim) -> Claim:
     """Allow a backup attempt on another worker. No change once committed."""
     if claim.winner:
         return claim
-    return Claim(claim.attempt, claim.floor, 0, True, claim.holders)
+    return Claim(claim.attempt, claim.fenced_attempt, 0, True, claim.holders)
 
 
 def catch_up(claim: Claim, known: Claim, expires_ms: int) -> Claim:
@@ -179,16 +179,17 @@ def catch_up(claim: Claim, known: Claim, expires_ms: int) -> Claim:
     has; where they differ, the store's, which was made since. Attempts that the coordinator believes to run
     hold the task until `expires_ms`, unless the store has given it to others since.
     """
-    attempt, floor = max(claim.attempt, known.attempt), max(claim.floor, known.floor)
+    attempt = max(claim.attempt, known.attempt)
+    fenced_attempt = max(claim.fenced_attempt, known.fenced_attempt)
     for winner in (claim.winner, known.winner):
-        if winner > floor:
-            return Claim(attempt, floor, winner)
+        if winner > fenced_attempt:
+            return Claim(attempt, fenced_attempt, winner)
     speculative = claim.speculative or known.speculative
-    released = tuple(h for h in claim.holders if h.released and h.attempt > floor)
-    running = [h for h in claim.running if h.attempt > floor]
+    released = tuple(h for h in claim.holders if h.released and h.attempt > fenced_attempt)
+    running = [h for h in claim.running if h.attempt > fenced_attempt]
     for h in known.running:
         is_free = all(h.worker != other.worker for other in running)
         is_new = all(h.attempt != other.attempt for other in (*released, *running))
-        if h.attempt > floor and is_free and is_new and len(running) < (2 if speculative else 1):
+        if h.attempt > fenced_attempt and is_free and is_new and len(running) < (2 if speculative else 1):
             running.append(Holder(h.worker, h.incarnation, h.attempt, expires_ms))
-    return Claim(attempt, floor, 0, speculative, (*released, *running))
+    return Claim(attempt, fenced_attempt, 0, speculative, (*released, *running))

@@ -66,7 +66,7 @@ class MapOutput(msgspec.Struct, frozen=True, tag="map"):
     address: str
     #: Identity of machine and mount namespace: equal means that `path` can be opened directly.
     host: str
-    #: The file says itself where each partition's segment begins: see `workers.shuffle.segment_index`.
+    #: The file says itself where each partition's segment begins: see `mr.workers.shuffle.segment_index`.
     path: str
 
     @property
@@ -238,7 +238,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     failures: tuple[FailureGroup, ...] = ()
     #: What keeps the job from going on (`no live workers`); empty when nothing does.
     waiting_for: str = ""
-    #: What was asked for, in bounded words, secrets by their names alone: see `mr.requested`.
+    #: What was asked for, in bounded words, secrets by their names alone: see `mr.request_summary`.
     request: dict[str, str] = {}
 
 

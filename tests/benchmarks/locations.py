@@ -18,15 +18,15 @@ from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import MapOutput, TaskResult, TaskStats
 from mr.settings import Settings
+from mr.workers.daemon.claimed_attempt import HeldAttempt
+from mr.workers.daemon.preparation import Preparation
+from mr.workers.daemon.spool import Spool
+from mr.workers.messages import WorkerIdentity
+from mr.workers.process.channel import frame
+from mr.workers.process.executor import AttemptKey
 from tests.contract import samples
 from tests.support.orders import CODE, CODE_ID, make_spec
 from tests.support.servers import PrivateRedis
-from workers.channel import frame
-from workers.executor import AttemptKey
-from workers.holding import HeldAttempt
-from workers.orders import Origin
-from workers.preparation import Preparation
-from workers.spool import Spool
 
 JOB, ATTEMPTS, HOSTS = JobId("large"), 20, 4
 ANN, LIFE = WorkerId("ann"), Incarnation("0123456789abcdef")
@@ -60,7 +60,7 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
         await store.claim(JOB, task, ANN, LIFE, 60.0)
         await store.commit(JOB, task, 1, TaskResult(output(index), TaskStats(records_in=1)))
     spool = Spool(directory / "spool", ANN, LIFE)
-    preparation = Preparation(store, spool, Settings(), Origin(ANN, LIFE, "", ""))
+    preparation = Preparation(store, spool, Settings(), WorkerIdentity(ANN, LIFE, "", ""))
     await prepare(preparation, 0)
     late: list[float] = []
     watch = asyncio.create_task(longest_block(late))

@@ -7,9 +7,8 @@ import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.adapters.open import open_broker, open_store
-from mr.adapters.redis import RedisStore
+from mr.adapters.redis import RedisStore, keys
 from mr.ports import Broker, StateStore
-from mr.protocol import names
 from mr.protocol.ids import JobId, WorkerId
 from mr.settings import Settings
 
@@ -73,7 +72,7 @@ async def spoil_record(store: StateStore, job: JobId) -> None:
         store.server.jobs[job].record = UNREADABLE
     else:
         assert isinstance(store, RedisStore)
-        await store._link.command("HSET", names.job_key(job), "record", UNREADABLE)
+        await store._link.command("HSET", keys.job_key(job), "record", UNREADABLE)
 
 
 async def snapshot(store: StateStore) -> Any:
@@ -103,7 +102,7 @@ async def set_clock_back(store: StateStore, worker: WorkerId, seconds: float) ->
         store.server.workers[worker].at += seconds
         return
     assert isinstance(store, RedisStore)
-    await store._link.command("HINCRBY", names.worker_key(worker), "at_ms", int(seconds * 1000))
+    await store._link.command("HINCRBY", keys.worker_key(worker), "at_ms", int(seconds * 1000))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from mr.errors import BadMessage, Unroutable
 from mr.ports import Broker, Delivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
-from mr.protocol.names import (
+from mr.protocol.queues import (
     CONTROL_EXCHANGE,
     DEAD_QUEUE,
     EVENTS_EXCHANGE,

@@ -7,7 +7,7 @@ import pytest
 
 from mr.errors import BrokerUnavailable
 from mr.ports import Broker, Delivery, QueueDepth
-from mr.protocol.names import JOBS_QUEUE, TASKS_QUEUE
+from mr.protocol.queues import JOBS_QUEUE, TASKS_QUEUE
 from tests.contract.conftest import OpenBroker
 from tests.contract.inbox import Inbox, depth_is, to
 

@@ -28,7 +28,7 @@ attempts = st.integers(1, 5)
 known_claims = st.builds(
     Claim,
     attempt=st.integers(0, 8),
-    floor=st.integers(0, 4),
+    fenced_attempt=st.integers(0, 4),
     winner=st.integers(0, 4),
     speculative=st.booleans(),
     holders=st.lists(st.builds(Holder, workers, lives, attempts, st.integers(0, 1)), max_size=2).map(tuple),
@@ -133,7 +133,7 @@ class Real:
 def timeless(claim: Claim, now_ms: int) -> tuple[Any, ...]:
     """A claim with its leases reduced to whether they have run out."""
     holders = [(h.worker, h.incarnation, h.attempt, h.expires_ms > now_ms) for h in claim.holders]
-    return claim.attempt, claim.floor, claim.winner, claim.speculative, holders
+    return claim.attempt, claim.fenced_attempt, claim.winner, claim.speculative, holders
 
 
 async def compare(url: str, sequence: list[tuple[Any, ...]]) -> None:

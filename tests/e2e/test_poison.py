@@ -16,7 +16,7 @@ from mr.protocol.codec import pack
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, JobOptions
 from mr.protocol.messages import TaskCommitted, WorkerStopped
-from mr.protocol.names import CONTROL_EXCHANGE, DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from tests.support.amqp_tools import depth
 from tests.support.cluster import Cluster
 from tests.support.commands import until

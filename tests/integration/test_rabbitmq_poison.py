@@ -11,7 +11,7 @@ from mr.adapters.rabbitmq import RabbitBroker
 from mr.errors import BadMessage
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.codec import decode
-from mr.protocol.names import REPORTS_QUEUE
+from mr.protocol.queues import REPORTS_QUEUE
 from mr.settings import Settings
 from tests.support.waiting import eventually
 

@@ -10,7 +10,7 @@ import pytest
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.errors import BrokerUnavailable
 from mr.ports import Broker, Delivery, OutgoingMessage
-from mr.protocol.names import EVENTS_EXCHANGE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.queues import EVENTS_EXCHANGE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.settings import Settings
 from tests.support.proxy import Proxy
 from tests.support.waiting import eventually

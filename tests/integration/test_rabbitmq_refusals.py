@@ -7,10 +7,10 @@ import pika
 import pytest
 
 from mr.adapters.rabbitmq import RabbitBroker
-from mr.adapters.rabbitmq.link import Channel, Link
+from mr.adapters.rabbitmq.connection import Channel, Link
 from mr.errors import BadSetting, BrokerUnavailable
 from mr.ports import Delivery
-from mr.protocol.names import TASKS_QUEUE
+from mr.protocol.queues import TASKS_QUEUE
 from mr.settings import Settings
 from tests.support.own_process import free_port
 

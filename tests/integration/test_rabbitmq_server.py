@@ -8,7 +8,7 @@ import pytest
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.errors import BrokerUnavailable
 from mr.ports import Delivery, OutgoingMessage
-from mr.protocol.names import TASKS_QUEUE
+from mr.protocol.queues import TASKS_QUEUE
 from mr.settings import Settings
 from tests.conftest import need
 from tests.support.servers import NoServer, PrivateRabbitMQ

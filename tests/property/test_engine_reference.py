@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mr.workers.shuffle.key_codec import encode_key
 from tests.support.attempts import Workbench
 from tests.support.table import MAP, RECORDS, SEEN
-from workers.shuffle.keys import encode_key
 
 FLAT = """
 def flat(parts):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.protocol.ids import JobId, TaskKind
-from mr.protocol.names import task_priority
+from mr.protocol.queues import task_priority
 from mr.settings import Settings
 from tests.scenarios.script import Script
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.errors import UnencodableValue
-from mr.formats import parquet_part
-from mr.formats.results import PartWriter
+from mr.formats.output import parquet
+from mr.formats.output.part_writer import PartWriter
 from mr.protocol.jobs import OutputFormat
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -74,8 +74,8 @@ def scratch() -> Iterator[Path]:
 @pytest.fixture(autouse=True, scope="module")
 def small_row_groups() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet_part, "ROW_GROUP_ROWS", 5)
-        patch.setattr(parquet_part, "ROW_GROUP_BYTES", 70)
+        patch.setattr(parquet, "ROW_GROUP_ROWS", 5)
+        patch.setattr(parquet, "ROW_GROUP_BYTES", 70)
         yield
 
 

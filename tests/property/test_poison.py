@@ -15,13 +15,13 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator import commands as c
-from coordinator import events as e
-from coordinator.scheduler import Scheduler
-from coordinator.service import run_coordinator
-from coordinator.state import submitted_record
 from mr.adapters.memory import MemoryBroker, MemoryStore
 from mr.bundle import build_bundle
+from mr.coordinator.core import commands as c
+from mr.coordinator.core import events as e
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import submitted_record
+from mr.coordinator.service import run_coordinator
 from mr.errors import BadMessage
 from mr.ports import OutgoingMessage, RestoredJob
 from mr.protocol.claims import Claim, Holder
@@ -30,7 +30,7 @@ from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobRequest, JobSpec, RequestReply, Split
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
-from mr.protocol.names import JOBS_QUEUE, REPORTS_QUEUE
+from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE
 from mr.protocol.records import (
     JobRecord,
     JobState,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator import events as e
-from coordinator.commands import EFFECTS, EndJob, PublishTasks, SaveJob
-from coordinator.invariants import check
-from coordinator.scheduler import Scheduler
-from coordinator.state import Task, submitted_record
-from coordinator.takeover import new_job
-from coordinator.transitions import (
+from mr.coordinator.core import events as e
+from mr.coordinator.core.commands import EFFECTS, EndJob, PublishTasks, SaveJob
+from mr.coordinator.core.invariants import check
+from mr.coordinator.core.restore import new_job
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import Task, submitted_record
+from mr.coordinator.core.transitions import (
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
     IllegalTransition,

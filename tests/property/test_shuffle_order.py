@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.shuffle import order
-from workers.shuffle.columns import encode_keys, key_column, key_list
-from workers.shuffle.keys import decode_key, encode_key
-from workers.shuffle.order import rank_keys, stable_order
-from workers.shuffle.partition import hash_encoded, hashes_of, partition_of, partitions_of
-from workers.shuffle.prefix import sort_distinctly
+from mr.workers.shuffle import sort
+from mr.workers.shuffle.columns import encode_keys, key_column, key_list
+from mr.workers.shuffle.key_codec import decode_key, encode_key
+from mr.workers.shuffle.partition import hash_encoded, hashes_of, partition_of, partitions_of
+from mr.workers.shuffle.prefix_sort import sort_distinctly
+from mr.workers.shuffle.sort import rank_keys, stable_order
 
 INTEGERS = st.integers() | st.integers(-300, 300) | st.integers(-(1 << 1100), 1 << 1100)
 FLOATS = st.floats() | st.sampled_from([0.0, -0.0, math.nan, -math.nan, math.inf, -math.inf])
@@ -83,7 +83,7 @@ def test_ranks_by_hashing_and_by_sorting(keys: list[Any], sorting: bool, skipped
     column = key_column(["begin"] * skipped + keys) if isinstance(keys[0], str) else key_column(keys)
     column = column.slice(len(column) - len(keys), len(column))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order, "SAMPLE_ROWS", 1 if sorting else 1 << 20)
+        patch.setattr(sort, "SAMPLE_ROWS", 1 if sorting else 1 << 20)
         distinct, codes = rank_keys(column)
     wanted = sorted({rank(key) for key in keys})
     assert [rank(key) for key in key_list(distinct)] == wanted

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 import mr.agg
 from mr.agg import Aggregation
-from workers.shuffle import segment
-from workers.shuffle.buffer import Combiner, MapBuffer, PythonCombiner
-from workers.shuffle.group import Grouped
-from workers.shuffle.partition import partition_of
-from workers.shuffle.segment_index import find_segment
-from workers.shuffle.tables import to_pairs
+from mr.workers.shuffle import segment
+from mr.workers.shuffle.buffer import Combiner, MapBuffer, PythonCombiner
+from mr.workers.shuffle.group import Grouped
+from mr.workers.shuffle.partition import partition_of
+from mr.workers.shuffle.result_table import to_pairs
+from mr.workers.shuffle.segment_index import find_segment
 
 TEXT = st.text(st.characters(), max_size=4)
 FLOATS = st.floats() | st.sampled_from([0.0, -0.0, math.nan, 1.0, 2.0])

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mr.formats.inputs import InputFile
-from mr.formats.splits import plan_splits
+from mr.formats.input.files import InputFile
+from mr.formats.input.splits import plan_splits
 from mr.protocol.jobs import FileRange, Split
 from tests.support.reading import batch_records, records
 

@@ -25,16 +25,16 @@ questions to workers unless it says `> probes on`.
 import re
 from collections.abc import Callable
 
-from coordinator import commands as c
-from coordinator import events as e
-from coordinator.invariants import check
-from coordinator.scheduler import Scheduler
+from mr.coordinator.core import commands as c
+from mr.coordinator.core import events as e
+from mr.coordinator.core.invariants import check
+from mr.coordinator.core.scheduler import Scheduler
 from mr.protocol import messages
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import FileRange, Split
-from mr.protocol.names import task_priority
+from mr.protocol.queues import task_priority
 from mr.protocol.records import (
     MapOutput,
     Outcome,

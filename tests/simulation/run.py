@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from coordinator.invariants import InvariantBroken
 from mr.adapters.memory import MemoryStore
+from mr.coordinator.core.invariants import InvariantBroken
 from mr.protocol.ids import JobId
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings

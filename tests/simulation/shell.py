@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from coordinator.commands import (
+from mr.adapters.memory import MemoryStore, MemoryStoreServer
+from mr.coordinator.core.commands import (
     EFFECTS,
     AbandonOutput,
     Command,
@@ -20,8 +21,7 @@ from coordinator.commands import (
     Speculate,
     WriteBack,
 )
-from coordinator.effects import Effects
-from coordinator.events import (
+from mr.coordinator.core.events import (
     CancelRequested,
     ClaimsObserved,
     Event,
@@ -34,12 +34,12 @@ from coordinator.events import (
     WorkerProbed,
     WorkersObserved,
 )
-from coordinator.invariants import check
-from coordinator.reports import checked
-from coordinator.scheduler import Scheduler
-from coordinator.state import submitted_record
-from coordinator.stored_jobs import StoredJobs
-from mr.adapters.memory import MemoryStore, MemoryStoreServer
+from mr.coordinator.core.invariants import check
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import submitted_record
+from mr.coordinator.effects import Effects
+from mr.coordinator.reports import checked
+from mr.coordinator.stored_jobs import StoredJobs
 from mr.errors import StoreBehind
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId, TaskKind

@@ -8,8 +8,8 @@ import msgspec
 from mr.adapters.memory import MemoryStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
+from mr.workers.daemon.adoption import needs_outputs
 from tests.simulation.world import now_or_never
-from workers.adoption import needs_outputs
 
 #: Job, map task and attempt.
 Key = tuple[JobId, TaskId, int]

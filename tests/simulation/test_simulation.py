@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import outcomes
+from mr.coordinator.core import attempts
 from tests.simulation.run import SimulationFailed, simulate
 
 SEEDS = 300
@@ -88,8 +88,8 @@ def test_a_seed_replays_exactly_in_any_process() -> None:
 
 def test_a_failing_seed_names_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler that never runs lost map outputs again is found out."""
-    monkeypatch.setattr(outcomes, "reopen_lost_inputs", lambda *_: False)
-    monkeypatch.setattr("coordinator.placements.reopen_output", lambda *_: False)
+    monkeypatch.setattr(attempts, "reopen_lost_inputs", lambda *_: False)
+    monkeypatch.setattr("mr.coordinator.core.lost_outputs.reopen_output", lambda *_: False)
     with pytest.raises(SimulationFailed, match=r"python -m tests\.simulation --seed \d+ -v"):
         for seed in range(100):
             simulate(seed)

@@ -20,11 +20,11 @@ from mr.protocol.messages import (
 )
 from mr.protocol.records import MapOutput, PartOutput, RunningTask, TaskResult, TaskStats, WorkerBeat
 from mr.settings import Settings
+from mr.workers.daemon.lifecycle import AttemptEvent, AttemptState, advance
 from tests.simulation.broker import SimulatedBroker, TaskDelivery
 from tests.simulation.data import Faults, FileSystem, SimulatedJob, is_output, part_key
 from tests.simulation.spool import SimulatedSpool
 from tests.simulation.world import World, now_or_never
-from workers.lifecycle import AttemptEvent, AttemptState, advance
 
 
 @dataclass

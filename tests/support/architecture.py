@@ -10,16 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator import transitions
 from mr.adapters import topology
-from mr.protocol import messages, names
+from mr.adapters.redis import keys as redis_keys
+from mr.coordinator.core import transitions
+from mr.protocol import messages
 from mr.protocol.failures import FAILURE_RULES
 from mr.protocol.ids import CodeId, JobId, TaskKind, WorkerId
 
 DOCUMENT = Path(__file__).parents[2] / "ARCHITECTURE.md"
 
 
-def queues() -> str:
+def declared() -> str:
     """What is declared on RabbitMQ."""
     rows = []
     for queue in topology.QUEUES:
@@ -42,9 +43,9 @@ def keys() -> str:
         TaskKind: "map|reduce",
     }
     rows = []
-    for name, value in vars(names).items():
+    for name, value in vars(redis_keys).items():
         if name.endswith("_KEY"):
-            rows.append((f"`{value}`", names.KEY_MEANINGS[value]))
+            rows.append((f"`{value}`", redis_keys.KEY_MEANINGS[value]))
         elif name.endswith("_key") and not name.endswith("event_key"):
             parameters = inspect.signature(value).parameters.values()
             pattern = value(*(samples[p.annotation] for p in parameters))
@@ -79,7 +80,7 @@ def states() -> str:
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
-    "queues": queues,
+    "queues": declared,
     "keys": keys,
     "wire": wire,
     "failures": failures,

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from mr.formats.inputs import list_inputs
-from mr.formats.outputs import publish_part, temporary_part
-from mr.formats.splits import plan_splits
+from mr.formats.input.files import list_inputs
+from mr.formats.input.splits import plan_splits
+from mr.formats.output.directory import publish_part, temporary_part
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import JobSpec, Split
@@ -16,11 +16,11 @@ from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.resolve import buffers_of
 from mr.settings import Settings
+from mr.workers.messages import Progress, RunTask, WorkerIdentity
+from mr.workers.task.entry import run_order
+from mr.workers.usercode.failures import TaskError
+from mr.workers.usercode.inspect import inspect_job
 from tests.support.orders import CODE_ID, make_spec
-from workers.execute import run_order
-from workers.failing import TaskError
-from workers.inspect import inspect_job
-from workers.orders import Origin, Progress, TaskOrder
 
 
 class Workbench:
@@ -60,16 +60,16 @@ class Workbench:
         files = list_inputs(paths)
         return plan_splits(files, input_format=self.spec.input_format, split_bytes=split_bytes, maps=None)
 
-    def order(self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()) -> TaskOrder:
+    def order(self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()) -> RunTask:
         """An order with a directory of its own."""
         self._attempts += 1
         work_dir = self.directory / "work" / f"{task}-{self._attempts}"
         work_dir.mkdir(parents=True)
-        return TaskOrder(
+        return RunTask(
             spec=self.spec,
             task_id=task,
             attempt=self._attempts,
-            origin=Origin(WorkerId("w1"), Incarnation("i1"), "", "here"),
+            origin=WorkerIdentity(WorkerId("w1"), Incarnation("i1"), "", "here"),
             code_dir=str(self.code_dir),
             work_dir=str(work_dir),
             settings=self.settings,

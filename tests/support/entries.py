@@ -1,4 +1,4 @@
-"""Entry functions for child processes: what `workers.execute.run_order` is in production, for tests.
+"""Entry functions for child processes: what `mr.workers.task.entry.run_order` is in production, for tests.
 
 The order's `spec.params["do"]` names the function below that runs.
 """
@@ -15,24 +15,24 @@ from pathlib import Path
 
 import xxhash
 
-from mr.formats.outputs import temporary_part
+from mr.formats.output.directory import temporary_part
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import task_index, task_kind
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
-from workers.orders import Progress, TaskOrder
+from mr.workers.messages import Progress, RunTask
 
 Report = Callable[[Progress], None]
 
 
 class Refused(Exception):
-    """A failure of the task, as `workers.usercode.TaskError` carries it."""
+    """A failure of the task, as `mr.workers.usercode.functions.TaskError` carries it."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
 
-def write_part(order: TaskOrder, rows: int = 1) -> PartOutput:
+def write_part(order: RunTask, rows: int = 1) -> PartOutput:
     """Write `part` as the part of an order's task; nothing where its output is no real place."""
     spec, index = order.spec, task_index(order.task_id)
     incarnation = order.origin.incarnation
@@ -44,7 +44,7 @@ def write_part(order: TaskOrder, rows: int = 1) -> PartOutput:
     return PartOutput(order.task_id, order.attempt, order.origin.worker, incarnation, rows, 4, checksum)
 
 
-def run(order: TaskOrder, on_progress: Report) -> TaskResult:
+def run(order: RunTask, on_progress: Report) -> TaskResult:
     """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
     _ACTS[order.spec.params.get("do", "nothing")](order, on_progress)
     if "huge" in order.spec.params:
@@ -72,17 +72,17 @@ def run(order: TaskOrder, on_progress: Report) -> TaskResult:
     return TaskResult(output, stats)
 
 
-def _nothing(order: TaskOrder, on_progress: Report) -> None:
+def _nothing(order: RunTask, on_progress: Report) -> None:
     on_progress(Progress(order.spec.job_id, order.task_id, order.attempt, 0.5, 7, "map"))
 
 
-def _hang(order: TaskOrder, on_progress: Report) -> None:
+def _hang(order: RunTask, on_progress: Report) -> None:
     """Say so in a file, then never end."""
     (Path(order.spec.params["mark"]) / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
     threading.Event().wait()
 
 
-def _wait_for_go(order: TaskOrder, on_progress: Report) -> None:
+def _wait_for_go(order: RunTask, on_progress: Report) -> None:
     """Say so in a file, then wait until the test makes the file `go`."""
     mark = Path(order.spec.params["mark"])
     (mark / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
@@ -90,66 +90,66 @@ def _wait_for_go(order: TaskOrder, on_progress: Report) -> None:
         time.sleep(0.01)
 
 
-def _hang_with_grandchild(order: TaskOrder, on_progress: Report) -> None:
+def _hang_with_grandchild(order: RunTask, on_progress: Report) -> None:
     mark = Path(order.spec.params["mark"])
     grandchild = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
     (mark / "grandchild").write_text(str(grandchild.pid))
     _hang(order, on_progress)
 
 
-def _segfault(order: TaskOrder, on_progress: Report) -> None:
+def _segfault(order: RunTask, on_progress: Report) -> None:
     print("before the crash")
     ctypes.string_at(0)
 
 
-def _die_by_signal(order: TaskOrder, on_progress: Report) -> None:
+def _die_by_signal(order: RunTask, on_progress: Report) -> None:
     os.kill(os.getpid(), getattr(signal, order.spec.params["signal"]))
 
 
-def _exit_at_once(order: TaskOrder, on_progress: Report) -> None:
+def _exit_at_once(order: RunTask, on_progress: Report) -> None:
     print("last words")
     os._exit(3)
 
 
-def _sys_exit(order: TaskOrder, on_progress: Report) -> None:
+def _sys_exit(order: RunTask, on_progress: Report) -> None:
     sys.exit("enough")
 
 
-def _interrupt(order: TaskOrder, on_progress: Report) -> None:
+def _interrupt(order: RunTask, on_progress: Report) -> None:
     raise KeyboardInterrupt
 
 
-def _ruin_streams(order: TaskOrder, on_progress: Report) -> None:
+def _ruin_streams(order: RunTask, on_progress: Report) -> None:
     sys.stderr.close()
     sys.stdout = None  # type: ignore[assignment]
     os.close(1)
 
 
-def _fork(order: TaskOrder, on_progress: Report) -> None:
+def _fork(order: RunTask, on_progress: Report) -> None:
     """Go on twice; the fork answers first."""
     forked = os.fork()
     if forked:
         os.waitpid(forked, 0)
 
 
-def _raise(order: TaskOrder, on_progress: Report) -> None:
+def _raise(order: RunTask, on_progress: Report) -> None:
     print("something was wrong")
     raise Refused(Failure(FailureKind.USER_ERROR, "ValueError: no", function="map_fn", record="file:7"))
 
 
-def _raise_half_character(order: TaskOrder, on_progress: Report) -> None:
+def _raise_half_character(order: RunTask, on_progress: Report) -> None:
     raise Refused(Failure(FailureKind.USER_ERROR, "no \ud800", record="file:7 \udcff"))
 
 
-def _defect(order: TaskOrder, on_progress: Report) -> None:
+def _defect(order: RunTask, on_progress: Report) -> None:
     raise RuntimeError("a defect of ours")
 
 
-def _fill_disk(order: TaskOrder, on_progress: Report) -> None:
+def _fill_disk(order: RunTask, on_progress: Report) -> None:
     raise OSError(28, "No space left on device")
 
 
-def _print_much(order: TaskOrder, on_progress: Report) -> None:
+def _print_much(order: RunTask, on_progress: Report) -> None:
     print("the first line")
     block = "x" * 65535 + "\n"
     for _ in range(int(order.spec.params["blocks"])):
@@ -157,32 +157,32 @@ def _print_much(order: TaskOrder, on_progress: Report) -> None:
     print("the last line", file=sys.stderr)
 
 
-def _burn(order: TaskOrder, on_progress: Report) -> None:
+def _burn(order: RunTask, on_progress: Report) -> None:
     """Use a quarter of a second of CPU."""
     while time.process_time() < 0.25:
         continue
 
 
-def _read_stdin(order: TaskOrder, on_progress: Report) -> None:
+def _read_stdin(order: RunTask, on_progress: Report) -> None:
     print(repr(sys.stdin.read()))
 
 
-def _allocate(order: TaskOrder, on_progress: Report) -> None:
+def _allocate(order: RunTask, on_progress: Report) -> None:
     kept = []
     while True:
         kept.append(b"x" * (8 << 20))
 
 
-def _hang_up(order: TaskOrder, on_progress: Report) -> None:
+def _hang_up(order: RunTask, on_progress: Report) -> None:
     os.closerange(3, 256)
     threading.Event().wait()
 
 
-def _print_a_set(order: TaskOrder, on_progress: Report) -> None:
+def _print_a_set(order: RunTask, on_progress: Report) -> None:
     print(*{f"word{n}" for n in range(50)})
 
 
-_ACTS: dict[str, Callable[[TaskOrder, Report], None]] = {
+_ACTS: dict[str, Callable[[RunTask, Report], None]] = {
     "nothing": _nothing,
     "hang": _hang,
     "wait_for_go": _wait_for_go,

@@ -9,12 +9,12 @@ from mr.protocol.ids import Incarnation, JobId, TaskKind, WorkerId, task_id
 from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
+from mr.workers.messages import RunTask, WorkerIdentity
+from mr.workers.shuffle.buffer import MapBuffer
+from mr.workers.shuffle.segment import read_segment
+from mr.workers.shuffle.segment_index import find_segment
+from mr.workers.shuffle.transfer.fetch import InputLost, ShuffleSource
 from tests.support.orders import make_order, make_spec
-from workers.orders import Origin, TaskOrder
-from workers.shuffle.buffer import MapBuffer
-from workers.shuffle.fetch import InputLost, ShuffleSource
-from workers.shuffle.segment import read_segment
-from workers.shuffle.segment_index import find_segment
 
 JOB = JobId("job-1")
 TOKEN = "secret"
@@ -47,12 +47,12 @@ def make_output(directory: Path, index: int, words: list[str], address: str, wor
 
 def make_reduce(
     directory: Path, outputs: list[MapOutput], host: str = "host of the reducer", **settings: object
-) -> TaskOrder:
+) -> RunTask:
     order = make_order(directory, make_spec(token=TOKEN), "reduce-00000")
     return msgspec.structs.replace(
         order,
         map_outputs=pack_outputs(outputs),
-        origin=Origin(WorkerId("r"), Incarnation("i"), "", host),
+        origin=WorkerIdentity(WorkerId("r"), Incarnation("i"), "", host),
         settings=Settings(**settings),
     )
 

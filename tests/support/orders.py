@@ -11,7 +11,7 @@ from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
 from mr.protocol.locations import PackedOutputs
 from mr.resolve import buffers_of
 from mr.settings import Settings
-from workers.orders import Origin, TaskOrder
+from mr.workers.messages import RunTask, WorkerIdentity
 
 
 def _zipped(text: str) -> bytes:
@@ -64,15 +64,15 @@ def make_order(
     task: str = "map-00000",
     attempt: int = 1,
     settings: Settings | None = None,
-) -> TaskOrder:
+) -> RunTask:
     """An order with a work directory of its own under `directory`."""
     work_dir = directory / f"{spec.job_id}-{task}-{attempt}"
     work_dir.mkdir()
-    return TaskOrder(
+    return RunTask(
         spec=spec,
         task_id=TaskId(task),
         attempt=attempt,
-        origin=Origin(WorkerId("w1"), Incarnation("i1"), "", "here"),
+        origin=WorkerIdentity(WorkerId("w1"), Incarnation("i1"), "", "here"),
         code_dir=str(directory / str(spec.job_id)),
         work_dir=str(work_dir),
         settings=settings or Settings(),

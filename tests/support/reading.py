@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from mr.formats.inputs import list_inputs
-from mr.formats.records import RecordChunk, read_batches, read_records
-from mr.formats.splits import plan_splits
+from mr.formats.input.files import list_inputs
+from mr.formats.input.reader import RecordChunk, read_batches, read_records
+from mr.formats.input.splits import plan_splits
 from mr.protocol.jobs import FileRange, Split
 
 

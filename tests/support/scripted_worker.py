@@ -11,19 +11,19 @@ from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, Report, TaskMessage
-from mr.protocol.names import REPORTS_QUEUE
+from mr.protocol.queues import REPORTS_QUEUE
 from mr.protocol.records import JobState, MapOutput, PartOutput, TaskResult, TaskStats
 from mr.settings import Settings
+from mr.workers.daemon.claimed_attempt import StopReason
+from mr.workers.daemon.spool import Spool
+from mr.workers.daemon.task_runner import TaskRunner
+from mr.workers.messages import RunTask, WorkerIdentity
+from mr.workers.process.executor import AttemptKey, Outcome
+from mr.workers.shuffle.transfer.served_outputs import Outputs
 from tests.support.await_points import AwaitPoints
 from tests.support.entries import write_part
 from tests.support.orders import CODE, CODE_ID, make_split
 from tests.support.worker import make_record
-from workers.executor import AttemptKey, Outcome
-from workers.holding import StopReason
-from workers.orders import Origin, TaskOrder
-from workers.runner import TaskRunner
-from workers.shuffle.outputs import Outputs
-from workers.spool import Spool
 
 WORKER, OTHER = WorkerId("w1"), WorkerId("w2")
 LIFE, OTHER_LIFE = Incarnation("life-1"), Incarnation("life-2")
@@ -99,7 +99,7 @@ class ScriptedExecutor:
         #: What others do while a task runs, without an await of the worker.
         self.meanwhile: Callable[[TaskId], Awaitable[None]] | None = None
 
-    async def run(self, order: TaskOrder, on_start: Any = None) -> Outcome:
+    async def run(self, order: RunTask, on_start: Any = None) -> Outcome:
         """Run one attempt."""
         key = (order.spec.job_id, order.task_id, order.attempt)
         await self._points.point("before start")
@@ -123,7 +123,7 @@ class ScriptedExecutor:
         return outcome
 
     @staticmethod
-    def _write(order: TaskOrder) -> TaskResult:
+    def _write(order: RunTask) -> TaskResult:
         work_dir = Path(order.work_dir)
         if task_kind(order.task_id) is order.spec.output_kind:
             return TaskResult(write_part(order), TaskStats())
@@ -159,7 +159,7 @@ class ScriptedWorker:
             settings or Settings(lease_seconds=LEASE_SECONDS),
             self.points.wrap(self.broker),
             self.points.wrap(self.store),
-            origin=Origin(WORKER, LIFE, "here:1", "host"),
+            origin=WorkerIdentity(WORKER, LIFE, "here:1", "host"),
             slots=2,
             spool=self.spool,
             executor=self.executor,  # type: ignore[arg-type]

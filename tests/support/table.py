@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workers.shuffle.keys import encode_key
+from mr.workers.shuffle.key_codec import encode_key
 
 #: Each input line is a number: the record it stands for is taken from here.
 RECORDS: list[tuple[Any, Any]] = []

@@ -15,26 +15,13 @@ from mr.protocol.claims import Claim
 from mr.protocol.codec import decode, encode
 from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
-from mr.protocol.messages import (
-    WIRE_VERSION,
-    Control,
-    Report,
-    TaskCommitted,
-    TaskFailed,
-    TaskMessage,
-)
-from mr.protocol.names import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from mr.protocol.records import (
-    JobRecord,
-    JobState,
-    TaskResult,
-    WorkerBeat,
-    WorkerView,
-)
+from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskCommitted, TaskFailed, TaskMessage
+from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat, WorkerView
 from mr.settings import Settings
+from mr.workers.daemon.service import run_worker
 from tests.support.orders import CODE, CODE_ID, make_spec, make_split
 from tests.support.processes import until
-from workers.service import run_worker
 
 WORKER = WorkerId("w1")
 #: Whatever else the machine does is no pressure in a test.

@@ -10,9 +10,9 @@ import pytest
 import mr.agg
 from mr.agg import Aggregation
 from mr.errors import BadAggregate
-from workers.shuffle.aggregate import KERNELS, finished, partial_states
-from workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
-from workers.shuffle.rows import Rows, concatenate
+from mr.workers.shuffle.aggregate import KERNELS, finished, partial_states
+from mr.workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
+from mr.workers.shuffle.rows import Rows, concatenate
 
 HUGE = 1 << 62
 KERNEL_AGGREGATIONS = [mr.agg.by_name(name) for name in KERNELS]

@@ -14,9 +14,9 @@ from mr.errors import BadJob, BadMessage
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec
+from mr.workers.usercode.loader import import_job_file
 from tests.support.orders import make_spec
 from tests.support.zips import POISON, bomb, with_job
-from workers.loading import import_job_file
 
 MIB = 1024 * 1024
 GOOD = with_job(("lib/helper.py", b"x = 1\n" * 50, 0o100644))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mr.cli.cores import cores_within, parse_quota, quotas, usable_cores
+from mr.cli.cpu_quota import cores_within, parse_quota, quotas, usable_cores
 
 
 def make(root: Path, files: dict[str, str]) -> None:

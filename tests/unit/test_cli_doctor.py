@@ -12,7 +12,7 @@ from mr.cli import invoke
 from mr.cli.doctor import disk
 from mr.errors import BrokerUnavailable
 from mr.ports import Delivery, OutgoingMessage
-from mr.protocol import names
+from mr.protocol import queues
 from mr.protocol.codec import JSON, encode
 from mr.protocol.jobs import RequestReply
 from mr.settings import Settings
@@ -73,11 +73,11 @@ class BrokerOf(MemoryBroker):
         await super().connect()
 
         for _ in range(self._patient.coordinators):
-            await self.consume(names.JOBS_QUEUE, self._answer, prefetch=1)
+            await self.consume(queues.JOBS_QUEUE, self._answer, prefetch=1)
         for _ in range(self._patient.takers):
-            await self.consume(names.TASKS_QUEUE, self._answer, prefetch=1)
+            await self.consume(queues.TASKS_QUEUE, self._answer, prefetch=1)
         for _ in range(self._patient.dead):
-            await self.publish(OutgoingMessage(routing_key=names.DEAD_QUEUE, body=b""))
+            await self.publish(OutgoingMessage(routing_key=queues.DEAD_QUEUE, body=b""))
 
     async def _answer(self, delivery: Delivery) -> None:
         assert delivery.type == "ping"
@@ -107,7 +107,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Patient:
     patient = Patient()
     patient.coordinators = 1
     patient.beats = [worker_beat("w1")]
-    for module in ("mr.adapters.open", "mr.cli.cluster"):
+    for module in ("mr.adapters.open", "mr.cli.connect"):
         monkeypatch.setattr(f"{module}.open_store", patient.open_store)
         monkeypatch.setattr(f"{module}.open_broker", patient.open_broker)
     monkeypatch.setenv("MR_CONNECT_SECONDS", "0.05")

@@ -39,7 +39,7 @@ MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"),
 def server(monkeypatch: pytest.MonkeyPatch) -> MemoryStoreServer:
     """The store that the commands will find behind any URL."""
     server = MemoryStoreServer()
-    monkeypatch.setattr("mr.cli.cluster.open_store", lambda settings: MemoryStore(server=server))
+    monkeypatch.setattr("mr.cli.connect.open_store", lambda settings: MemoryStore(server=server))
     return server
 
 

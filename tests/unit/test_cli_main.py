@@ -10,7 +10,7 @@ import pytest
 
 from mr.cli import invoke
 from mr.cli.prepare import absolute_input, parse_params
-from mr.cli.table_of_settings import hide_password
+from mr.cli.settings import hide_password
 from mr.errors import BadInput, ClusterUnreachable, Interrupted, MrError
 
 

@@ -8,7 +8,7 @@ import pytest
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.cli import invoke
 from mr.ports import Delivery, OutgoingMessage
-from mr.protocol import codec, names
+from mr.protocol import codec, queues
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
 from mr.protocol.records import JobState
@@ -79,7 +79,7 @@ class AnsweringBroker(MemoryBroker):
     async def connect(self) -> None:
         await super().connect()
         if self._coordinator.present:
-            await self.consume(names.JOBS_QUEUE, self._on_request, prefetch=1)
+            await self.consume(queues.JOBS_QUEUE, self._on_request, prefetch=1)
 
     async def _on_request(self, delivery: Delivery) -> None:
         reply = await self._coordinator.answer(delivery)
@@ -96,8 +96,8 @@ class AnsweringBroker(MemoryBroker):
 @pytest.fixture
 def coordinator(monkeypatch: pytest.MonkeyPatch) -> Coordinator:
     coordinator = Coordinator()
-    monkeypatch.setattr("mr.cli.cluster.open_store", coordinator.open_store)
-    monkeypatch.setattr("mr.cli.cluster.open_broker", coordinator.open_broker)
+    monkeypatch.setattr("mr.cli.connect.open_store", coordinator.open_store)
+    monkeypatch.setattr("mr.cli.connect.open_broker", coordinator.open_broker)
     monkeypatch.setenv("MR_CONNECT_SECONDS", "0.05")
     return coordinator
 
@@ -144,7 +144,7 @@ def test_without_a_coordinator_the_job_is_queued_and_its_id_told(
     captured = capsys.readouterr()
     assert captured.out == "mine\n"
     assert captured.err.startswith("mr: job mine is queued, but no coordinator has answered yet")
-    assert coordinator.broker_server.queues[names.JOBS_QUEUE].ready == 1
+    assert coordinator.broker_server.queues[queues.JOBS_QUEUE].ready == 1
 
 
 @pytest.mark.parametrize(

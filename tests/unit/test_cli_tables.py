@@ -2,27 +2,27 @@
 
 import pytest
 
-from mr.cli import tables
+from mr.cli import formatting
 
 
 def test_columns_are_aligned() -> None:
-    shown = tables.table(("NAME", "COUNT"), [["a", "1"], ["longer", "1234"]], right=("COUNT",))
+    shown = formatting.table(("NAME", "COUNT"), [["a", "1"], ["longer", "1234"]], right=("COUNT",))
     assert shown.splitlines() == ["NAME    COUNT", "a           1", "longer   1234"]
 
 
 def test_table_without_rows_has_its_headers() -> None:
-    assert tables.table(("NAME", "STATE"), []) == "NAME  STATE"
+    assert formatting.table(("NAME", "STATE"), []) == "NAME  STATE"
 
 
 def test_long_cells_lose_their_middle_and_their_line_ends() -> None:
-    shown = tables.shorten("a\nb " + "x" * 100, 20)
+    shown = formatting.shorten("a\nb " + "x" * 100, 20)
     assert len(shown) == 20
     assert shown.startswith("a b xxxxx")
     assert "…" in shown
 
 
 def test_fields_leave_out_what_is_empty() -> None:
-    assert tables.fields([("job", "j1"), ("waiting for", ""), ("priority", "2")]) == (
+    assert formatting.fields([("job", "j1"), ("waiting for", ""), ("priority", "2")]) == (
         "job       j1\npriority  2"
     )
 
@@ -32,7 +32,7 @@ def test_fields_leave_out_what_is_empty() -> None:
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3_565_158, "3.4 MiB"), (5 * 1024**5, "5120.0 TiB")],
 )
 def test_sizes(count: int, shown: str) -> None:
-    assert tables.size(count) == shown
+    assert formatting.size(count) == shown
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_sizes(count: int, shown: str) -> None:
     [(0, "0"), (999, "999"), (1000, "1k"), (12_345, "12.3k"), (4_560_000, "4.56M"), (7 * 10**9, "7G")],
 )
 def test_short_numbers(count: int, shown: str) -> None:
-    assert tables.short_number(count) == shown
+    assert formatting.short_number(count) == shown
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_short_numbers(count: int, shown: str) -> None:
      (4 * 86400 + 3 * 3600, "4d03h")],
 )  # fmt: skip
 def test_durations(seconds: float, shown: str) -> None:
-    assert tables.duration(seconds) == shown
+    assert formatting.duration(seconds) == shown
 
 
 def test_percent_stays_within_bounds() -> None:
-    assert [tables.percent(share) for share in (-1.0, 0.425, 7.0)] == ["0%", "42%", "100%"]
+    assert [formatting.percent(share) for share in (-1.0, 0.425, 7.0)] == ["0%", "42%", "100%"]

@@ -11,7 +11,7 @@ from mr.bundle import Bundle
 from mr.client import Client, Unanswered, new_job_id
 from mr.errors import BadJob, MrError, NotFound
 from mr.ports import Delivery, OutgoingMessage
-from mr.protocol import codec, names
+from mr.protocol import codec, queues
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId, is_id
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobOptions, JobRequest, JobSpec, RequestReply
 from mr.protocol.records import JobRecord, JobState, Refusal, TaskState
@@ -78,7 +78,7 @@ async def answer_with(client: Client, reply: RequestReply, seen: list[Delivery])
         )
         await delivery.ack()
 
-    await client.broker.consume(names.JOBS_QUEUE, on_delivery, prefetch=1)
+    await client.broker.consume(queues.JOBS_QUEUE, on_delivery, prefetch=1)
 
 
 async def test_request_travels_as_json_and_its_answer_comes_back(client: Client) -> None:
@@ -98,7 +98,7 @@ async def test_refusal_is_raised_with_its_reason(client: Client) -> None:
 async def test_request_stays_queued_when_nobody_answers(client: Client) -> None:
     with pytest.raises(Unanswered):
         await client.submit(REQUEST)
-    assert (await client.broker.depth(names.JOBS_QUEUE)).ready == 1
+    assert (await client.broker.depth(queues.JOBS_QUEUE)).ready == 1
 
 
 async def test_cancel_is_told_apart_by_its_type(client: Client) -> None:
@@ -132,7 +132,9 @@ async def test_watch_yields_until_the_job_has_ended(client: Client) -> None:
         elif len(states) == 2:
             await client.store.end_job(job_record(state=JobState.COMPLETED), (), 1, 60)
         event = OutgoingMessage(
-            exchange=names.EVENTS_EXCHANGE, routing_key=names.job_event_key("any", JobId("words-1")), body=b""
+            exchange=queues.EVENTS_EXCHANGE,
+            routing_key=queues.job_event_key("any", JobId("words-1")),
+            body=b"",
         )
         await client.broker.publish(event)
     assert states == [JobState.MAPPING, JobState.REDUCING, JobState.COMPLETED]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.commands import (
+from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.coordinator.core.commands import (
     Command,
     EmitEvent,
     EndJob,
@@ -16,16 +17,15 @@ from coordinator.commands import (
     SaveJob,
     SendControl,
 )
-from coordinator.effects import Effects
-from coordinator.events import ClaimsObserved, Event, JobBroken
-from coordinator.service import SystemClock
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.coordinator.core.events import ClaimsObserved, Event, JobBroken
+from mr.coordinator.effects import Effects
+from mr.coordinator.service import SystemClock
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports import OutgoingMessage
 from mr.protocol import messages
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.messages import LifecycleEvent, TaskMessage
-from mr.protocol.names import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE
+from mr.protocol.queues import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE
 from mr.protocol.records import JobRecord, JobState, TaskRecord, TaskState
 from mr.settings import Settings
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from coordinator import effects
-from mr.formats import outputs
+from mr.coordinator import effects
+from mr.formats.output import directory
 from mr.ports import OutgoingMessage
 from mr.protocol.codec import encode
 from mr.protocol.messages import TaskCommitted
-from mr.protocol.names import REPORTS_QUEUE
+from mr.protocol.queues import REPORTS_QUEUE
 from mr.protocol.records import JobState, Manifest
 from tests.contract.samples import ANN, FIRST_LIFE, MAP_0, part_result
 from tests.support.waiting import eventually
@@ -48,7 +48,7 @@ class Finisher:
         self.began.set()
         self.may_go_on.wait(30)
         if self.writes_success:
-            outputs.finish_output(output, JOB, (), "text", MANIFEST)
+            directory.finish_output(output, JOB, (), "text", MANIFEST)
         if self.error is not None:
             raise self.error
 
@@ -104,7 +104,7 @@ async def test_a_job_whose_success_is_there_has_completed_whatever_the_store_say
     """Its coordinator died before it could say so, or the store forgot it."""
     async with site.coordinator():
         await site.submit()
-    outputs.finish_output(str(site.tmp_path / "out"), JOB, (), "text", MANIFEST)
+    directory.finish_output(str(site.tmp_path / "out"), JOB, (), "text", MANIFEST)
     async with site.coordinator():
         assert await ended(site) is JobState.COMPLETED
         assert b"has ended: COMPLETED" in await site.broker.request(CANCEL, timeout_seconds=30)

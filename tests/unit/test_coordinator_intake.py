@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator import intake
-from coordinator.intake import Intake
-from coordinator.service import SystemClock
-from coordinator.state import submitted_record
 from mr.adapters.memory import MemoryBroker, MemoryStore
 from mr.bundle import build_bundle, content_id
+from mr.coordinator import intake
+from mr.coordinator.core.state import submitted_record
+from mr.coordinator.intake import Intake
+from mr.coordinator.service import SystemClock
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
-from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE
+from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
 from mr.protocol.records import as_json
 from mr.settings import Settings
 from tests.support.zips import POISON

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from coordinator.runner import Runner
-from coordinator.service import SystemClock
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.coordinator.runner import Runner
+from mr.coordinator.service import SystemClock
 from mr.errors import Deposed
 from mr.settings import Settings
 
@@ -28,8 +28,8 @@ class SlowStore(MemoryStore):
         await self._dawdle()
         return renewed
 
-    async def acquire_lead(self, holder: str, lease_seconds: float, floor: int) -> int | None:
-        epoch = await super().acquire_lead(holder, lease_seconds, floor)
+    async def acquire_lead(self, holder: str, lease_seconds: float, above_epoch: int) -> int | None:
+        epoch = await super().acquire_lead(holder, lease_seconds, above_epoch)
         await self._dawdle()
         return epoch
 

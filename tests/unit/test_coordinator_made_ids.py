@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.intake import Intake
-from coordinator.service import SystemClock
-from coordinator.state import submitted_record
 from mr.adapters.memory import MemoryBroker
+from mr.coordinator.core.state import submitted_record
+from mr.coordinator.intake import Intake
+from mr.coordinator.service import SystemClock
 from mr.ports import OutgoingMessage
 from mr.protocol.codec import JSON
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
-from mr.protocol.names import JOBS_QUEUE
+from mr.protocol.queues import JOBS_QUEUE
 from mr.protocol.records import JobRecord, JobState, Refusal
 from mr.settings import Settings
 from tests.support.job_records import job_record

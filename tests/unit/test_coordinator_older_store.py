@@ -92,7 +92,7 @@ async def test_an_epoch_that_was_forgotten_is_given_to_nobody_else(site: Site) -
 async def test_a_job_that_ended_too_long_ago_to_be_known_is_taken_over(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.stored_jobs.ENDED_JOBS", 1)
+    monkeypatch.setattr("mr.coordinator.stored_jobs.ENDED_JOBS", 1)
     async with site.coordinator():
         await site.submit()
         older = site.stores.snapshot()

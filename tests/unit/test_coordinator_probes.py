@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from coordinator.commands import ProbeWorker
-from coordinator.events import Event, ProbeOutcome, WorkerProbed
-from coordinator.probes import Prober, port_answers
-from coordinator.service import SystemClock
 from mr.adapters.memory import MemoryBroker
+from mr.coordinator.core.commands import ProbeWorker
+from mr.coordinator.core.events import Event, ProbeOutcome, WorkerProbed
+from mr.coordinator.probes import Prober, port_answers
+from mr.coordinator.service import SystemClock
 from mr.errors import BrokerUnavailable
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.ids import Incarnation

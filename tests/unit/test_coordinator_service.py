@@ -8,16 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coordinator.service import _Standby, run_coordinator
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.bundle import build_bundle
+from mr.coordinator.service import _Standby, run_coordinator
 from mr.ports import Delivery, OutgoingMessage, StateStore
 from mr.protocol.codec import JSON, MAX_REPORT_BYTES, decode, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
 from mr.protocol.messages import TaskFailed
-from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, coordinator_queue
+from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, coordinator_queue
 from mr.protocol.records import JobState, Transition
 from mr.settings import Settings
 from tests.support.waiting import eventually
@@ -244,7 +244,7 @@ async def test_more_jobs_than_events_may_wait_are_taken_over(
         name = JobId(f"more-{number}")
         spec, record = (msgspec.structs.replace(item, job_id=name) for item in (one.spec, one.record))
         await site.store.create_job(spec, one.splits, record, 1)
-    monkeypatch.setattr("coordinator.runner.BATCH_EVENTS", 1)
+    monkeypatch.setattr("mr.coordinator.runner.BATCH_EVENTS", 1)
     async with site.coordinator():
         await site.broker.request(CANCEL, timeout_seconds=30)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mr.adapters.memory import MemoryBroker
-from mr.dead import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, bury
+from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter
 from mr.ports import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
-from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from tests.unit.test_coordinator_intake import Desk
 
 TOO_LARGE = b"x" * (MAX_MESSAGE_BYTES + 1)
@@ -29,7 +29,7 @@ async def test_of_a_message_over_the_limit_the_beginning_is_kept(queue: str) -> 
     dead = await kept(broker)
 
     async def on_delivery(delivery: Delivery) -> None:
-        await bury(broker, delivery, "r" * 5000)
+        await dead_letter(broker, delivery, "r" * 5000)
         await delivery.ack()
 
     await broker.consume(queue, on_delivery, prefetch=1)

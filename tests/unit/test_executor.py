@@ -15,16 +15,16 @@ import pytest
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import JobId, TaskId
 from mr.settings import KIB, MIB, Settings
+from mr.workers.messages import RunTask
+from mr.workers.process.executor import AttemptKey, Executor, Outcome
+from mr.workers.process.template_client import TemplateDied
 from tests.support.orders import make_order, make_spec
 from tests.support.processes import appear, gone
-from workers.executor import AttemptKey, Executor, Outcome
-from workers.orders import TaskOrder
-from workers.processes import TemplateDied
 
 ENTRY = "tests.support.entries:run"
 SETTINGS = Settings(log_bytes=4 * KIB)
 
-Order = Callable[..., TaskOrder]
+Order = Callable[..., RunTask]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def executor() -> AsyncIterator[Executor]:
 def order(tmp_path: Path) -> Order:
     attempts = iter(range(1, 1000))
 
-    def make(do: str, job: str = "job-1", params: dict[str, str] | None = None, **spec: Any) -> TaskOrder:
+    def make(do: str, job: str = "job-1", params: dict[str, str] | None = None, **spec: Any) -> RunTask:
         full = {"do": do, "mark": str(tmp_path), **(params or {})}
         made = make_order(tmp_path, make_spec(job, params=full, **spec), attempt=next(attempts))
         Path(made.code_dir).mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def order(tmp_path: Path) -> Order:
     return make
 
 
-def key_of(order: TaskOrder) -> AttemptKey:
+def key_of(order: RunTask) -> AttemptKey:
     return order.spec.job_id, order.task_id, order.attempt
 
 
@@ -293,7 +293,7 @@ from pathlib import Path
 from mr.settings import Settings
 from tests.support.orders import make_order, make_spec
 from tests.support.processes import appear, gone
-from workers.executor import Executor
+from mr.workers.process.executor import Executor
 
 async def main(directory):
     executor = Executor(slots=1, settings=Settings(), entry="tests.support.entries:run", preload=())

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mr.telling import safe_repr
+from mr.error_text import safe_repr
+from mr.workers.messages import RunTask
+from mr.workers.usercode.failures import infrastructure_failure, refused
 from tests.support.orders import make_order, make_spec
-from workers.failing import infrastructure_failure, refused
-from workers.orders import TaskOrder
 
 
-def order_of(tmp_path: Path, task: str, attempt: int = 1) -> TaskOrder:
+def order_of(tmp_path: Path, task: str, attempt: int = 1) -> RunTask:
     order = make_order(tmp_path, make_spec(output="/data/out"), task, attempt)
     Path(order.code_dir).mkdir(exist_ok=True)
     return order

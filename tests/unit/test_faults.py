@@ -6,23 +6,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator import commands as c
-from coordinator import events as e
-from coordinator import scheduler as scheduler_module
-from coordinator.effects import Effects
-from coordinator.scheduler import Scheduler
-from coordinator.service import SystemClock
-from coordinator.state import ActiveJob, submitted_record
-from coordinator.transitions import IllegalTransition
 from mr.adapters.memory import MemoryBroker, MemoryStore
-from mr.dead import guarded
+from mr.coordinator.core import commands as c
+from mr.coordinator.core import events as e
+from mr.coordinator.core import scheduler as scheduler_module
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import ActiveJob, submitted_record
+from mr.coordinator.core.transitions import IllegalTransition
+from mr.coordinator.effects import Effects
+from mr.coordinator.service import SystemClock
+from mr.dead_letters import guarded
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports import Delivery, OutgoingMessage, RestoredJob
 from mr.protocol.codec import JSON, decode, encode, pack, unpack
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.jobs import FileRange, RequestReply, Split
 from mr.protocol.messages import PauseWorker, TaskCommitted
-from mr.protocol.names import DEAD_QUEUE, JOBS_QUEUE
+from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
 from mr.protocol.records import JobRecord, JobState, TaskStats
 from mr.settings import Settings
 from tests.contract import samples

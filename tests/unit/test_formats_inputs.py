@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from mr.errors import BadInput
-from mr.formats.inputs import InputFile, list_inputs
+from mr.formats.input.files import InputFile, list_inputs
 
 
 def make(directory: Path, *names: str) -> None:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from mr.errors import BadInput, BadJob, OutputExists
-from mr.formats import outputs
-from mr.formats.results import PartWriter
+from mr.formats.output import directory
+from mr.formats.output.part_writer import PartWriter
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import Manifest, ManifestPart, PartOutput
 
@@ -49,7 +49,7 @@ def exists(path: str) -> bool:
 
 
 def make_part(output: str, index: int, attempt: int = 1, job_id: JobId = JOB) -> PartOutput:
-    temporary = outputs.temporary_part(output, job_id, index, attempt, LIFE, "csv")
+    temporary = directory.temporary_part(output, job_id, index, attempt, LIFE, "csv")
     writer = PartWriter(temporary, "csv")
     writer.write_pairs([index], [index])
     summary = writer.close()
@@ -65,7 +65,7 @@ def make_part(output: str, index: int, attempt: int = 1, job_id: JobId = JOB) ->
 
 
 def publish(output: str, part: PartOutput) -> None:
-    outputs.publish_part(output, JOB, part, "csv")
+    directory.publish_part(output, JOB, part, "csv")
 
 
 def finish(output: str, *parts: PartOutput) -> Manifest:
@@ -76,12 +76,12 @@ def finish(output: str, *parts: PartOutput) -> Manifest:
     manifest = Manifest(
         1, JOB, "a job", 12.5, len(parts), sum(part.bytes for part in parts), listed, {"n": 1}
     )
-    outputs.finish_output(output, JOB, parts, "csv", manifest)
+    directory.finish_output(output, JOB, parts, "csv", manifest)
     return manifest
 
 
 def test_a_job_from_preparation_to_success(output: str) -> None:
-    outputs.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
     parts = [make_part(output, 0), make_part(output, 1, attempt=3)]
     assert listing(output) == [
         "_temporary/job-1/_owner",
@@ -89,19 +89,19 @@ def test_a_job_from_preparation_to_success(output: str) -> None:
         "_temporary/job-1/part-00001-attempt-3-life-1.csv",
     ]
     publish(output, parts[0])
-    assert outputs.read_manifest(output) is None
+    assert directory.read_manifest(output) is None
     make_part(output, 1, attempt=2)
     manifest = finish(output, *parts)
     assert listing(output) == ["_SUCCESS", "part-00000.csv", "part-00001.csv"]
-    assert outputs.read_manifest(output) == manifest
+    assert directory.read_manifest(output) == manifest
 
 
 def test_every_step_may_be_repeated(output: str) -> None:
-    outputs.prepare_output(output, JOB)
-    outputs.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
     part = make_part(output, 0)
     publish(output, part)
-    outputs.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
     publish(output, part)
     finish(output, part)
     finish(output, part)
@@ -109,7 +109,7 @@ def test_every_step_may_be_repeated(output: str) -> None:
 
 
 def test_a_job_without_parts_succeeds(output: str) -> None:
-    outputs.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
     finish(output)
     assert listing(output) == ["_SUCCESS"]
 
@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        outputs.storage.write_file(f"{tmp_path}/_SUCCESS", b"{}")
+        directory.storage.write_file(f"{tmp_path}/_SUCCESS", b"{}")
     assert listing(str(tmp_path)) == []
 
 
@@ -128,49 +128,49 @@ def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, monkeypatch: pytes
 def test_an_output_that_holds_anything_is_refused_and_left_alone(output: str, name: str) -> None:
     put(output, name)
     with pytest.raises(OutputExists, match=f"deep/out is not empty .{name.split('/')[0]}.; choose another"):
-        outputs.prepare_output(output, JOB)
-    outputs.abandon_output(output, JOB)
+        directory.prepare_output(output, JOB)
+    directory.abandon_output(output, JOB)
     assert listing(output) == [name]
 
 
 def test_an_empty_directory_is_taken_and_stays_after_failure(tmp_path: Path) -> None:
-    outputs.prepare_output(str(tmp_path), JOB)
+    directory.prepare_output(str(tmp_path), JOB)
     make_part(str(tmp_path), 0)
-    outputs.abandon_output(str(tmp_path), JOB)
+    directory.abandon_output(str(tmp_path), JOB)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_running_job_is_named(output: str) -> None:
-    outputs.prepare_output(output, OTHER)
+    directory.prepare_output(output, OTHER)
     with pytest.raises(OutputExists, match=r"the job job-2 is writing to .*deep/out; choose another"):
-        outputs.prepare_output(output, JOB)
-    outputs.abandon_output(output, JOB)
+        directory.prepare_output(output, JOB)
+    directory.abandon_output(output, JOB)
     assert listing(output) == ["_temporary/job-2/_owner"]
 
 
 def test_two_jobs_at_once_never_both_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = str(tmp_path / "out")
-    write_file = outputs.storage.write_file
+    write_file = directory.storage.write_file
 
     def overtaken(path: str, data: bytes) -> None:
         monkeypatch.undo()
         write_file(path, data)
         with pytest.raises(OutputExists):
-            outputs.prepare_output(output, OTHER)
+            directory.prepare_output(output, OTHER)
         put(output, "_temporary/job-2/_owner")
 
-    monkeypatch.setattr(outputs.storage, "write_file", overtaken)
+    monkeypatch.setattr(directory.storage, "write_file", overtaken)
     with pytest.raises(OutputExists, match="the job job-2"):
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
     assert listing(output) == ["_temporary/job-2/_owner"]
 
 
 def test_a_file_in_the_place_of_the_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputExists, match="out is a file; name a directory"):
-        outputs.prepare_output(str(tmp_path / "out"), JOB)
+        directory.prepare_output(str(tmp_path / "out"), JOB)
     with pytest.raises(BadJob, match="cannot be made: Not a directory"):
-        outputs.prepare_output(str(tmp_path / "out" / "below"), JOB)
+        directory.prepare_output(str(tmp_path / "out" / "below"), JOB)
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -184,78 +184,78 @@ def test_a_file_in_the_place_of_the_output_is_refused(tmp_path: Path) -> None:
 )
 def test_an_output_that_cannot_be_made_is_refused(name: str, message: str) -> None:
     with pytest.raises(BadJob, match=message):
-        outputs.prepare_output(name, JOB)
+        directory.prepare_output(name, JOB)
 
 
 class TestAbandon:
     def test_it_removes_all_that_was_made(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = make_part(output, 0)
         publish(output, part)
         make_part(output, 1)
-        outputs.abandon_output(output, JOB)
+        directory.abandon_output(output, JOB)
         assert not exists(output)
         assert output.startswith("memory:") or not exists(output.removesuffix("/out"))
-        outputs.abandon_output(output, JOB)
+        directory.abandon_output(output, JOB)
 
     def test_it_leaves_what_others_put_there(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         put(output, "notes")
-        outputs.abandon_output(output, JOB)
+        directory.abandon_output(output, JOB)
         assert listing(output) == ["notes"]
 
     def test_it_leaves_a_completed_job(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = make_part(output, 0)
         finish(output, part)
-        outputs.abandon_output(output, JOB)
+        directory.abandon_output(output, JOB)
         assert listing(output) == ["_SUCCESS", "part-00000.csv"]
 
 
 class TestPublish:
     def test_a_part_that_is_gone_is_named(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = make_part(output, 0)
-        outputs.storage.remove_file(outputs.temporary_part(output, JOB, 0, 1, LIFE, "csv"))
+        directory.storage.remove_file(directory.temporary_part(output, JOB, 0, 1, LIFE, "csv"))
         with pytest.raises(FileNotFoundError, match=r"part-00000\.csv of reduce-00000 is gone"):
             publish(output, part)
         with pytest.raises(FileNotFoundError):
             finish(output, part)
-        assert outputs.read_manifest(output) is None
+        assert directory.read_manifest(output) is None
 
     def test_a_part_of_another_size_is_named(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = msgspec.structs.replace(make_part(output, 0), bytes=5)
         with pytest.raises(FileNotFoundError, match="has 14 bytes instead of 5"):
             publish(output, part)
 
     def test_another_process_may_be_faster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         output = str(tmp_path / "out")
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = make_part(output, 0)
-        rename = outputs.storage.rename
+        rename = directory.storage.rename
 
         def overtaken(source: str, target: str) -> None:
             rename(source, target)
             rename(source, target)
 
-        monkeypatch.setattr(outputs.storage, "rename", overtaken)
+        monkeypatch.setattr(directory.storage, "rename", overtaken)
         publish(output, part)
         assert Path(output, "part-00000.csv").stat().st_size == part.bytes
 
     def test_a_file_of_somebody_else_is_never_replaced_nor_removed(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = make_part(output, 0)
         put(output, "part-00000.csv")
         with pytest.raises(FileExistsError, match="exists and is not of this job"):
             publish(output, part)
         with pytest.raises(FileExistsError):
             finish(output, part)
-        outputs.abandon_output(output, JOB)
+        directory.abandon_output(output, JOB)
         assert listing(output) == ["part-00000.csv"]
 
     def test_a_part_of_this_job_may_be_published_anew(self, output: str) -> None:
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         publish(output, make_part(output, 0))
         again = make_part(output, 0, attempt=2)
         publish(output, again)
@@ -264,21 +264,21 @@ class TestPublish:
 
     def test_other_bytes_of_the_right_size_are_found(self, tmp_path: Path) -> None:
         output = str(tmp_path / "out")
-        outputs.prepare_output(output, JOB)
+        directory.prepare_output(output, JOB)
         part = make_part(output, 0)
         publish(output, part)
         path = Path(output, "part-00000.csv")
         path.write_bytes(path.read_bytes().replace(b"0", b"1"))
         with pytest.raises(FileNotFoundError, match="has other bytes than were written"):
             finish(output, part)
-        assert outputs.read_manifest(output) is None
+        assert directory.read_manifest(output) is None
 
     @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".."])
     def test_no_id_leads_out_of_the_jobs_directory(self, name: str) -> None:
         with pytest.raises(ValueError, match="is not an id"):
-            outputs.temporary_part("/out", JOB, 0, 1, Incarnation(name), "csv")
+            directory.temporary_part("/out", JOB, 0, 1, Incarnation(name), "csv")
         with pytest.raises(ValueError, match="is not an id"):
-            outputs.temporary_part("/out", JobId(name), 0, 1, LIFE, "csv")
+            directory.temporary_part("/out", JobId(name), 0, 1, LIFE, "csv")
 
 
 class TestManifest:
@@ -286,10 +286,10 @@ class TestManifest:
     def test_one_that_is_not_ours_is_refused(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "_SUCCESS").write_text(content)
         with pytest.raises(BadInput, match="_SUCCESS is not a manifest of ours"):
-            outputs.read_manifest(str(tmp_path))
+            directory.read_manifest(str(tmp_path))
 
     def test_a_place_without_one_has_none(self, tmp_path: Path) -> None:
-        assert outputs.read_manifest(str(tmp_path / "nothing")) is None
+        assert directory.read_manifest(str(tmp_path / "nothing")) is None
 
 
 @pytest.mark.parametrize(
@@ -304,45 +304,45 @@ class TestManifest:
 )
 def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
     monkeypatch.chdir(tmp_path)
-    assert outputs.absolute(path) == expected.format(tmp_path)
+    assert directory.absolute(path) == expected.format(tmp_path)
 
 
 def test_an_output_that_could_not_be_finished_is_removed(
     output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All its parts have their final names by then."""
-    outputs.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
     part = make_part(output, 0)
-    write_file = outputs.storage.write_file
+    write_file = directory.storage.write_file
 
     def full_disk(path: str, data: bytes) -> None:
         if path.endswith("_SUCCESS"):
             raise OSError(errno.ENOSPC, "No space left on device")
         write_file(path, data)
 
-    monkeypatch.setattr(outputs.storage, "write_file", full_disk)
+    monkeypatch.setattr(directory.storage, "write_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         finish(output, part)
-    monkeypatch.setattr(outputs.storage, "write_file", write_file)
-    outputs.abandon_output(output, JOB)
-    assert not outputs.storage.list_names(output)
+    monkeypatch.setattr(directory.storage, "write_file", write_file)
+    directory.abandon_output(output, JOB)
+    assert not directory.storage.list_names(output)
 
 
 def test_a_part_published_while_the_output_is_removed_does_not_stay(
     output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outputs.prepare_output(output, JOB)
+    directory.prepare_output(output, JOB)
     part = make_part(output, 0)
-    list_names, seen = outputs.storage.list_names, []
+    list_names, seen = directory.storage.list_names, []
 
-    def publish_meanwhile(directory: str) -> list[str] | None:
-        names = list_names(directory)
-        if directory == output and not seen and outputs.TEMPORARY in (names or []):
-            seen.append(directory)
+    def publish_meanwhile(path: str) -> list[str] | None:
+        names = list_names(path)
+        if path == output and not seen and directory.TEMPORARY in (names or []):
+            seen.append(path)
             with contextlib.suppress(FileNotFoundError):
                 publish(output, part)
         return names
 
-    monkeypatch.setattr(outputs.storage, "list_names", publish_meanwhile)
-    outputs.abandon_output(output, JOB)
+    monkeypatch.setattr(directory.storage, "list_names", publish_meanwhile)
+    directory.abandon_output(output, JOB)
     assert not list_names(output)

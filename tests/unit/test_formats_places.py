@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.intake import plan_job
+from mr.coordinator.intake import plan_job
 from mr.errors import BadInput, BadJob
-from mr.formats.places import Places
+from mr.formats.allowed_paths import AllowedPaths
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest
@@ -99,7 +99,7 @@ def test_a_scheme_that_is_not_allowed_is_refused_before_anything_is_opened(room:
 
 
 def test_roots_may_be_urls() -> None:
-    places = Places(Settings(input_roots=("s3://bucket/data/",)))
+    places = AllowedPaths(Settings(input_roots=("s3://bucket/data/",)))
     places.check_pattern("s3://bucket/data")
     places.check_inputs(["s3://bucket/data/x"])
     for outside in ("s3://bucket/database", "s3://other/x", "s3://bucket/data/../x", "/data/x"):

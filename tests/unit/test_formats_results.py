@@ -16,8 +16,8 @@ import pytest
 import xxhash
 
 from mr.errors import UnencodableKey, UnencodableValue
-from mr.formats.parquet_part import ROW_GROUP_ROWS
-from mr.formats.results import OutputUnwritable, PartWriter, part_name
+from mr.formats.output.parquet import ROW_GROUP_ROWS
+from mr.formats.output.part_writer import OutputUnwritable, PartWriter, part_name
 from mr.protocol.jobs import OutputFormat
 
 FORMATS: tuple[OutputFormat, ...] = ("text", "jsonl", "csv", "parquet")

@@ -3,8 +3,8 @@
 import pytest
 
 from mr.errors import BadInput
-from mr.formats.inputs import InputFile
-from mr.formats.splits import FILE_COST_BYTES, plan_splits
+from mr.formats.input.files import InputFile
+from mr.formats.input.splits import FILE_COST_BYTES, plan_splits
 from mr.protocol.jobs import FileRange, Split
 
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ import zstandard
 
 from mr.errors import BadInput
 from mr.formats import storage
-from mr.formats.compression import Stream
+from mr.formats.input.compression import Stream
 from mr.protocol.jobs import FileRange, Split
 from tests.support.reading import batch_records, chunks, planned_records, records, whole
 

@@ -9,7 +9,7 @@ import pytest
 import mr.agg
 from mr.errors import BadJob
 from mr.protocol.jobs import CodeManifest, JobOptions
-from workers.inspect import inspect_in_subprocess, inspect_job
+from mr.workers.usercode.inspect import inspect_in_subprocess, inspect_job
 
 CODE_ID = "sha256:" + "0" * 64
 MAP = "def map_fn(key, value):\n    yield value, 1\n"

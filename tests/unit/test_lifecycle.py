@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.lifecycle import TRANSITIONS, AttemptEvent, AttemptState, IllegalTransition, advance
+from mr.workers.daemon.lifecycle import TRANSITIONS, AttemptEvent, AttemptState, IllegalTransition, advance
 
 
 def test_a_successful_attempt_commits_before_it_reports_and_reports_before_it_acknowledges() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from workers.lives import MARK, clear_dead, mark_alive
+from mr.workers.daemon.directory_lock import MARK, clear_dead, mark_alive
 
 
 def make(parent: Path, name: str) -> Path:

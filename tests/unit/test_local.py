@@ -12,7 +12,7 @@ from mr.bundle import Bundle
 from mr.errors import BadJob, Interrupted, MrError
 from mr.local import LocalJob, embedded_settings, run_embedded
 from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
-from mr.protocol import codec, names
+from mr.protocol import codec, queues
 from mr.protocol.ids import CodeId, JobId, TaskId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
 from mr.protocol.records import JobState
@@ -53,7 +53,7 @@ class Parts:
             await broker.publish(message)
             await delivery.ack()
 
-        await broker.consume(names.JOBS_QUEUE, on_request, prefetch=1)
+        await broker.consume(queues.JOBS_QUEUE, on_request, prefetch=1)
         await stop.wait()
         self.log.append("coordinator stopped")
 

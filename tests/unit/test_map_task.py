@@ -10,10 +10,10 @@ import pytest
 import mr
 from mr.protocol.records import MapOutput, PartOutput
 from mr.settings import Settings
+from mr.workers.shuffle.segment_index import find_segment
+from mr.workers.task import batches, emitter
+from mr.workers.task.emitter import all_pairs, next_rows
 from tests.support.attempts import Workbench
-from workers import batches, pairs
-from workers.pairs import all_pairs, next_rows
-from workers.shuffle.segment_index import find_segment
 
 LINES = "first\nsecond\nthird\n"  # at bytes 0, 6 and 13
 
@@ -222,7 +222,7 @@ def test_batches_shrink_with_large_values_and_grow_with_small_ones() -> None:
     small, large = ["x"] * 256, ["x" * 1_000_000] * 256
     assert next_rows(256, small, small, 4096) == 1024
     assert next_rows(4096, small, small, 4096) == 4096
-    assert next_rows(256, large, large, 4096) == pairs.BATCH_BYTES // 2_000_032
+    assert next_rows(256, large, large, 4096) == emitter.BATCH_BYTES // 2_000_032
     assert next_rows(1, ["k"], [b"x" * (1 << 24)], 4096) == 1
 
 

@@ -133,7 +133,7 @@ def test_opening_adapters_is_light_until_it_is_done() -> None:
 
 def test_the_daemons_leave_arrow_to_their_tasks() -> None:
     code = (
-        "import sys, mr.local, coordinator.service, workers.service; "
+        "import sys, mr.local, mr.coordinator.service, mr.workers.daemon.service; "
         "sys.exit(bool({'pyarrow', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mr.formats import text
-from mr.formats.records import read_batches, read_records
+from mr.formats.input.reader import read_batches, read_records
+from mr.workers.shuffle.buffer import MapBuffer
+from mr.workers.shuffle.group import Grouped
+from mr.workers.shuffle.segment import read_segment
+from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.task.sinks import PartSink
 from tests.support.attempts import Workbench
 from tests.support.reading import batch_records, chunks, records, whole
-from workers.shuffle.buffer import MapBuffer
-from workers.shuffle.group import Grouped
-from workers.shuffle.segment import read_segment
-from workers.shuffle.segment_index import FileSegment
-from workers.sinks import PartSink
 
 MIB = 1 << 20
 READ: dict[str, Any] = {

@@ -10,11 +10,11 @@ from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
+from mr.workers.daemon.preparation import Preparation
+from mr.workers.daemon.spool import Spool
+from mr.workers.messages import WorkerIdentity
 from tests.contract import samples
 from tests.contract.samples import ANN, FIRST_LIFE, JOB, MAP_0, MAP_1, SECOND_LIFE
-from workers.orders import Origin
-from workers.preparation import Preparation
-from workers.spool import Spool
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ async def test_a_lost_input_that_is_elsewhere_by_now_is_not_reported(
     tmp_path: Path, store: MemoryStore
 ) -> None:
     spool = Spool(tmp_path, WorkerId("r"), Incarnation("i"))
-    preparation = Preparation(store, spool, Settings(), Origin(WorkerId("r"), Incarnation("i"), "", ""))
+    preparation = Preparation(
+        store, spool, Settings(), WorkerIdentity(WorkerId("r"), Incarnation("i"), "", "")
+    )
     lost = tuple(LostInput(task, 1, ANN, FIRST_LIFE) for task in (MAP_0, MAP_1))
     failure = Failure(FailureKind.INPUT_LOST, "lost", lost=lost)
     assert await preparation.look_again(JOB, failure) == failure

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mr.settings import MIB, Settings
-from workers.pressure import HostLoad, Slots, decide
+from mr.workers.daemon.pressure import HostLoad, Slots, decide
 
 SETTINGS = Settings(pressure_cpu_percent=95.0, pressure_memory_percent=90.0, spool_reserve_bytes=256 * MIB)
 

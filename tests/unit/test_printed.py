@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.printed import Printed
+from mr.workers.process.output_capture import Printed
 
 
 def test_little_output_is_kept_whole() -> None:

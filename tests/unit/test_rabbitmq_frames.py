@@ -4,7 +4,7 @@ import struct
 
 from pika import frame, spec
 
-from mr.adapters.rabbitmq.link import UNREADABLE_PROPERTIES, _Connection
+from mr.adapters.rabbitmq.connection import UNREADABLE_PROPERTIES, _Connection
 
 
 def test_a_header_that_cannot_be_decoded_comes_without_its_properties() -> None:

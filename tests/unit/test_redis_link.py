@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis import exceptions
 
-from mr.adapters.redis.link import RedisLink
+from mr.adapters.redis.client import RedisLink
 from tests.support.waiting import eventually
 
 

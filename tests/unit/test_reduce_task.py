@@ -10,10 +10,10 @@ import pytest
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, TaskId, WorkerId
 from mr.protocol.records import MapOutput, PartOutput
+from mr.workers.shuffle.group import GroupBatch
+from mr.workers.shuffle.segment_index import find_segment
+from mr.workers.task import reduce_task
 from tests.support.attempts import Workbench, failure_of
-from workers import reduce_task
-from workers.shuffle.group import GroupBatch
-from workers.shuffle.segment_index import find_segment
 
 MAP = "def map_fn(key, line):\n    word, number = line.split()\n    yield word, int(number)\n"
 LINES = "b 1\na 2\nb 3\nc 4\na 5\n"

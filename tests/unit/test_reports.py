@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from coordinator import commands as c
-from coordinator import events as e
-from coordinator.reports import checked
-from coordinator.scheduler import Scheduler
-from coordinator.state import submitted_record
 from mr.adapters.memory import MemoryStore
+from mr.coordinator.core import commands as c
+from mr.coordinator.core import events as e
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import submitted_record
+from mr.coordinator.reports import checked
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import FileRange, Split

@@ -6,12 +6,12 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from coordinator import commands as c
-from coordinator import events as e
-from coordinator.invariants import InvariantBroken, check
-from coordinator.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
-from coordinator.scheduler import Scheduler
-from coordinator.state import submitted_record
+from mr.coordinator.core import commands as c
+from mr.coordinator.core import events as e
+from mr.coordinator.core.invariants import InvariantBroken, check
+from mr.coordinator.core.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
+from mr.coordinator.core.scheduler import Scheduler
+from mr.coordinator.core.state import submitted_record
 from mr.ports import RestoredJob
 from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput

@@ -1,6 +1,6 @@
 """What the coordinator remembers of workers, and for how long."""
 
-from coordinator.cluster import Cluster
+from mr.coordinator.core.membership import Cluster
 from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.protocol.records import WorkerBeat, WorkerView
 from mr.settings import Settings

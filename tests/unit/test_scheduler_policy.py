@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.policy import (
+from mr.coordinator.core.policy import (
     MINIMUM_WINDOW,
     aged_limit,
     chance,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from coordinator.cluster import Cluster
-from coordinator.reachability import Reachability
+from mr.coordinator.core.membership import Cluster
+from mr.coordinator.core.reachability import Reachability
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import PauseWorker
 from mr.settings import Settings

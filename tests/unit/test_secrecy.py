@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from workers.processes import Template
+from mr.workers.process.template_client import Template
 
 PROGRAM = """
 import ctypes, os, subprocess, sys
@@ -57,7 +57,7 @@ LOOKING = """
 import ctypes, os, sys
 from mr.cli.secrecy import hide_secrets
 from mr.settings import Settings
-from workers.shuffle.hosts import host_identity
+from mr.workers.shuffle.transfer.host_identity import host_identity
 
 os.setgroups([])
 os.setgid(65534)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mr.errors import SegmentCorrupt
-from workers.shuffle.segment_index import FileSegment, find_segment, write_index
+from mr.workers.shuffle.segment_index import FileSegment, find_segment, write_index
 
 SIZES = [3, 0, 5, 1]
 

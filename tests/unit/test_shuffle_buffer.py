@@ -8,10 +8,10 @@ import pytest
 
 import mr.agg
 from mr.errors import BadAggregate, MrError, UnencodableKey, UnencodableValue
-from workers.shuffle import buffer as buffer_module
-from workers.shuffle.buffer import MapBuffer, PythonCombiner, SegmentFile
-from workers.shuffle.group import Grouped
-from workers.shuffle.segment_index import find_segment
+from mr.workers.shuffle import buffer as buffer_module
+from mr.workers.shuffle.buffer import MapBuffer, PythonCombiner, SegmentFile
+from mr.workers.shuffle.group import Grouped
+from mr.workers.shuffle.segment_index import find_segment
 
 
 def make(work_dir: Path, **options: Any) -> MapBuffer:

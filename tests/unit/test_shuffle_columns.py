@@ -12,8 +12,16 @@ import pyarrow as pa
 import pytest
 
 from mr.errors import UnencodableKey, UnencodableValue
-from workers.shuffle.columns import Kind, arrow_column, join, key_column, key_list, value_column, value_list
-from workers.shuffle.values import decode_value, encode_value
+from mr.workers.shuffle.columns import (
+    Kind,
+    arrow_column,
+    join,
+    key_column,
+    key_list,
+    value_column,
+    value_list,
+)
+from mr.workers.shuffle.value_codec import decode_value, encode_value
 
 Point = namedtuple("Point", "x y")
 

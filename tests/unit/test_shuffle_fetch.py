@@ -11,12 +11,12 @@ from mr.protocol.failures import Loss
 from mr.protocol.ids import JobId
 from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput
+from mr.workers.messages import RunTask
+from mr.workers.shuffle.transfer import host_fetch
+from mr.workers.shuffle.transfer.fetch import InputLost, find_corrupt, open_sources
+from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.server import ShuffleServer
 from tests.support.fetching import found_in, lost_in, make_output, make_reduce, segment_of, words_of
-from workers.orders import TaskOrder
-from workers.shuffle import host_fetch
-from workers.shuffle.fetch import InputLost, find_corrupt, open_sources
-from workers.shuffle.outputs import Outputs
-from workers.shuffle.server import ShuffleServer
 
 JOB = JobId("job-1")
 TOKEN = "secret"
@@ -159,7 +159,7 @@ def test_a_local_file_that_is_gone_and_that_nobody_serves_is_lost(tmp_path: Path
         open_sources(order, 0)
 
 
-def make_reduce_again(directory: Path) -> TaskOrder:
+def make_reduce_again(directory: Path) -> RunTask:
     other = directory / "again"
     other.mkdir()
     return make_reduce(other, [])

@@ -9,12 +9,12 @@ import pytest
 import mr.agg
 from mr.agg import Aggregation
 from mr.errors import SegmentCorrupt
-from workers.shuffle import merge, segment
-from workers.shuffle.buffer import Combiner, MapBuffer
-from workers.shuffle.group import Grouped
-from workers.shuffle.segment import SegmentSource
-from workers.shuffle.segment_index import FileSegment
-from workers.shuffle.tables import is_native, to_pairs
+from mr.workers.shuffle import merge, segment
+from mr.workers.shuffle.buffer import Combiner, MapBuffer
+from mr.workers.shuffle.group import Grouped
+from mr.workers.shuffle.result_table import is_native, to_pairs
+from mr.workers.shuffle.segment import SegmentSource
+from mr.workers.shuffle.segment_index import FileSegment
 
 Pairs = list[tuple[Any, Any]]
 

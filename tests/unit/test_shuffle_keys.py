@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mr.errors import BadPartition, UnencodableKey
-from workers.shuffle.columns import key_column
-from workers.shuffle.keys import MAX_DEPTH, encode_key
-from workers.shuffle.partition import partition_of, partitions_of
+from mr.workers.shuffle.columns import key_column
+from mr.workers.shuffle.key_codec import MAX_DEPTH, encode_key
+from mr.workers.shuffle.partition import partition_of, partitions_of
 
 
 class Colour(enum.IntEnum):

@@ -16,11 +16,11 @@ from mr.protocol.failures import Loss
 from mr.protocol.ids import JobId, TaskId, WorkerId
 from mr.protocol.locations import pack_outputs
 from mr.settings import Settings
+from mr.workers.messages import RunTask
+from mr.workers.shuffle.transfer import host_fetch
+from mr.workers.shuffle.transfer.fetch import InputLost, open_sources
+from mr.workers.shuffle.transfer.wire import FetchRequest, length_table
 from tests.support.fetching import found_in, make_output, make_reduce, segment_of, words_of
-from workers.orders import TaskOrder
-from workers.shuffle import host_fetch
-from workers.shuffle.fetch import InputLost, open_sources
-from workers.shuffle.wire import FetchRequest, length_table
 
 JOB = JobId("job-1")
 TOKEN = "secret"
@@ -90,7 +90,7 @@ class Flaky:
 
 
 @pytest.fixture
-def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, TaskOrder]]:
+def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, RunTask]]:
     words = [f"word-{n:05d}" for n in range(500)]
     made = [make_output(tmp_path, n, words, "") for n in range(2)]
     server = Flaky([segment_of(output) for output in made])
@@ -99,7 +99,7 @@ def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, TaskOrder]]:
     server.close()
 
 
-def test_one_request_brings_everything(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_one_request_brings_everything(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     sources = open_sources(order, 0)
     assert [len(words_of(source)) for source in sources] == [500, 500]
@@ -107,7 +107,7 @@ def test_one_request_brings_everything(flaky: tuple[Flaky, TaskOrder]) -> None:
     assert request.outputs == ((TaskId("map-00000"), 1), (TaskId("map-00001"), 1))
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["half", "half"]
     sources = open_sources(order, 0)
@@ -117,14 +117,14 @@ def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, TaskOrde
     assert [request.offset for request in server.requests] == [0, half, half + (size - half) // 2]
 
 
-def test_lengths_that_change_between_two_answers_are_not_believed(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_lengths_that_change_between_two_answers_are_not_believed(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["half", "other lengths"]
     with pytest.raises(InputLost, match="other lengths than a moment ago"):
         open_sources(order, 0)
 
 
-def test_a_transfer_that_came_damaged_is_made_again_from_the_start(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_a_transfer_that_came_damaged_is_made_again_from_the_start(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["damaged"]
     assert len(open_sources(order, 0)) == 2
@@ -132,27 +132,27 @@ def test_a_transfer_that_came_damaged_is_made_again_from_the_start(flaky: tuple[
 
 
 @pytest.mark.parametrize("status", ["503", "500"])
-def test_a_busy_server_is_asked_again(flaky: tuple[Flaky, TaskOrder], status: str) -> None:
+def test_a_busy_server_is_asked_again(flaky: tuple[Flaky, RunTask], status: str) -> None:
     server, order = flaky
     server.script = [status, status]
     assert len(open_sources(order, 0)) == 2
     assert len(server.requests) == 3
 
 
-def test_being_busy_is_no_failed_try(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_being_busy_is_no_failed_try(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["503"] * 9
     assert len(open_sources(order, 0)) == 2
     assert len(server.requests) == 10
 
 
-def impatient(order: TaskOrder) -> TaskOrder:
+def impatient(order: RunTask) -> RunTask:
     """The same order, with as little patience as there can be: two tries."""
     return msgspec.structs.replace(order, settings=Settings(fetch_patience_seconds=0.0))
 
 
 def test_a_server_that_stays_busy_has_lost_nothing(
-    flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch
+    flaky: tuple[Flaky, RunTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, order = flaky
     monkeypatch.setattr(host_fetch, "BUSY_SECONDS", 0.0)
@@ -162,7 +162,7 @@ def test_a_server_that_stays_busy_has_lost_nothing(
     assert caught.value.lost == ()
 
 
-def test_a_server_that_keeps_failing_could_not_be_reached(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_a_server_that_keeps_failing_could_not_be_reached(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["500"] * 9
     with pytest.raises(InputLost, match="HTTP status 500") as caught:
@@ -172,7 +172,7 @@ def test_a_server_that_keeps_failing_could_not_be_reached(flaky: tuple[Flaky, Ta
 
 
 def test_a_server_that_says_nothing_could_not_be_reached(
-    flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch
+    flaky: tuple[Flaky, RunTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, order = flaky
     monkeypatch.setattr(host_fetch, "SILENCE_SECONDS", 0.05)
@@ -185,7 +185,7 @@ def test_a_server_that_says_nothing_could_not_be_reached(
     assert found_in(caught.value) == [Loss.UNREACHABLE] * 2
 
 
-def test_what_is_lost_at_one_worker_ends_the_wait_for_the_others(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_what_is_lost_at_one_worker_ends_the_wait_for_the_others(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["missing"]
     first, second = order.map_outputs.unpack()
@@ -197,7 +197,7 @@ def test_what_is_lost_at_one_worker_ends_the_wait_for_the_others(flaky: tuple[Fl
     assert found_in(caught.value) == [Loss.MISSING, Loss.UNREACHABLE]
 
 
-def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["half"] * 6
     assert len(open_sources(order, 0)) == 2
@@ -214,7 +214,7 @@ def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, TaskOrde
     ],
 )
 def test_what_another_try_cannot_mend_is_told_at_once(
-    flaky: tuple[Flaky, TaskOrder], how: str, found: Loss
+    flaky: tuple[Flaky, RunTask], how: str, found: Loss
 ) -> None:
     server, order = flaky
     server.script = [how]
@@ -224,7 +224,7 @@ def test_what_another_try_cannot_mend_is_told_at_once(
     assert len(server.requests) == 1
 
 
-def test_a_full_disk_is_not_a_lost_input(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_a_full_disk_is_not_a_lost_input(flaky: tuple[Flaky, RunTask]) -> None:
     _, order = flaky
     Path(order.work_dir).rmdir()
     with pytest.raises(FileNotFoundError):
@@ -233,7 +233,7 @@ def test_a_full_disk_is_not_a_lost_input(flaky: tuple[Flaky, TaskOrder]) -> None
 
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENETDOWN, errno.EIO])
 def test_what_the_network_raises_amid_a_transfer_is_no_failure_of_our_disk(
-    flaky: tuple[Flaky, TaskOrder], monkeypatch: pytest.MonkeyPatch, number: int
+    flaky: tuple[Flaky, RunTask], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     server, order = flaky
     read = http.client.HTTPResponse.read
@@ -251,7 +251,7 @@ def test_what_the_network_raises_amid_a_transfer_is_no_failure_of_our_disk(
     assert not failing and [request.offset for request in server.requests] == [0, half.fetch_bytes]
 
 
-def test_a_disk_that_fills_amid_a_transfer_is_no_broken_transfer(flaky: tuple[Flaky, TaskOrder]) -> None:
+def test_a_disk_that_fills_amid_a_transfer_is_no_broken_transfer(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     (Path(order.work_dir) / "fetched-0").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):

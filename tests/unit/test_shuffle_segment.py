@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from mr.errors import SegmentCorrupt
-from workers.shuffle import segment
-from workers.shuffle.columns import key_column, key_list, value_column
-from workers.shuffle.combine import value_lists
-from workers.shuffle.order import sort_rows
-from workers.shuffle.rows import Rows
-from workers.shuffle.segment import SegmentWriter, pieces, read_segment, verify_segment
-from workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle import segment
+from mr.workers.shuffle.columns import key_column, key_list, value_column
+from mr.workers.shuffle.combine import value_lists
+from mr.workers.shuffle.rows import Rows
+from mr.workers.shuffle.segment import SegmentWriter, pieces, read_segment, verify_segment
+from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.sort import sort_rows
 
 
 class Bytes:

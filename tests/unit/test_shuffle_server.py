@@ -15,12 +15,12 @@ import pytest
 from mr.errors import SegmentCorrupt
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
-from workers.shuffle import connections
-from workers.shuffle import server as server_module
-from workers.shuffle.outputs import Outputs
-from workers.shuffle.segment_index import write_index
-from workers.shuffle.server import ListenFailed, ShuffleServer, advertised, parse_address
-from workers.shuffle.wire import FetchRequest, fetch_path, length_table, read_length_table
+from mr.workers.shuffle.segment_index import write_index
+from mr.workers.shuffle.transfer import connections
+from mr.workers.shuffle.transfer import server as server_module
+from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.server import ListenFailed, ShuffleServer, advertised, parse_address
+from mr.workers.shuffle.transfer.wire import FetchRequest, fetch_path, length_table, read_length_table
 
 JOB = JobId("job-1")
 #: Where a test would wait for ever if the server did not do its part.

@@ -7,7 +7,7 @@ import pytest
 from mr.protocol.codec import pack
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
-from workers.spool import Spool, SpoolUnusable
+from mr.workers.daemon.spool import Spool, SpoolUnusable
 
 JOB, TASK = JobId("job-1"), TaskId("map-00000")
 

@@ -7,16 +7,16 @@ import subprocess
 import pytest
 
 from mr.cli.failures import describe_end
-from mr.cli.logs import configure_logging
+from mr.cli.formatting import fields, table
+from mr.cli.logging import configure_logging
 from mr.cli.progress import ProgressLine
-from mr.cli.tables import fields, table
 from mr.client import Snapshot
+from mr.error_text import printable, printable_line
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskId
 from mr.protocol.records import FailureGroup, JobState
-from mr.telling import printable, printable_line
+from mr.workers.usercode.failures import _word
 from tests.support.job_records import job_record
-from workers.failing import _word
 
 #: Clears the screen, moves the cursor, turns the text round, ends the line, rings, breaks the stream.
 EVIL = "a\x1b[2Jb\x9b1Ac\u202ed\x7fe\x07f\rg\ud800"

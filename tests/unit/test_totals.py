@@ -5,8 +5,8 @@ import itertools
 import msgspec
 import pytest
 
-from coordinator import state
-from coordinator.state import Totals
+from mr.coordinator.core import state
+from mr.coordinator.core.state import Totals
 from mr.protocol.bounds import MAX_INT64, MAX_REAL, MIN_INT64
 from mr.protocol.codec import pack, unpack
 from mr.protocol.records import TaskStats

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordinator.transitions import (
+from mr.coordinator.core.transitions import (
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
     IllegalTransition,

@@ -10,9 +10,9 @@ import pytest
 import mr
 from mr.errors import BadJob
 from mr.runtime import TaskContext, active
-from workers import usercode
-from workers.loading import BundleFinder, module_name
-from workers.usercode import UserCode, as_iterable, load
+from mr.workers.usercode import functions
+from mr.workers.usercode.functions import UserCode, as_iterable, load
+from mr.workers.usercode.loader import BundleFinder, module_name
 
 MAP = "def map_fn(key, value):\n    yield value, 1\n"
 REDUCE = "def reduce_fn(key, values):\n    yield key, sum(values)\n"
@@ -212,7 +212,7 @@ def test_as_iterable_keeps_generators_and_mends_the_rest() -> None:
 
 
 def test_names_of_functions_are_those_the_manifest_may_hold() -> None:
-    assert set(usercode.FUNCTIONS) >= {"map_fn", "map_batch", "reduce_fn", "combine_fn", "partition_fn"}
+    assert set(functions.FUNCTIONS) >= {"map_fn", "map_batch", "reduce_fn", "combine_fn", "partition_fn"}
 
 
 # --- mr.param, mr.counter, mr.input_path

@@ -12,22 +12,22 @@ from mr.protocol.claims import Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import JobState, MapOutput, TaskResult, TaskStats
+from mr.workers.daemon.adoption import adopt
+from mr.workers.daemon.spool import Spool
+from mr.workers.messages import WorkerIdentity
+from mr.workers.shuffle.transfer.served_outputs import Outputs
 from tests.support.await_points import AwaitPoints
 from tests.support.orders import CODE, CODE_ID, make_spec, make_split
 from tests.support.worker import make_record
-from workers.adoption import adopt
-from workers.orders import Origin
-from workers.shuffle.outputs import Outputs
-from workers.spool import Spool
 
 JOB, TASK = JobId("job-1"), TaskId("map-00000")
 
 
-class Life:
+class WorkerIncarnation:
     """One life of a worker: its spool and what it offers."""
 
     def __init__(self, root: Path, name: str) -> None:
-        self.origin = Origin(WorkerId("w1"), Incarnation(name), f"{name}:1", "host")
+        self.origin = WorkerIdentity(WorkerId("w1"), Incarnation(name), f"{name}:1", "host")
         self.spool = Spool(root, self.origin.worker, self.origin.incarnation)
         self.outputs = Outputs()
 
@@ -64,12 +64,12 @@ class Life:
 
 
 @pytest.fixture
-def lives(tmp_path: Path) -> Iterator[Callable[[str], Life]]:
+def lives(tmp_path: Path) -> Iterator[Callable[[str], WorkerIncarnation]]:
     """Makes lives in one spool; ends them afterwards."""
-    made: list[Life] = []
+    made: list[WorkerIncarnation] = []
 
-    def make(name: str) -> Life:
-        made.append(Life(tmp_path, name))
+    def make(name: str) -> WorkerIncarnation:
+        made.append(WorkerIncarnation(tmp_path, name))
         return made[-1]
 
     yield make
@@ -92,7 +92,7 @@ async def recorded(store: MemoryStore) -> list[MapOutput]:
 
 
 async def test_an_output_that_is_needed_is_registered_offered_and_moved(
-    store: MemoryStore, lives: Callable[[str], Life]
+    store: MemoryStore, lives: Callable[[str], WorkerIncarnation]
 ) -> None:
     first = lives("first")
     await first.commit(store)
@@ -130,7 +130,9 @@ async def made_again(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("meanwhile", [cancelled, reduced, lost, made_again], ids=lambda f: f.__name__)
 async def test_an_output_that_is_not_needed_is_deleted(
-    store: MemoryStore, lives: Callable[[str], Life], meanwhile: Callable[[MemoryStore], Awaitable[None]]
+    store: MemoryStore,
+    lives: Callable[[str], WorkerIncarnation],
+    meanwhile: Callable[[MemoryStore], Awaitable[None]],
 ) -> None:
     first = lives("first")
     await first.commit(store)
@@ -149,7 +151,7 @@ async def test_an_output_that_is_not_needed_is_deleted(
 async def test_what_happens_in_every_await_leaves_no_output_that_is_not_recorded(
     store: MemoryStore,
     tmp_path: Path,
-    lives: Callable[[str], Life],
+    lives: Callable[[str], WorkerIncarnation],
     meanwhile: Callable[[MemoryStore], Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -160,12 +162,12 @@ async def test_what_happens_in_every_await_leaves_no_output_that_is_not_recorded
         spec = make_spec(JOB, maps=1)
         assert await fresh.create_job(spec, [make_split()], make_record(JOB), 1)
         root = tmp_path / str(at)
-        first, second = Life(root, "first"), None
+        first, second = WorkerIncarnation(root, "first"), None
         await first.commit(fresh)
         first.die()
         points = AwaitPoints()
         points.at, points.act = at, partial(meanwhile, fresh)
-        second = Life(root, "second")
+        second = WorkerIncarnation(root, "second")
         with monkeypatch.context() as patch:
             points.replace_threads(patch)
             await adopt(points.wrap(fresh), second.spool, second.outputs, second.origin)
@@ -189,13 +191,13 @@ async def test_a_death_in_any_await_of_an_adoption_loses_nothing(
         store = MemoryStore(lambda: 1000.0)
         await store.connect()
         assert await store.create_job(make_spec(JOB, maps=1), [make_split()], make_record(JOB), 1)
-        first = Life(tmp_path / str(at), "first")
+        first = WorkerIncarnation(tmp_path / str(at), "first")
         await first.commit(store)
         first.die()
-        second = Life(tmp_path / str(at), "second")
+        second = WorkerIncarnation(tmp_path / str(at), "second")
         died = await _adopt_and_die(store, second, at, monkeypatch)
         second.die()
-        third = Life(tmp_path / str(at), "third")
+        third = WorkerIncarnation(tmp_path / str(at), "third")
         await third.adopt(store)
         (output,) = await recorded(store)
         assert output.incarnation == "third"
@@ -206,7 +208,9 @@ async def test_a_death_in_any_await_of_an_adoption_loses_nothing(
     assert at > 10
 
 
-async def _adopt_and_die(store: MemoryStore, life: Life, at: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+async def _adopt_and_die(
+    store: MemoryStore, life: WorkerIncarnation, at: int, monkeypatch: pytest.MonkeyPatch
+) -> bool:
     """Adopt, and die at the await number `at`. Returns whether there are so many."""
     points = AwaitPoints()
 

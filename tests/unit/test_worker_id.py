@@ -8,11 +8,11 @@ import pytest
 
 from mr.protocol.ids import Incarnation
 from mr.protocol.records import WorkerBeat
+from mr.workers.daemon.registration import WorkerIdTaken
+from mr.workers.shuffle.transfer.host_identity import host_identity
 from tests.contract.samples import beat
 from tests.support.processes import until
 from tests.support.worker import WORKER, Bench, worker_settings
-from workers.registration import WorkerIdTaken
-from workers.shuffle.hosts import host_identity
 
 ELDER = Incarnation("elder")
 LEASE = 3600.0

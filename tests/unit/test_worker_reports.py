@@ -10,9 +10,9 @@ from mr.protocol.codec import MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, decode
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, TaskMessage
-from workers import channel
-from workers.reports import encode_report
-from workers.shuffle.hosts import host_identity
+from mr.workers.daemon.reports import encode_report
+from mr.workers.process import channel
+from mr.workers.shuffle.transfer.host_identity import host_identity
 
 JOB, TASK, WORKER = JobId("job-1"), TaskId("map-00000"), WorkerId("w1")
 LIFE = Incarnation("life-1")

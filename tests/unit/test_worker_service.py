@@ -11,12 +11,12 @@ from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, StopAttempt, TaskCommitted
 from mr.protocol.records import Pause, WorkerBeat, WorkerView
 from mr.settings import MIB
+from mr.workers.daemon import heartbeat
+from mr.workers.daemon.spool import DiskUsage, Spool, SpoolUnusable
+from mr.workers.shuffle.transfer.host_identity import host_identity
+from mr.workers.shuffle.transfer.server import ListenFailed
 from tests.support.processes import appear, gone, until
 from tests.support.worker import SETTINGS, WORKER, Bench, bench, submit, worker_settings
-from workers import heartbeat
-from workers.shuffle.hosts import host_identity
-from workers.shuffle.server import ListenFailed
-from workers.spool import DiskUsage, Spool, SpoolUnusable
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
 
@@ -230,7 +230,7 @@ async def test_a_worker_survives_a_store_that_goes_away_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with bench(tmp_path) as worker:
-        caplog.set_level("INFO", logger="workers.heartbeat")
+        caplog.set_level("INFO", logger="mr.workers.daemon.heartbeat")
         store = AwayStore(worker, monkeypatch)
         store.away.set()
         await until(lambda: store.failures >= 3)

@@ -11,9 +11,9 @@ from mr.errors import BadMessage
 from mr.ports import ClaimReply
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_kind
 from mr.protocol.messages import TaskCommitted, TaskFailed
+from mr.workers.daemon.claimed_attempt import StopReason
 from tests.support.orders import make_spec
 from tests.support.scripted_worker import USER_ERROR, WORKER, ScriptedDelivery, ScriptedWorker
-from workers.holding import StopReason
 
 JOB, MAP, REDUCE = JobId("job-1"), TaskId("map-00000"), TaskId("reduce-00000")
 

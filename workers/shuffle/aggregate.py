@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mr.agg import Aggregation, add, divide, identity, pick
+from mr.error_text import safe_repr
 from mr.errors import BadAggregate
-from mr.telling import safe_repr
-from workers.shuffle.columns import Column, Kind, key_list, normalise, value_column, value_list
-from workers.shuffle.order import number_keys
-from workers.shuffle.rows import Positions, Rows
-from workers.shuffle.values import decode_value
+from mr.workers.shuffle.columns import Column, Kind, key_list, normalise, value_column, value_list
+from mr.workers.shuffle.rows import Positions, Rows
+from mr.workers.shuffle.sort import number_keys
+from mr.workers.shuffle.value_codec import decode_value
 
 States = dict[str, Column]
 

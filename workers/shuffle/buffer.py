@@ -15,14 +15,14 @@ import pyarrow as pa
 
 import mr.agg
 from mr.errors import MrError
-from workers.shuffle.columns import Column, arrow_column, join, key_column, value_column
-from workers.shuffle.combine import Combiner, PythonCombiner, combine, combine_in_place
-from workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, write_range
-from workers.shuffle.order import sort_by_partition
-from workers.shuffle.partition import Partitioner
-from workers.shuffle.rows import ROW_BYTES, Rows, concatenate
-from workers.shuffle.segment import SegmentWriter, pieces
-from workers.shuffle.segment_index import FileSegment, write_index
+from mr.workers.shuffle.columns import Column, arrow_column, join, key_column, value_column
+from mr.workers.shuffle.combine import Combiner, PythonCombiner, combine, combine_in_place
+from mr.workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, write_range
+from mr.workers.shuffle.partition import Partitioner
+from mr.workers.shuffle.rows import ROW_BYTES, Rows, concatenate
+from mr.workers.shuffle.segment import SegmentWriter, pieces
+from mr.workers.shuffle.segment_index import FileSegment, write_index
+from mr.workers.shuffle.sort import sort_by_partition
 
 __all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
 

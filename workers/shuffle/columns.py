@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mr.errors import MrError, UnencodableKey, UnencodableValue
-from workers.shuffle import keys as key_codec
-from workers.shuffle.keys import decode_key, encode_key
-from workers.shuffle.values import MAX_VALUE_BYTES, decode_value, encode_value
+from mr.workers.shuffle import key_codec as key_codec
+from mr.workers.shuffle.key_codec import decode_key, encode_key
+from mr.workers.shuffle.value_codec import MAX_VALUE_BYTES, decode_value, encode_value
 
 
 class Kind(StrEnum):

@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mr.agg import Aggregation
-from workers.shuffle.aggregate import partial_states
-from workers.shuffle.columns import Column, encode_keys, key_column, key_list, value_column, value_list
-from workers.shuffle.order import sort_rows
-from workers.shuffle.rows import Rows, concatenate
-from workers.shuffle.segment import pieces
+from mr.workers.shuffle.aggregate import partial_states
+from mr.workers.shuffle.columns import Column, encode_keys, key_column, key_list, value_column, value_list
+from mr.workers.shuffle.rows import Rows, concatenate
+from mr.workers.shuffle.segment import pieces
+from mr.workers.shuffle.sort import sort_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from mr.agg import Aggregation
-from workers.shuffle.aggregate import KERNELS, distinct_values, finished, partial_states
-from workers.shuffle.columns import Column, Kind, key_list, value_list
-from workers.shuffle.merge import Giant, merge_segments
-from workers.shuffle.order import Sorted, cut, sort_rows
-from workers.shuffle.rows import Rows, concatenate
-from workers.shuffle.segment import SegmentSource, pieces
-from workers.shuffle.tables import result_table
+from mr.workers.shuffle.aggregate import KERNELS, distinct_values, finished, partial_states
+from mr.workers.shuffle.columns import Column, Kind, key_list, value_list
+from mr.workers.shuffle.merge import Giant, merge_segments
+from mr.workers.shuffle.result_table import result_table
+from mr.workers.shuffle.rows import Rows, concatenate
+from mr.workers.shuffle.segment import SegmentSource, pieces
+from mr.workers.shuffle.sort import Sorted, cut, sort_rows
 
 __all__ = ["GroupBatch", "Grouped", "SegmentSource"]
 

@@ -16,19 +16,13 @@ from typing import Final
 import pyarrow as pa
 
 from mr.agg import by_name
-from workers.shuffle.aggregate import partial_states
-from workers.shuffle.columns import Column, Kind
-from workers.shuffle.keys import encode_key
-from workers.shuffle.order import sort_rows
-from workers.shuffle.rows import Rows, concatenate
-from workers.shuffle.segment import (
-    SegmentSource,
-    SegmentWriter,
-    pieces,
-    read_segment,
-    segment_totals,
-)
-from workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.aggregate import partial_states
+from mr.workers.shuffle.columns import Column, Kind
+from mr.workers.shuffle.key_codec import encode_key
+from mr.workers.shuffle.rows import Rows, concatenate
+from mr.workers.shuffle.segment import SegmentSource, SegmentWriter, pieces, read_segment, segment_totals
+from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.sort import sort_rows
 
 #: Most segments read at the same time; more are merged in several passes.
 MAX_OPEN_RUNS: Final = 64

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
+from mr.error_text import safe_repr
 from mr.errors import BadPartition
-from mr.telling import safe_repr
-from workers.shuffle import keys as key_codec
-from workers.shuffle.columns import Column, Kind, key_list
-from workers.shuffle.keys import decode_key, encode_key
+from mr.workers.shuffle import key_codec as key_codec
+from mr.workers.shuffle.columns import Column, Kind, key_list
+from mr.workers.shuffle.key_codec import decode_key, encode_key
 
 Partitioner = Callable[[Any, int], int]
 _Hashes = np.ndarray[Any, np.dtype[np.uint64]]

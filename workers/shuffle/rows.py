@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mr.errors import SegmentCorrupt
-from workers.shuffle.columns import Column, field, join, kind_of
+from mr.workers.shuffle.columns import Column, field, join, kind_of
 
 #: Schema metadata that names the aggregation whose partial states the columns hold.
 STATE = b"mr.state"

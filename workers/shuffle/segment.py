@@ -18,8 +18,8 @@ import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
 from mr.errors import SegmentCorrupt
-from workers.shuffle.order import Sorted, cut
-from workers.shuffle.rows import Rows, from_batch, to_batch
+from mr.workers.shuffle.rows import Rows, from_batch, to_batch
+from mr.workers.shuffle.sort import Sorted, cut
 
 #: Uncompressed bytes and values of one batch, unless a single value is larger.
 BATCH_BYTES: Final = 1 << 20

@@ -21,7 +21,7 @@ class Message:
         return (-self.priority, self.number) < (-other.priority, other.number)
 
 
-class Taker(Protocol):
+class QueueConsumer(Protocol):
     """What a queue knows of a consumer."""
 
     def has_room(self) -> bool:
@@ -39,7 +39,7 @@ class MemoryQueue:
         self._max_priority = max_priority
         self._single_active = single_active
         self._ready: list[Message] = []
-        self._takers: list[Taker] = []
+        self._consumers: list[QueueConsumer] = []
         self._next_number = 0
 
     @property
@@ -50,7 +50,7 @@ class MemoryQueue:
     @property
     def consumers(self) -> int:
         """Consumers attached, active or standing by."""
-        return len(self._takers)
+        return len(self._consumers)
 
     def put(self, outgoing: OutgoingMessage) -> None:
         """Enqueue a new message and hand out what can be handed out."""
@@ -66,16 +66,16 @@ class MemoryQueue:
             heappush(self._ready, message)
         self.dispatch()
 
-    def attach(self, taker: Taker) -> None:
+    def attach(self, consumer: QueueConsumer) -> None:
         """Add a consumer; on a single-active queue it stands by behind the earlier ones."""
-        if taker not in self._takers:
-            self._takers.append(taker)
+        if consumer not in self._consumers:
+            self._consumers.append(consumer)
         self.dispatch()
 
-    def detach(self, taker: Taker) -> None:
+    def detach(self, consumer: QueueConsumer) -> None:
         """Remove a consumer, so that a standby takes over."""
-        if taker in self._takers:
-            self._takers.remove(taker)
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
         self.dispatch()
 
     def purge(self) -> None:
@@ -85,20 +85,20 @@ class MemoryQueue:
     def dispatch(self) -> None:
         """Hand messages out while one waits and a consumer has room."""
         while self._ready:
-            taker = self._next_taker()
-            if taker is None:
+            consumer = self._next_consumer()
+            if consumer is None:
                 return
-            taker.take(heappop(self._ready))
+            consumer.take(heappop(self._ready))
 
-    def _next_taker(self) -> Taker | None:
+    def _next_consumer(self) -> QueueConsumer | None:
         if self._single_active:
-            active = self._takers[:1]
+            active = self._consumers[:1]
             return active[0] if active and active[0].has_room() else None
-        for taker in self._takers:
-            if taker.has_room():
-                self._takers.remove(taker)
-                self._takers.append(taker)
-                return taker
+        for consumer in self._consumers:
+            if consumer.has_room():
+                self._consumers.remove(consumer)
+                self._consumers.append(consumer)
+                return consumer
         return None
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from mr.adapters.acknowledged import Acknowledged
+from mr.adapters.lenient_reader import LenientReader
 from mr.adapters.memory.code import CodeMethods
-from mr.adapters.memory.lead import LeadMethods
+from mr.adapters.memory.leadership import LeadMethods
 from mr.adapters.memory.notices import NoticeMethods
 from mr.adapters.memory.orders import OrderMethods
 from mr.adapters.memory.state import JobEntry, MemoryStoreServer
 from mr.adapters.memory.workers import WorkerMethods
-from mr.adapters.unreadable import LenientReader
 from mr.errors import BadMessage, Deposed, StoreBehind, StoreUnavailable
 from mr.ports import LOGS_FULL, ClaimReply, RestoredJob
 from mr.protocol import claims
@@ -194,7 +194,7 @@ class MemoryStore(LeadMethods, NoticeMethods, CodeMethods, WorkerMethods, OrderM
             results = entry.results[task_kind(task)]
             if not after.winner:
                 results.pop(task, None)
-            elif before.winner <= after.floor:
+            elif before.winner <= after.fenced_attempt:
                 results[task] = pack(job.results[task])
 
     async def prune_jobs(self) -> None:

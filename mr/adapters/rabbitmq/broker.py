@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
+from mr.adapters.rabbitmq.connection import Channel, Link, read_url, server_name
 from mr.adapters.rabbitmq.declare import declare_topology
-from mr.adapters.rabbitmq.link import Channel, Link, read_url, server_name
+from mr.adapters.rabbitmq.errors import ChannelEnded, LinkFailed, explain, is_final
 from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
-from mr.adapters.rabbitmq.reasons import ChannelEnded, LinkFailed, explain, is_final
 from mr.adapters.rabbitmq.subscription import Subscription
 from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mr.adapters.rabbitmq.link import Channel
+from mr.adapters.rabbitmq.connection import Channel
 from mr.adapters.topology import EXCHANGES, QUEUES, QueueDeclaration
 
 

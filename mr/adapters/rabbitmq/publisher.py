@@ -9,8 +9,8 @@ from typing import Any
 import pika
 from pika.exceptions import AMQPError
 
-from mr.adapters.rabbitmq.link import Channel
-from mr.adapters.rabbitmq.reasons import ChannelEnded
+from mr.adapters.rabbitmq.connection import Channel
+from mr.adapters.rabbitmq.errors import ChannelEnded
 from mr.adapters.topology import QUEUE_NAMES
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports import OutgoingMessage

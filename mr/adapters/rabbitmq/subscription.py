@@ -8,8 +8,8 @@ from typing import Any
 import pika
 from pika.exceptions import ChannelClosed
 
-from mr.adapters.rabbitmq.link import Channel, Link
-from mr.adapters.rabbitmq.reasons import ChannelEnded
+from mr.adapters.rabbitmq.connection import Channel, Link
+from mr.adapters.rabbitmq.errors import ChannelEnded
 from mr.ports import OnDelivery
 
 log = logging.getLogger(__name__)

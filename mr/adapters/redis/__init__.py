@@ -1,4 +1,4 @@
-"""The state store on Redis (or Valkey): plain commands and the scripts in `mr/adapters/lua`."""
+"""The state store on Redis (or Valkey): plain commands and the scripts in `mr/adapters/redis/lua`."""
 
 from mr.adapters.redis.store import RedisStore
 

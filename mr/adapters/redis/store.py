@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from mr.adapters.acknowledged import Acknowledged
+from mr.adapters.lenient_reader import LenientReader
+from mr.adapters.redis.claims import TaskMethods, WorkerMethods
+from mr.adapters.redis.client import RedisLink
 from mr.adapters.redis.jobs import JobReads, JobWrites
-from mr.adapters.redis.lead import CodeMethods, LeadMethods
-from mr.adapters.redis.link import RedisLink
+from mr.adapters.redis.leadership import CodeMethods, LeadMethods
 from mr.adapters.redis.notices import NoticeMethods
 from mr.adapters.redis.orders import OrderMethods
-from mr.adapters.redis.tasks import TaskMethods, WorkerMethods
-from mr.adapters.unreadable import LenientReader
 from mr.errors import StoreUnavailable
 from mr.settings import Settings
 

@@ -1,0 +1,1 @@
+"""The coordinator's decisions: events in, commands out. Pure."""

@@ -1,0 +1,140 @@
+"""Which tasks are published next: a bounded number, by priority, then by weighted fair share. Pure."""
+
+import heapq
+from collections.abc import Iterable
+
+from mr.coordinator.core.attempts import SchedulerState, publish_task
+from mr.coordinator.core.decisions import Decisions
+from mr.coordinator.core.isolation import isolated
+from mr.coordinator.core.policy import (
+    MAXIMUM_COST_SECONDS,
+    MINIMUM_COST_SECONDS,
+    MINIMUM_WEIGHT,
+    aged_limit,
+    window_limit,
+)
+from mr.coordinator.core.state import OUTSTANDING_STATES, ActiveJob, Level, Task
+from mr.protocol.ids import TaskKind
+from mr.protocol.queues import MAX_JOB_PRIORITY, task_priority
+from mr.protocol.records import TaskState
+
+
+def fill_window(core: SchedulerState, turn: Decisions) -> None:
+    """Publish waiting tasks while the window has room.
+
+    A priority level sees only what is out at its own level and above, so that a full window of lower
+    jobs never delays it. Inside a level the queue is first in, first out: jobs start tasks in the shares
+    in which they are published here.
+    """
+    limit = window_limit(core.settings, core.cluster.slots)
+    core.peak_window = max(core.peak_window, limit + aged_limit(core.cluster.slots))
+    jobs: list[list[ActiveJob]] = [[] for _ in core.levels]
+    for job in core.jobs.values():
+        jobs[job.spec.priority].append(job)
+    out = 0
+    for priority in range(MAX_JOB_PRIORITY, -1, -1):
+        out += sum(len(job.outstanding) for job in jobs[priority])
+        if out < limit:
+            out += _fill_level(core, turn, core.levels[priority], jobs[priority], limit - out)
+
+
+def _fill_level(
+    core: SchedulerState, turn: Decisions, level: Level, jobs: Iterable[ActiveJob], room: int
+) -> int:
+    """Publish up to `room` tasks of equal priority, the earliest start tag first. Returns how many.
+
+    Start-time fair queueing: a job's next task starts where its last one was charged to, or now, in
+    virtual time, if the job had nothing to run meanwhile. So an absence gives no credit.
+    """
+    ready: list[tuple[float, int, ActiveJob]] = []
+    for job in jobs:
+        with isolated(core, turn, job):
+            if _next_task(turn, job) is not None:
+                ready.append((max(job.charged_until, level.virtual_seconds), job.order, job))
+    heapq.heapify(ready)
+    published = 0
+    while ready and published < room:
+        tag, order, job = ready[0]
+        task = None
+        with isolated(core, turn, job):
+            task = _next_task(turn, job)
+            if task is not None:
+                _charge(level, job, task, tag)
+                publish_task(turn, job, task)
+        if task is None or job.job_id not in core.jobs:
+            heapq.heappop(ready)
+            continue
+        level.virtual_seconds = tag
+        published += 1
+        heapq.heapreplace(ready, (job.charged_until, order, job))
+    return published
+
+
+def _next_task(turn: Decisions, job: ActiveJob) -> Task | None:
+    return None if job.output_done else job.next_waiting(turn.now)
+
+
+def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
+    """Charge a job for a task: the time its tasks take, so that short and long ones share slots fairly.
+
+    Before the first has finished, what others of its priority were charged last.
+    """
+    median = job.median(task.kind)
+    if median is not None:
+        level.cost_seconds = min(max(MINIMUM_COST_SECONDS, median[0]), MAXIMUM_COST_SECONDS)
+    job.charged_until = start + level.cost_seconds / max(MINIMUM_WEIGHT, job.spec.weight)
+
+
+# --- ageing
+
+
+def publish_aged(core: SchedulerState, turn: Decisions) -> None:
+    """Publish one task, before all others, of each job that waited too long behind those of higher priority.
+
+    Called once a tick, as it looks at every job.
+
+    A message keeps the priority it was published with, so one that is queued is published once more: the
+    claim lets one of the two run. At most half of the slots are given away like this.
+    """
+    patience_seconds = core.settings.starvation_seconds
+    busy = max((job.spec.priority for job in core.jobs.values() if job.outstanding), default=0)
+    room = aged_limit(core.cluster.slots)
+    starved: list[ActiveJob] = []
+    for job in list(core.jobs.values()):
+        if job.aged is not None and job.tasks[job.aged].state not in OUTSTANDING_STATES:
+            job.aged = None
+        room -= job.aged is not None
+        with isolated(core, turn, job):
+            _note_idle(turn, job, busy)
+        if job.idle_since is not None and turn.now - job.idle_since >= patience_seconds:
+            starved.append(job)
+    for job in sorted(starved, key=lambda job: (job.idle_since or 0.0, job.order))[: max(0, room)]:
+        with isolated(core, turn, job):
+            _publish_first(core, turn, job)
+
+
+def _publish_first(core: SchedulerState, turn: Decisions, job: ActiveJob) -> None:
+    """Publish one task of a job before all others."""
+    task = _first_queued(job) or _next_task(turn, job)
+    if task is None:
+        return
+    if task.state is TaskState.WAITING:
+        level = core.levels[job.spec.priority]
+        _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
+    publish_task(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
+    job.aged, job.idle_since = task.task_id, turn.now
+
+
+def _note_idle(turn: Decisions, job: ActiveJob, busy: int) -> None:
+    """Note since when a job could run tasks and runs none, while jobs of priority `busy` have some out."""
+    running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
+    if job.spec.priority >= busy or running or not (job.outstanding or _next_task(turn, job)):
+        job.idle_since = None
+    elif job.idle_since is None:
+        job.idle_since = turn.now
+
+
+def _first_queued(job: ActiveJob) -> Task | None:
+    """The task that was queued first."""
+    tasks = (job.tasks[name] for name in job.outstanding)
+    return next((task for task in tasks if task.state is TaskState.QUEUED), None)

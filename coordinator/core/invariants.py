@@ -1,0 +1,83 @@
+"""What must hold between any two events. The simulator checks it after each. Pure."""
+
+from collections.abc import Iterator
+
+from mr.coordinator.core.attempts import SchedulerState
+from mr.coordinator.core.state import OUTSTANDING_STATES, ActiveJob, Task
+from mr.errors import MrError
+from mr.protocol.ids import TaskKind
+from mr.protocol.queues import MAX_JOB_PRIORITY
+from mr.protocol.records import JobState, MapOutput, TaskState
+
+
+class InvariantBroken(MrError):
+    """The scheduler's state contradicts itself. Please report it with the events that led here."""
+
+
+def check(core: SchedulerState) -> None:
+    """Check the whole state. Raises InvariantBroken, naming every contradiction."""
+    broken = list(_broken(core))
+    if broken:
+        raise InvariantBroken("; ".join(broken))
+
+
+def _broken(core: SchedulerState) -> Iterator[str]:
+    for job in core.jobs.values():
+        for message in _broken_in_job(job):
+            yield f"{job.job_id}: {message}"
+    for priority in range(MAX_JOB_PRIORITY + 1):
+        queued = sum(
+            job.count(kind, TaskState.QUEUED)
+            for job in core.jobs.values()
+            if job.spec.priority == priority
+            for kind in TaskKind
+        )
+        if queued > core.peak_window:
+            yield f"{queued} tasks of priority {priority} are queued, over {core.peak_window}"
+
+
+def _broken_in_job(job: ActiveJob) -> Iterator[str]:
+    record = job.record
+    if record.state.terminal or record.state is JobState.SUBMITTED:
+        yield f"{record.state}, but active"
+    if record.state is not record.history[-1].state:
+        yield f"{record.state}, but its history ends with {record.history[-1].state}"
+    if record.state is JobState.MAPPING and job.spec.reduces > 0 and job.maps_done:
+        yield "MAPPING, but all maps are committed"
+    if job.output_done and not job.finishing and job.finish_tries == 0:
+        yield "all parts are committed, but nobody was told to finish the output"
+    counts: dict[tuple[TaskKind, TaskState], int] = {}
+    for task in job.tasks.values():
+        key = (task.kind, task.state)
+        counts[key] = counts.get(key, 0) + 1
+        for message in _broken_in_task(job, task):
+            yield f"{task.task_id}: {message}"
+    if counts != {key: count for key, count in job.counts.items() if count}:
+        yield f"the tasks count {counts}, the books say {job.counts}"
+    if sum(counts.values()) != len(job.splits) + job.spec.reduces:
+        yield "tasks are missing"
+
+
+def _broken_in_task(job: ActiveJob, task: Task) -> Iterator[str]:
+    state = task.state
+    if (task.task_id in job.outstanding) != (state in OUTSTANDING_STATES):
+        yield f"{state}, but {'in' if task.task_id in job.outstanding else 'not in'} the window"
+    if (state is TaskState.COMMITTED) != (task.result is not None):
+        yield f"{state} with result {task.result}"
+    if state in (TaskState.FAILED, TaskState.CANCELLED):
+        yield f"{state} in an active job"
+    if (state is TaskState.RUNNING) != bool(task.running):
+        yield f"{state} with {len(task.running)} running attempts"
+    if any(number > task.record.attempt for number in task.running):
+        yield f"runs {sorted(task.running)}, but its newest attempt is {task.record.attempt}"
+    if task.record.failures >= job.spec.max_attempts and not job.output_done:
+        yield f"failed {task.record.failures} times of {job.spec.max_attempts}, but is not given up"
+    if task.result is not None:
+        output = task.result.output
+        if output.attempt <= task.fenced_attempt:
+            yield f"attempt {output.attempt} is committed, though lost up to {task.fenced_attempt}"
+        filed = isinstance(output, MapOutput) and task.task_id in job.outputs.get(output.incarnation, ())
+        if isinstance(output, MapOutput) and not filed:
+            yield f"its output with {output.worker} is in no book"
+    elif any(task.task_id in held for held in job.outputs.values()):
+        yield "an output is in the books that it has not"

@@ -1,0 +1,254 @@
+"""What is done about silence: workers that died, attempts nobody runs, messages that got lost. Pure.
+
+Suspicion never acts by itself. It asks for the claims, and the claims decide: committed after all,
+held by somebody who lives, or free to run again.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from mr.coordinator.core.attempts import (
+    SchedulerState,
+    check_result,
+    lose_attempts,
+    publish_task,
+    record_outcome,
+    reopen_output,
+    replace_result,
+    set_record,
+    was_adopted,
+)
+from mr.coordinator.core.decisions import Decisions
+from mr.coordinator.core.events import ClaimsObserved
+from mr.coordinator.core.isolation import each_job, isolated
+from mr.coordinator.core.policy import LEASE_PATIENCE, PATIENCE
+from mr.coordinator.core.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
+from mr.coordinator.core.transitions import TaskCause
+from mr.protocol.claims import Claim, Holder
+from mr.protocol.ids import Incarnation, TaskId
+from mr.protocol.records import Outcome, RunningTask, TaskResult, TaskState, WorkerView
+
+# --- what heartbeats show
+
+
+def note_running(core: SchedulerState, turn: Decisions) -> None:
+    """Take in what the live workers say they run."""
+    for view in core.cluster.views.values():
+        for running in view.beat.running:
+            job = core.jobs.get(running.job_id)
+            task = job.tasks.get(running.task_id) if job is not None else None
+            if job is not None and task is not None:
+                with isolated(core, turn, job):
+                    _note_sighting(turn, job, task, view, running)
+
+
+def _note_sighting(
+    turn: Decisions, job: ActiveJob, task: Task, view: WorkerView, running: RunningTask
+) -> None:
+    """Mark one attempt as running, unless its end is known: heartbeats are older than reports."""
+    number = running.attempt
+    if task.state not in OPEN_STATES or number in task.failed or number <= task.fenced_attempt:
+        return
+    known = task.running.get(number)
+    started_at = turn.now - view.age_seconds - running.elapsed_seconds
+    if known is None or known.incarnation != view.beat.incarnation:
+        known = RunningAttempt(view.beat.worker, view.beat.incarnation, turn.now, started_at)
+        start_attempt(turn, job, task, number, known)
+    known.seen_at, known.started_at = turn.now, started_at
+    known.bytes_in = running.bytes_in
+    progress = (running.phase, running.progress, running.records)
+    if progress != known.progress:
+        known.progress, known.progressed_after = progress, running.elapsed_seconds
+    known.stalled_seconds = running.elapsed_seconds - known.progressed_after
+
+
+def start_attempt(turn: Decisions, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt) -> None:
+    """Note an attempt that was not known to run."""
+    job.move(task, TaskCause.STARTED)
+    task.running[number] = attempt
+    task.lost.discard(number)
+    if number >= task.record.attempt:
+        set_record(
+            task,
+            attempt=number,
+            worker=attempt.worker,
+            started_at=turn.wall - (turn.now - attempt.started_at),
+        )
+    turn.touch(job, task)
+
+
+# --- suspicion
+
+
+def inspect_suspects(core: SchedulerState, turn: Decisions, ended: set[Incarnation]) -> None:
+    """Ask for the claims of each job that a death may concern, or of which a task is silent for too long."""
+    each_job(core, turn, lambda job: _inspect(core, turn, job, ended))
+
+
+def _inspect(core: SchedulerState, turn: Decisions, job: ActiveJob, ended: set[Incarnation]) -> None:
+    if not job.outstanding:
+        return
+    pause_seconds = turn.now - job.inspected_at
+    silent = pause_seconds >= core.settings.lease_seconds and any(_suspects(core, turn, job))
+    if ended or silent:
+        turn.inspect(job)
+
+
+def _suspects(core: SchedulerState, turn: Decisions, job: ActiveJob) -> Iterator[TaskId]:
+    """Tasks of which nothing was seen for too long."""
+    for task_id in job.outstanding:
+        task = job.tasks[task_id]
+        if task.state is TaskState.QUEUED:
+            suspicious = is_overdue(core, task, turn.now)
+        else:
+            seen_at = max((a.seen_at for a in task.running.values()), default=0.0)
+            suspicious = turn.now - seen_at > core.settings.lease_seconds
+        if suspicious:
+            yield task_id
+
+
+def is_overdue(core: SchedulerState, task: Task, now: float) -> bool:
+    """Whether a queued task's message must be taken for lost."""
+    waited_seconds = now - task.queued_at
+    limit_seconds = core.settings.republish_seconds
+    return (core.ready == 0 and waited_seconds > limit_seconds) or waited_seconds > PATIENCE * limit_seconds
+
+
+# --- what the claims show
+
+
+def is_behind(job: ActiveJob, answer: ClaimsObserved) -> bool:
+    """Whether the claims show that the store came back older: it would give numbers again that were given.
+
+    The generation of the job does not tell, when its coordinator wrote nothing between what was lost and the
+    loss. What became known after the claims were asked for proves nothing about committed tasks; elsewhere
+    it leads to one writing back too many, which does no harm.
+    """
+    return any(_has_forgotten(task, answer) for task in job.tasks.values())
+
+
+def _has_forgotten(task: Task, answer: ClaimsObserved) -> bool:
+    claim = answer.claims.get(task.task_id, Claim())
+    if task.state is TaskState.COMMITTED:
+        return not claim.winner and task.committed_at <= answer.asked_at
+    result = answer.results.get(task.task_id)
+    if claim.winner and result is not None and was_adopted(task, result.output):
+        return False
+    return claim.attempt < task.record.attempt or claim.fenced_attempt < task.fenced_attempt
+
+
+def settle_claims(
+    core: SchedulerState,
+    turn: Decisions,
+    job: ActiveJob,
+    claims: Mapping[TaskId, Claim],
+    results: Mapping[TaskId, TaskResult],
+) -> None:
+    """Bring each open task in line with its claim."""
+    for task_id, claim in claims.items():
+        task = job.tasks.get(task_id)
+        if task is None or task.state not in OPEN_STATES or job.job_id not in core.jobs:
+            continue
+        task.fenced_attempt = max(task.fenced_attempt, claim.fenced_attempt)
+        if not claim.winner:
+            _settle_open(core, turn, job, task, claim)
+        else:
+            record_outcome(core, turn, job, task, Outcome(claim, results.get(task_id)))
+    for task_id in list(job.outstanding):
+        if task_id not in claims and job.job_id in core.jobs:
+            _settle_open(core, turn, job, job.tasks[task_id], Claim())
+
+
+def settle_written_back(
+    core: SchedulerState,
+    turn: Decisions,
+    job: ActiveJob,
+    claims: Mapping[TaskId, Claim],
+    results: Mapping[TaskId, TaskResult],
+) -> None:
+    """Bring a job in line with a store that came back older, now that it knows again what is known here.
+
+    Meanwhile it may have given tasks to others, who committed. Messages may have been dropped, because it
+    knew of no such job: what waits for its message is published again.
+    """
+    for task in job.tasks.values():
+        claim, result = claims.get(task.task_id, Claim()), results.get(task.task_id)
+        task.leases = {h.attempt: (h.expires_ms, turn.now) for h in claim.running}
+        if task.state is TaskState.QUEUED:
+            task.queued_at = turn.now  # published below, once it is clear that nobody holds it
+        if task.state is not TaskState.COMMITTED:
+            continue
+        if not claim.winner:
+            reopen_output(turn, job, task)
+        elif result is not None and result != task.result and claim.winner > task.fenced_attempt:
+            check_result(job.spec, task.kind, task.task_id, claim.winner, result)
+            replace_result(turn, job, task, result)
+    job.doubtful = False
+    settle_claims(core, turn, job, claims, results)
+    for task_id in list(job.outstanding):
+        task = job.tasks[task_id]
+        if task.state is TaskState.QUEUED and job.job_id in core.jobs:
+            publish_task(turn, job, task)
+
+
+def _settle_open(core: SchedulerState, turn: Decisions, job: ActiveJob, task: Task, claim: Claim) -> None:
+    """A task that is not committed: somebody who lives holds it, or it runs again."""
+    set_record(task, attempt=max(task.record.attempt, claim.attempt))
+    holders = [h for h in claim.running if h.attempt not in task.failed and h.attempt > task.fenced_attempt]
+    living = [h for h in holders if _is_alive(core, turn, task, h)]
+    for holder in claim.running:
+        if core.cluster.is_gone(holder.incarnation):
+            turn.release_dead(job, task, holder.incarnation)
+    if living:
+        _keep_holders(turn, job, task, living)
+    elif task.state is TaskState.RUNNING:
+        if holders or not _reported_lately(core, turn, task):
+            _lose(core, turn, job, task, holders)
+    elif task.state is TaskState.QUEUED:
+        if any(h.attempt not in task.lost for h in holders):
+            _lose(core, turn, job, task, holders)
+        elif is_overdue(core, task, turn.now):
+            publish_task(turn, job, task)
+
+
+def _is_alive(core: SchedulerState, turn: Decisions, task: Task, holder: Holder) -> bool:
+    """Whether a holder still runs: its worker lives, and renews the lease.
+
+    The lease's expiry is by the store's clock, so it is not compared with ours: what counts is
+    whether it moves.
+    """
+    core.cluster.hear_of(holder.worker, holder.incarnation, turn.now)
+    noted = task.leases.get(holder.attempt)
+    if noted is None or noted[0] != holder.expires_ms:
+        noted = task.leases[holder.attempt] = (holder.expires_ms, turn.now)
+    patience_seconds = LEASE_PATIENCE * core.settings.lease_seconds
+    return not core.cluster.is_dead(holder.incarnation) and turn.now - noted[1] <= patience_seconds
+
+
+def _keep_holders(turn: Decisions, job: ActiveJob, task: Task, living: list[Holder]) -> None:
+    """The living holders are what runs; whoever else was believed to run has ended."""
+    numbers = {h.attempt for h in living}
+    for number in [n for n in task.running if n not in numbers]:
+        del task.running[number]
+    for holder in living:
+        seen_at = task.leases[holder.attempt][1]
+        known = task.running.get(holder.attempt)
+        if known is None:
+            attempt = RunningAttempt(holder.worker, holder.incarnation, seen_at, seen_at)
+            start_attempt(turn, job, task, holder.attempt, attempt)
+        else:
+            known.seen_at = max(known.seen_at, seen_at)
+
+
+def _reported_lately(core: SchedulerState, turn: Decisions, task: Task) -> bool:
+    """Whether a task without a claim ran a moment ago on a worker that lives: its report is on its way."""
+    return any(
+        not core.cluster.is_dead(a.incarnation) and turn.now - a.seen_at <= core.settings.lease_seconds
+        for a in task.running.values()
+    )
+
+
+def _lose(core: SchedulerState, turn: Decisions, job: ActiveJob, task: Task, holders: list[Holder]) -> None:
+    """Give the attempts up; the task runs again when the store no longer holds it for them."""
+    due_at = max((core.cluster.leases_gone_at(h.incarnation, turn.now) for h in holders), default=turn.now)
+    task.lost |= {h.attempt for h in holders} | set(task.running)
+    lose_attempts(core, turn, job, task, due_at)

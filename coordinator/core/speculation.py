@@ -1,0 +1,77 @@
+"""Backup attempts for those that are slow without reason. Pure."""
+
+from mr.coordinator.core.attempts import SchedulerState, set_record
+from mr.coordinator.core.decisions import Decisions
+from mr.coordinator.core.isolation import isolated
+from mr.coordinator.core.policy import backup_patience_seconds, most_finished, straggler_seconds
+from mr.coordinator.core.state import ActiveJob, RunningAttempt, Task
+from mr.protocol.ids import TaskKind, WorkerId, task_id
+from mr.protocol.records import TaskState
+
+
+def start_backups(core: SchedulerState, turn: Decisions) -> None:
+    """Give each straggler one backup while slots are free that no waiting message will fill."""
+    free = core.cluster.free_slots()
+    budget = sum(free.values()) - core.ready
+    for job in list(core.jobs.values()):
+        if budget <= 0:
+            return
+        with isolated(core, turn, job):
+            for task in _stragglers(core, turn, job):
+                if budget > 0 and _another_worker_is_free(task, free):
+                    _publish_backup(turn, job, task)
+                    budget -= 1
+
+
+def _stragglers(core: SchedulerState, turn: Decisions, job: ActiveJob) -> list[Task]:
+    """Running tasks of a job that are due for a backup: too slow, or their backup's message found nobody."""
+    found: list[Task] = []
+    for kind in TaskKind:
+        total = len(job.splits) if kind is TaskKind.MAP else job.spec.reduces
+        finished = job.count(kind, TaskState.COMMITTED)
+        median = job.median(kind)
+        if job.output_done or median is None or not most_finished(core.settings, finished, total):
+            continue
+        median_seconds, median_index = median
+        median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
+        running = [job.tasks[name] for name in job.outstanding if job.tasks[name].kind is kind]
+        for task in running:
+            if len(task.running) != 1 or not _may_have_backup(core, turn, task):
+                continue
+            (attempt,) = task.running.values()
+            limit = straggler_seconds(core.settings, median_seconds, median_bytes, job.input_bytes(task))
+            stuck = straggler_seconds(core.settings, median_seconds, 1, 1)
+            if turn.now - attempt.started_at > limit or _is_stalled(attempt, stuck):
+                found.append(task)
+    return found
+
+
+def _is_stalled(attempt: RunningAttempt, limit_seconds: float) -> bool:
+    """Whether an attempt stands still inside its input, where its progress can be seen."""
+    _, share, _ = attempt.progress
+    return 0 < share < 1 and attempt.stalled_seconds > limit_seconds
+
+
+def _may_have_backup(core: SchedulerState, turn: Decisions, task: Task) -> bool:
+    """Whether a task was given no backup yet, or one whose message nobody took."""
+    if not task.record.speculative:
+        return True
+    return core.ready == 0 and turn.now - task.backup_at > backup_patience_seconds(core.settings)
+
+
+def _another_worker_is_free(task: Task, free: dict[WorkerId, int]) -> bool:
+    """Whether a worker has room that does not run the task already; takes that room."""
+    runs_on = {attempt.worker for attempt in task.running.values()}
+    for worker, slots in free.items():
+        if slots > 0 and worker not in runs_on:
+            free[worker] = slots - 1
+            return True
+    return False
+
+
+def _publish_backup(turn: Decisions, job: ActiveJob, task: Task) -> None:
+    task.backup_at = turn.now
+    set_record(task, speculative=True)
+    turn.speculate(job, task)
+    turn.touch(job, task)
+    turn.publish(job, task)

@@ -1,0 +1,400 @@
+"""What the coordinator knows of its active jobs and tasks: data, and the steps that keep it whole. Pure."""
+
+import heapq
+from bisect import insort
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from mr.coordinator.core.policy import (
+    MAX_FAILURE_GROUPS,
+    MAX_GROUP_TASKS,
+    MAX_JOB_COUNTERS,
+    MINIMUM_COST_SECONDS,
+)
+from mr.coordinator.core.transitions import JobCause, TaskCause, next_job_state, next_task_state
+from mr.protocol.bounds import clamped, clamped_real
+from mr.protocol.claims import Placement
+from mr.protocol.failures import Failure
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.records import (
+    FailureGroup,
+    JobRecord,
+    JobState,
+    MapOutput,
+    TaskRecord,
+    TaskResult,
+    TaskState,
+    TaskStats,
+    Transition,
+)
+
+#: Events kept of each job, for the log if the engine fails over it.
+RECENT_EVENTS = 20
+
+OPEN_STATES = (TaskState.WAITING, TaskState.QUEUED, TaskState.RUNNING)
+#: Published and unfinished: what the window counts.
+OUTSTANDING_STATES = (TaskState.QUEUED, TaskState.RUNNING)
+
+
+def submitted_record(spec: JobSpec) -> JobRecord:
+    """Make the first record of a job, to be written by `StateStore.create_job`."""
+    return JobRecord(
+        job_id=spec.job_id,
+        name=spec.name,
+        state=JobState.SUBMITTED,
+        output=spec.output,
+        priority=spec.priority,
+        maps=spec.maps,
+        reduces=spec.reduces,
+        history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
+        request=spec.request,
+    )
+
+
+def failed_record(record: JobRecord, cause: str, wall: float) -> JobRecord:
+    """Make the last record of a job that cannot be handled, from whatever its record was."""
+    history = (*record.history, Transition(JobState.FAILED, wall, f"{JobCause.BROKEN}: {cause}"))
+    return msgspec.structs.replace(
+        record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
+    )
+
+
+def bare_record(record: JobRecord) -> JobRecord:
+    """What is left of a final record that cannot be stored: plain facts, in ASCII."""
+    last = record.history[-1]
+    cause = ascii(record.cause[:1000]).strip("'")
+    return JobRecord(
+        job_id=record.job_id,
+        name=ascii(record.name[:200]).strip("'"),
+        state=record.state,
+        output=ascii(record.output).strip("'"),
+        priority=record.priority,
+        maps=record.maps,
+        reduces=record.reduces,
+        history=(Transition(record.state, last.at, cause),),
+        cause=cause,
+    )
+
+
+@dataclass(slots=True)
+class RunningAttempt:
+    """One attempt that is believed to run."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    #: When it was last known to run: listed by a live worker, or its lease was renewed.
+    seen_at: float
+    #: By our clock, as far as is known: heartbeats are seconds old.
+    started_at: float
+    #: Bytes it has to read, as far as it has said.
+    bytes_in: int = 0
+    #: (phase, share of the input consumed, records) as of the last heartbeat.
+    progress: tuple[str, float, int] = ("", 0.0, 0)
+    #: How long it had run at its last progress, and how long it has stood still since.
+    progressed_after: float = 0.0
+    stalled_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Task:
+    """One task of an active job."""
+
+    kind: TaskKind
+    record: TaskRecord
+    running: dict[int, RunningAttempt] = field(default_factory=dict)
+    #: Attempts whose failure was reported: nothing is heard of them again.
+    failed: set[int] = field(default_factory=set)
+    #: Attempts given up with their worker; they may turn out to live, and may still commit.
+    lost: set[int] = field(default_factory=set)
+    #: Attempts up to this number can no longer commit: their output was lost.
+    fenced_attempt: int = 0
+    #: Where outputs of it were and are not any more: lost, or relocated since.
+    left_places: set[Placement] = field(default_factory=set)
+    #: When its message was last published.
+    queued_at: float = 0.0
+    #: While WAITING: not to be published before.
+    due_at: float = 0.0
+    #: When this coordinator learnt of the commit.
+    committed_at: float = 0.0
+    #: Of the committed attempt; None in every other state.
+    result: TaskResult | None = None
+    #: attempt -> (expiry of its lease by the store's clock, when we first saw that expiry).
+    leases: dict[int, tuple[int, float]] = field(default_factory=dict)
+    #: When a message for its backup attempt was last published.
+    backup_at: float = 0.0
+
+    @property
+    def task_id(self) -> TaskId:
+        """Its id."""
+        return self.record.task_id
+
+    @property
+    def state(self) -> TaskState:
+        """Its state."""
+        return self.record.state
+
+    @property
+    def index(self) -> int:
+        """Number of its split or partition."""
+        return task_index(self.record.task_id)
+
+
+@dataclass(slots=True)
+class Level:
+    """What the jobs of one priority share: start-time fair queueing (Goyal, Vin, Cheng 1996)."""
+
+    #: Virtual time: the start tag of the task published last. A job that joins or comes back starts here.
+    virtual_seconds: float = 0.0
+    #: The charge for the last task of a job that had finished tasks to go by.
+    cost_seconds: float = MINIMUM_COST_SECONDS
+
+
+class Totals:
+    """Sums over committed attempts; peak memory is a maximum and never shrinks.
+
+    Of all counters seen, the MAX_JOB_COUNTERS whose names sort first are kept: the same ones in whatever
+    order the tasks come, for a name that gave way once has that many before it for good.
+    """
+
+    _SUMMED = tuple(
+        f.name for f in msgspec.structs.fields(TaskStats) if f.name not in ("peak_memory_bytes", "counters")
+    )
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = dict.fromkeys(self._SUMMED, 0)
+        self._peak = 0
+        self._counters: dict[str, int] = {}
+
+    def replace(self, old: TaskStats, new: TaskStats) -> None:
+        """Count `new` in place of `old`, what the task had contributed before (the default: nothing)."""
+        for name in self._SUMMED:
+            self._sums[name] += getattr(new, name) - getattr(old, name)
+        self._peak = max(self._peak, new.peak_memory_bytes)
+        for name, amount in old.counters.items():
+            if name in self._counters:
+                self._counters[name] -= amount
+        for name, amount in new.counters.items():
+            self._counters[name] = self._counters.get(name, 0) + amount
+        if len(self._counters) > MAX_JOB_COUNTERS:
+            first = sorted(self._counters)[:MAX_JOB_COUNTERS]
+            self._counters = {name: self._counters[name] for name in first}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The user's counters, by name, at most MAX_JOB_COUNTERS, each stopped at the ends of int64."""
+        return {name: clamped(total) for name, total in sorted(self._counters.items())}
+
+    def stats(self) -> TaskStats:
+        """The sums as a record."""
+        sums: dict[str, Any] = {
+            name: clamped(total) if isinstance(total, int) else clamped_real(total)
+            for name, total in self._sums.items()
+        }
+        return TaskStats(**sums, peak_memory_bytes=self._peak, counters=self.counters)
+
+
+class ActiveJob:
+    """One job that has not ended."""
+
+    def __init__(
+        self, spec: JobSpec, splits: tuple[Split, ...], record: JobRecord, order: int, known_at: float
+    ) -> None:
+        self.spec = spec
+        self.splits = splits
+        self.record = record
+        #: Place in the order of acceptance: decides between equals.
+        self.order = order
+        self.tasks: dict[TaskId, Task] = {}
+        #: Tasks QUEUED or RUNNING, in the order they became so.
+        self.outstanding: dict[TaskId, None] = {}
+        self.counts: dict[tuple[TaskKind, TaskState], int] = {}
+        #: Committed map outputs by the worker's life that holds them.
+        self.outputs: dict[Incarnation, set[TaskId]] = {}
+        #: (seconds, index) of committed attempts, sorted.
+        self.durations: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
+        self.totals = Totals()
+        self.groups: dict[str, FailureGroup] = {g.failure.signature: g for g in record.failures}
+        #: FinishOutput was given and not answered.
+        self.finishing = False
+        self.finish_tries = 0
+        self.finish_due_at = 0.0
+        self.inspected_at = 0.0
+        #: The last events about it, in a few words each.
+        self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)
+        #: When this coordinator first heard of it.
+        self.known_at = known_at
+        #: Where the committed map outputs lie is to be read in the store: a reduce found fewer there than are
+        #: committed here, or a worker that holds some is gone.
+        self.doubtful = False
+        #: Virtual time, in seconds for a weight of 1, up to which its published tasks are charged.
+        self.charged_until = 0.0
+        #: Since when tasks of it could run and none does, behind jobs of higher priority; None if not so.
+        self.idle_since: float | None = None
+        #: The task that was last published before its priority's turn.
+        self.aged: TaskId | None = None
+        self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
+
+    # --- tasks
+
+    @property
+    def job_id(self) -> JobId:
+        """Its id."""
+        return self.spec.job_id
+
+    def ids(self) -> Iterator[tuple[TaskKind, TaskId]]:
+        """All task ids: maps, then reduces, in order of index."""
+        for kind, count in ((TaskKind.MAP, len(self.splits)), (TaskKind.REDUCE, self.spec.reduces)):
+            for index in range(count):
+                yield kind, task_id(kind, index)
+
+    def add(self, task: Task) -> None:
+        """Take a task in, in whatever state its record shows."""
+        self.tasks[task.task_id] = task
+        self._count(task, 1)
+        self._file(task)
+        self.totals.replace(TaskStats(), task.record.stats)
+
+    def move(self, task: Task, cause: TaskCause) -> None:
+        """Take the step that the table lists. Raises IllegalTransition and changes nothing."""
+        target = next_task_state(task.state, cause)
+        self._count(task, -1)
+        task.record = msgspec.structs.replace(task.record, state=target)
+        self._count(task, 1)
+        if target is not TaskState.RUNNING:
+            task.running.clear()
+        if target in (TaskState.RUNNING, TaskState.COMMITTED):
+            self.idle_since = None
+        self._file(task)
+
+    def _file(self, task: Task) -> None:
+        """Keep `outstanding`, `outputs` and the waiting heaps in step with the task's state."""
+        if task.state in OUTSTANDING_STATES:
+            self.outstanding.setdefault(task.task_id)
+        else:
+            self.outstanding.pop(task.task_id, None)
+        if task.state is TaskState.WAITING:
+            heapq.heappush(self._waiting[task.kind], (task.due_at, task.index))
+        if task.state is TaskState.COMMITTED and task.result is not None:
+            output = task.result.output
+            if isinstance(output, MapOutput):
+                self._file_output(task, output)
+            insort(self.durations[task.kind], (task.result.stats.wall_seconds, task.index))
+
+    def _file_output(self, task: Task, output: MapOutput) -> None:
+        self.outputs.setdefault(output.incarnation, set()).add(task.task_id)
+
+    def _count(self, task: Task, change: int) -> None:
+        key = (task.kind, task.state)
+        self.counts[key] = self.counts.get(key, 0) + change
+
+    def unfile_output(self, task: Task) -> None:
+        """Note that a committed map's output is not where it was: before the step OUTPUT_LOST, or a move."""
+        if task.result is not None and isinstance(task.result.output, MapOutput):
+            incarnation = task.result.output.incarnation
+            task.left_places.add(task.result.output.placement)
+            held = self.outputs.get(incarnation, set())
+            held.discard(task.task_id)
+            if not held:
+                self.outputs.pop(incarnation, None)
+
+    def move_output(self, task: Task, result: TaskResult) -> None:
+        """Take in that a committed map's output lies elsewhere than it did."""
+        self.unfile_output(task)
+        task.result = result
+        if isinstance(result.output, MapOutput):
+            task.record = msgspec.structs.replace(task.record, worker=result.output.worker)
+            self._file_output(task, result.output)
+
+    def next_waiting(self, now: float) -> Task | None:
+        """The task to publish next: maps before reduces, reduces only when every map is committed."""
+        kinds = (TaskKind.MAP, TaskKind.REDUCE) if self.maps_done else (TaskKind.MAP,)
+        for kind in kinds:
+            heap = self._waiting[kind]
+            while heap and heap[0][0] <= now:
+                due_at, index = heap[0]
+                task = self.tasks[task_id(kind, index)]
+                if task.state is TaskState.WAITING and task.due_at == due_at:
+                    return task
+                heapq.heappop(heap)
+        return None
+
+    def count(self, kind: TaskKind, state: TaskState) -> int:
+        """How many tasks of a kind are in a state."""
+        return self.counts.get((kind, state), 0)
+
+    @property
+    def maps_done(self) -> bool:
+        """Whether every map is committed."""
+        return self.count(TaskKind.MAP, TaskState.COMMITTED) == len(self.splits)
+
+    @property
+    def output_done(self) -> bool:
+        """Whether every task that writes an output part is committed."""
+        kind = self.spec.output_kind
+        total = len(self.splits) if kind is TaskKind.MAP else self.spec.reduces
+        return self.count(kind, TaskState.COMMITTED) == total
+
+    @property
+    def needs_map_outputs(self) -> bool:
+        """Whether some reduce has yet to read what the maps made."""
+        return self.spec.reduces > 0 and not self.output_done
+
+    def median(self, kind: TaskKind) -> tuple[float, int] | None:
+        """(seconds, index) of the committed attempt that took the median time; None before the first."""
+        durations = self.durations[kind]
+        return durations[len(durations) // 2] if durations else None
+
+    def input_bytes(self, task: Task) -> int:
+        """Bytes a task reads: its split; or its partition, as far as an attempt has said: 0 = not yet."""
+        if task.kind is TaskKind.MAP:
+            return self.splits[task.index].input_bytes
+        if task.result is not None:
+            return task.result.stats.bytes_in
+        return max((attempt.bytes_in for attempt in task.running.values()), default=0)
+
+    # --- the record
+
+    def step(self, cause: JobCause, wall: float, detail: str = "") -> None:
+        """Take the job's step that the table lists. Raises IllegalTransition and changes nothing.
+
+        The history keeps steps that lead to another state, with `wall`, in seconds since the epoch.
+        """
+        target = next_job_state(self.record.state, cause)
+        if target is self.record.state:
+            return
+        line = f"{cause}: {detail}" if detail else str(cause)
+        history = (*self.record.history, Transition(target, wall, line))
+        ended_badly = target in (JobState.FAILED, JobState.CANCELLED)
+        self.record = msgspec.structs.replace(
+            self.record, state=target, history=history, cause=(detail or line) if ended_badly else ""
+        )
+
+    def add_failure(self, task: Task, failure: Failure) -> None:
+        """Count a failed attempt under its cause; causes and their tasks are bounded."""
+        self.record = msgspec.structs.replace(self.record, attempts_failed=self.record.attempts_failed + 1)
+        known = self.groups.get(failure.signature)
+        if known is None:
+            if len(self.groups) < MAX_FAILURE_GROUPS:
+                self.groups[failure.signature] = FailureGroup(failure, 1, (task.task_id,))
+            return
+        tasks = known.tasks
+        if task.task_id not in tasks and len(tasks) < MAX_GROUP_TASKS:
+            tasks = (*tasks, task.task_id)
+        self.groups[failure.signature] = FailureGroup(known.failure, known.count + 1, tasks)
+
+    def current_record(self) -> JobRecord:
+        """The record with its counts brought up to date."""
+        self.record = msgspec.structs.replace(
+            self.record,
+            maps_committed=self.count(TaskKind.MAP, TaskState.COMMITTED),
+            reduces_committed=self.count(TaskKind.REDUCE, TaskState.COMMITTED),
+            tasks_running=sum(self.count(kind, TaskState.RUNNING) for kind in TaskKind),
+            stats=self.totals.stats(),
+            failures=tuple(self.groups.values()),
+        )
+        return self.record

@@ -1,0 +1,213 @@
+"""Commands and scripts to one Redis server, tried again while it is away."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from mr.adapters.redis.errors import explain, first_line, server_name
+from mr.errors import BadMessage, BadSetting, StoreUnavailable
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: Connections one daemon opens at most; further operations wait for one.
+MAX_CONNECTIONS = 16
+#: An operation that got no answer for this long is tried again on a new connection.
+ANSWER_SECONDS = 30.0
+#: Delay before the second try of an operation; doubles, jittered, up to the longest.
+FIRST_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 2.0
+
+#: Passing states of a server: away, loading its data, a replica until the failover is over, out of memory.
+_PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.OutOfMemoryError,
+    OSError,
+)
+#: The same where redis-py has no class: its disk is full, its replicas are away, a script runs long.
+_PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ")
+_REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+
+
+@cache
+def script_text(name: str) -> str:
+    """Read one of our Lua scripts by its name without suffix."""
+    return resources.files("mr.adapters.redis").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+class RedisLink:
+    """A client of one server. Every operation given to it may run twice, so each must bear that."""
+
+    def __init__(self, url: str, *, connect_seconds: float, reconnect_seconds: float) -> None:
+        self._server = server_name(url)
+        self._connect_seconds = connect_seconds
+        self._reconnect_seconds = reconnect_seconds
+        try:
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=None,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=ANSWER_SECONDS,
+                socket_connect_timeout=connect_seconds,
+            )
+        except ValueError as error:
+            raise BadSetting(
+                "MR_REDIS_URL is not of the form redis://[[user]:password@]host:port/database"
+            ) from error
+        self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
+        self._scripts: dict[str, Any] = {}
+        self._is_open = False
+        self._has_answered = False
+        #: Whether an outage was logged, and its end was not.
+        self._is_away = False
+
+    async def open(self) -> None:
+        """Connect. Raises StoreUnavailable with the reason after `connect_seconds`."""
+        self._is_open = True
+        try:
+            await self._persist(lambda: self._client.execute_command("PING"), self._connect_seconds)
+        except StoreUnavailable:
+            await self.close()
+            raise
+        self._has_answered = True
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._is_open = False
+        await self._client.aclose()
+        await self._pool.disconnect()
+
+    async def command(self, *words: Any) -> Any:
+        """Run one command."""
+        return await self._persist(lambda: self._client.execute_command(*words), self._reconnect_seconds)
+
+    async def commands(self, commands: Sequence[Sequence[Any]], *, atomic: bool = False) -> list[Any]:
+        """Run commands in one round trip; `atomic` = as one transaction (keys of one job only).
+
+        Raises BadMessage when one of them meets a key of another type.
+        """
+        answers = await self._pipeline(commands, atomic=atomic)
+        for answer in answers:
+            if isinstance(answer, BadMessage):
+                raise answer
+        return answers
+
+    async def each(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands of unrelated keys; a BadMessage is the answer of one that meets another type."""
+        return await self._pipeline(commands, atomic=False)
+
+    async def _pipeline(self, commands: Sequence[Sequence[Any]], *, atomic: bool) -> list[Any]:
+        async def run() -> list[Any]:
+            async with self._client.pipeline(transaction=atomic) as pipeline:
+                for words in commands:
+                    pipeline.execute_command(*words)
+                found = await pipeline.execute(raise_on_error=False)
+            for answer in found:
+                if _is_passing(answer):
+                    raise answer
+            return [_data_error(answer) or answer for answer in found]
+
+        answers = await self._persist(run, self._reconnect_seconds) if commands else []
+        for answer in answers:
+            if isinstance(answer, exceptions.RedisError):
+                raise StoreUnavailable(explain(self._server, answer)) from answer
+        return answers
+
+    async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run one of our scripts; loads it into the server when that does not know it."""
+        if name not in self._scripts:
+            self._scripts[name] = self._client.register_script(script_text(name))
+        return await self._persist(
+            lambda: self._scripts[name](keys=list(keys), args=list(arguments)), self._reconnect_seconds
+        )
+
+    async def _persist(self, operation: Callable[[], Awaitable[T]], patience_seconds: float) -> T:
+        """Try an operation until it succeeds, the server refuses it, or patience ends.
+
+        Raises StoreUnavailable, or BadMessage when it is not the server's state but what it holds.
+        """
+        if not self._is_open:
+            raise StoreUnavailable("the store connection is closed")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_seconds
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            try:
+                answer = await _heeding_cancel(operation)
+                # One out of memory answers reads all the time: what was refused tells of the end.
+                if self._is_away and delay > FIRST_DELAY_SECONDS:
+                    self._is_away = False
+                    log.info("Redis at %s answers again", self._server)
+                return answer
+            except _REFUSED as error:
+                raise StoreUnavailable(explain(self._server, error)) from error
+            except (exceptions.RedisError, OSError) as error:
+                if bad := _data_error(error):
+                    raise bad from error
+                if not _is_passing(error) or loop.time() + delay > deadline:
+                    raise StoreUnavailable(explain(self._server, error)) from error
+                self._note_away(error)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _note_away(self, error: BaseException) -> None:
+        """Log an outage once, and not at all when it is the first connection that fails."""
+        if self._has_answered and not self._is_away:
+            self._is_away = True
+            log.warning("%s; trying again", explain(self._server, error))
+
+
+def _is_passing(answer: object) -> bool:
+    """Whether an error tells of a state of the server that may end by itself, or by an operator's hand."""
+    if isinstance(answer, _PASSING):
+        return True
+    return type(answer) is exceptions.ResponseError and str(answer).startswith(_PASSING_CODES)
+
+
+def _data_error(answer: object) -> BadMessage | None:
+    """What an error of the server says about the data: a key of another type, a value that is no claim.
+
+    None for other answers and errors. Only whoever needs that key is harmed; the server is fine.
+    """
+    if type(answer) is not exceptions.ResponseError or _is_passing(answer):
+        return None
+    text = first_line(answer)
+    if "WRONGTYPE" not in text and "user_script" not in text:
+        return None
+    return BadMessage(f"a key in Redis does not hold what it should: {text}")
+
+
+async def _heeding_cancel(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run an operation, and be cancelled in it for certain.
+
+    redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes at the very
+    moment when all is sent: a loop over the store would then go on for ever.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "operations run in tasks"
+    before = task.cancelling()
+    answer = await operation()
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
+    return answer
+
+
+def flatten(pairs: Mapping[Any, Any]) -> list[Any]:
+    """Lay a mapping out as field, value, field, value."""
+    return [item for pair in pairs.items() for item in pair]

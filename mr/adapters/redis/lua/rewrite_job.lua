@@ -1,0 +1,89 @@
+-- rewrite_job v2: raise an unfinished job in a store that is behind to what its coordinator knows of it.
+-- KEYS: 1 job (hash), 2 spec (string), 3 claims (hash), 4 splits, 5 tasks, 6 results of maps,
+--       7 results of reduces, 8 locations of map outputs (hashes)
+-- ARGV: 1 epoch, 2 generation acknowledged before, 3 lease in milliseconds, 4 record, 5 spec,
+--       6 number of claims; for each claim: task id, claim, number of its results' key (6 or 7), result or '',
+--       its location, field and value of its place ('' where there are none);
+--       then for each further entry: number of its key (4 or 5), field, value
+-- Claims are raised as mr.protocol.claims.catch_up says; what the store knows beyond that stays.
+-- Returns the job's new generation, or 'deposed' when a higher epoch wrote the job: nothing is changed then.
+if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then
+  return 'deposed'
+end
+local generation = math.max(tonumber(redis.call('HGET', KEYS[1], 'generation') or '0'), tonumber(ARGV[2])) + 1
+if redis.call('HEXISTS', KEYS[3], 'open') == 0 then
+  for i = 1, #KEYS do
+    redis.call('DEL', KEYS[i])
+  end
+end
+local time = redis.call('TIME')
+local expires_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[3])
+
+local function fits(holder, released, running)
+  for _, other in ipairs(released) do
+    if other[3] == holder[3] then
+      return false
+    end
+  end
+  for _, other in ipairs(running) do
+    if other[1] == holder[1] or other[3] == holder[3] then
+      return false
+    end
+  end
+  return true
+end
+
+local function catch_up(claim, known)
+  local attempt, fenced_attempt = math.max(claim[1], known[1]), math.max(claim[2], known[2])
+  for _, winner in ipairs({claim[3], known[3]}) do
+    if winner > fenced_attempt then
+      return {attempt, fenced_attempt, winner, false, {}}
+    end
+  end
+  local speculative = claim[4] or known[4]
+  local released, running = {}, {}
+  for _, holder in ipairs(claim[5]) do
+    if holder[3] > fenced_attempt then
+      local list = holder[4] == 0 and released or running
+      list[#list + 1] = holder
+    end
+  end
+  for _, holder in ipairs(known[5]) do
+    local is_wanted = holder[4] ~= 0 and holder[3] > fenced_attempt and #running < (speculative and 2 or 1)
+    if is_wanted and fits(holder, released, running) then
+      running[#running + 1] = {holder[1], holder[2], holder[3], expires_ms, ''}
+    end
+  end
+  for _, holder in ipairs(running) do
+    released[#released + 1] = holder
+  end
+  return {attempt, fenced_attempt, 0, speculative, released}
+end
+
+local last_claim = 6 + 7 * tonumber(ARGV[6])
+for i = 7, last_claim, 7 do
+  local packed = redis.call('HGET', KEYS[3], ARGV[i])
+  local before = packed and cmsgpack.unpack(packed) or {0, 0, 0, false, {}}
+  local after = catch_up(before, cmsgpack.unpack(ARGV[i + 1]))
+  local results = KEYS[tonumber(ARGV[i + 2])]
+  if after[3] == 0 then
+    redis.call('HDEL', results, ARGV[i])
+    redis.call('HDEL', KEYS[8], ARGV[i])
+  elseif before[3] <= after[2] then
+    redis.call('HSET', results, ARGV[i], ARGV[i + 3])
+    if ARGV[i + 4] ~= '' then
+      redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+    end
+  end
+  redis.call('HSET', KEYS[3], ARGV[i], cmsgpack.pack(after))
+end
+for i = last_claim + 1, #ARGV, 3 do
+  redis.call('HSET', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2])
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'record', ARGV[4], 'generation', string.format('%d', generation))
+redis.call('SET', KEYS[2], ARGV[5])
+redis.call('HSET', KEYS[3], 'open', '1')
+for i = 1, #KEYS do
+  redis.call('PERSIST', KEYS[i])
+end
+return generation

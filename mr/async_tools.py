@@ -1,0 +1,23 @@
+"""Waiting for an event within a time, and for tasks that are not wanted any more."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+
+async def wait_for_event(event: asyncio.Event, within_seconds: float) -> bool:
+    """Wait for an event, at most so long; whether it came."""
+    try:
+        async with asyncio.timeout(within_seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
+
+
+async def cancel_and_wait(tasks: "Iterable[asyncio.Future[Any]]") -> None:
+    """Cancel tasks and wait until they have ended; what they failed with was raised or does not matter."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)

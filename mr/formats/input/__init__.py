@@ -1,0 +1,1 @@
+"""From input paths to splits, and from splits to records."""

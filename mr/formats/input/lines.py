@@ -1,0 +1,126 @@
+"""Ranges of files as blocks of complete lines, still bytes.
+
+A line belongs to the range in which its first byte lies, so adjoining ranges give every line once.
+A line ends with the byte 0x0A; the last line of a file may lack it.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from mr.formats.input.compression import Stream
+from mr.protocol.jobs import FileRange
+
+#: One integer for each line.
+Positions: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+UTF8_MARK = b"\xef\xbb\xbf"
+#: Bytes read at a time to find the end of a line that reaches beyond its range.
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(slots=True, frozen=True)
+class LineBlock:
+    """Whole lines in file order."""
+
+    #: The lines with their ends; never empty.
+    data: bytes
+    #: Offset of the first of them in the (decompressed) file.
+    offset: int
+    #: Bytes of the stored range consumed so far.
+    consumed_bytes: int
+
+    def line_offsets(self, ends: Positions | None = None) -> Positions:
+        """Compute the offset in the file at which each line starts; `ends` as by `line_ends`, if known."""
+        ends = self.line_ends() if ends is None else ends
+        starts = np.empty(len(ends), dtype=np.int64)
+        starts[0] = self.offset
+        starts[1:] = ends[:-1] + (self.offset + 1)
+        return starts
+
+    def line_ends(self) -> Positions:
+        """Compute the position in `data` of each line's newline, or of its end where the last has none."""
+        first = self.data.find(b"\n")
+        if first in (-1, len(self.data) - 1):  # one line, however long: no array as large as itself
+            return np.array([first if first >= 0 else len(self.data)], dtype=np.int64)
+        ends = np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == 10)
+        return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
+
+
+def line_blocks(piece: FileRange, read_bytes: int) -> Iterator[LineBlock]:
+    """Read the lines of a range (or of a whole file as a stream, length -1) in blocks of about `read_bytes`.
+
+    A block holds more only for a line longer than that, which stands alone. Blocks are not held on to
+    after they are given, so that a long line is in memory once. Raises BadInput.
+    """
+    if piece.length == 0:
+        return
+    with Stream(piece) as stream:
+        if piece.length < 0:
+            yield from _blocks(stream, 0, sys.maxsize, read_bytes, base=0)
+            return
+        start = piece.start
+        if start:
+            found = _first_line(stream, start, start + piece.length, read_bytes)
+            if found is None:
+                return
+            start = found
+            stream.seek(start)
+        yield from _blocks(stream, start, piece.start + piece.length, read_bytes, base=piece.start)
+
+
+def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | None:
+    """Find the first offset in [start, end) at which a line begins; None when there is none."""
+    position = start - 1
+    stream.seek(position)
+    while position < end - 1:
+        data = stream.read(min(read_bytes, _TAIL_BYTES, end - 1 - position))
+        if not data:
+            return None
+        newline = data.find(b"\n")
+        if newline >= 0:
+            return position + newline + 1
+        position += len(data)
+    return None
+
+
+def _blocks(stream: Stream, start: int, end: int, read_bytes: int, *, base: int) -> Iterator[LineBlock]:
+    """Yield the lines that begin in [start, end), from a stream that stands at `start`.
+
+    Consumed bytes are counted from `base`.
+    """
+    held: list[bytes] = []
+    line_start = position = start
+
+    def block() -> LineBlock:
+        data = b"".join(held)
+        held.clear()
+        return LineBlock(data, line_start, min(stream.position(), end) - base)
+
+    while line_start < end:
+        inside = position < end
+        data = stream.read(min(read_bytes, end - position) if inside else min(read_bytes, _TAIL_BYTES))
+        if not data:
+            break
+        # beyond the range only the line that began inside is completed
+        cut = (data.rfind(b"\n") if inside else data.find(b"\n")) + 1
+        begun = 0
+        if cut and position - line_start >= read_bytes:
+            begun = data.find(b"\n") + 1
+            held.append(data[:begun])
+            yield block()
+            line_start = position + begun
+        if cut > begun:
+            held.append(data[begun:cut])
+            yield block()
+            line_start = position + cut
+        if cut and not inside:
+            return
+        if cut < len(data):
+            held.append(data[cut:])
+        position += len(data)
+    if held and line_start < end:
+        yield block()

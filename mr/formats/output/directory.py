@@ -1,0 +1,247 @@
+# A path here is a str, since it may be a URL.
+# ruff: noqa: PTH100, PTH112, PTH120
+"""The output directory of a job, from its first check to `_SUCCESS`.
+
+While a job runs, `OUT/_temporary/<job_id>/` holds its unfinished parts and a file `_owner`, which
+makes everything in OUT this job's own; it says how far up directories were made for it.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+import msgspec
+import xxhash
+
+from mr.error_text import error_text
+from mr.errors import BadInput, BadJob, OutputExists
+from mr.formats import storage
+from mr.formats.output.part_names import (
+    PART_PREFIX,
+    TEMPORARY,
+    final_part,
+    temporary_directory,
+    temporary_part,
+)
+from mr.formats.storage import absolute, join
+from mr.protocol.ids import JobId, task_index
+from mr.protocol.jobs import OutputFormat
+from mr.protocol.records import Manifest, PartOutput, as_json
+
+__all__ = [
+    "abandon_output",
+    "absolute",
+    "final_part",
+    "finish_output",
+    "prepare_output",
+    "publish_part",
+    "read_manifest",
+    "temporary_part",
+]
+
+SUCCESS = "_SUCCESS"
+_OWNER = "_owner"
+#: Suffix of the mark that a part's final name is this job's: made before the part is renamed.
+_MARK = ".mark"
+#: Parts whose bytes are read back at a time, and bytes read at once.
+_VERIFIERS = 4
+_VERIFY_BYTES = 4 * 1024 * 1024
+
+
+def prepare_output(output: str, job_id: JobId) -> None:
+    """Make `OUT/_temporary/<job_id>/`; once more for the same job is no error.
+
+    Raises OutputExists when OUT is a file, is not empty or is another job's, BadJob when it cannot
+    be made or written.
+    """
+    ours = temporary_directory(output, job_id)
+    try:
+        _refuse_taken(output, job_id)
+        if storage.file_size(join(ours, _OWNER)) is None:
+            made = _topmost_missing(output)
+            storage.make_directory(ours)
+            storage.write_file(join(ours, _OWNER), made.encode("utf-8", "surrogateescape"))
+        try:
+            _refuse_taken(output, job_id)
+        except OutputExists:
+            # two jobs came at once: each sees the other now, and leaves
+            _remove_ours(output, job_id)
+            raise
+    except OSError as error:
+        raise BadJob(f"the output directory {output} cannot be made: {error_text(error)}") from error
+    except (BadInput, ValueError) as error:
+        raise BadJob(f"the output directory {output} cannot be made: {error}") from error
+
+
+def _refuse_taken(output: str, job_id: JobId) -> None:
+    """Raise OutputExists unless OUT is absent, empty or this very job's."""
+    try:
+        names = storage.list_names(output)
+    except NotADirectoryError:
+        if storage.file_size(output) is None:
+            raise
+        raise OutputExists(f"the output {output} is a file; name a directory") from None
+    if not names:
+        return
+    others = [name for name in names if name != TEMPORARY]
+    jobs = (storage.list_names(join(output, TEMPORARY)) or []) if TEMPORARY in names else []
+    strangers = [name for name in jobs if name != job_id]
+    if strangers:
+        raise OutputExists(
+            f"the job {strangers[0]} is writing to {output}; choose another output, or, if that job is "
+            f"dead, remove {join(output, TEMPORARY)}"
+        )
+    if others and job_id not in jobs:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise OutputExists(
+            f"the output directory {output} is not empty ({shown}); choose another, or remove it first"
+        )
+
+
+def _topmost_missing(output: str) -> str:
+    """Name the highest directory that has to be made for OUT; empty when OUT exists or is a URL."""
+    path = storage.local_path(output)
+    if path is None or os.path.isdir(path):
+        return ""
+    while (parent := os.path.dirname(path)) and parent != path and not os.path.isdir(parent):
+        path = parent
+    return path
+
+
+def publish_part(output: str, job_id: JobId, part: PartOutput, output_format: OutputFormat) -> None:
+    """Give a committed part its final name; once more is no error.
+
+    Both names follow from the arguments, never from a stored path. Needs the part to be in either place
+    with the size that was recorded. Raises FileNotFoundError; FileExistsError for a file of somebody else,
+    which stays; other OSErrors.
+    """
+    index = task_index(part.task_id)
+    temporary = temporary_part(output, job_id, index, part.attempt, part.incarnation, output_format)
+    path = final_part(output, index, output_format)
+    try:
+        if storage.file_size(temporary) is not None:
+            _take_name(output, job_id, path)
+            storage.rename(temporary, path)
+    except FileNotFoundError:
+        # the worker and the coordinator publish the same part: the other one was faster
+        if storage.file_size(path) is None:
+            _lost(part, path, "is gone")
+    size = storage.file_size(path)
+    if size is None:
+        _lost(part, path, "is gone")
+    if size != part.bytes:
+        _lost(part, path, f"has {size} bytes instead of {part.bytes}")
+
+
+def _take_name(output: str, job_id: JobId, path: str) -> None:
+    """Mark a part's final name as this job's. Raises FileExistsError when a file without a mark has it."""
+    mark = _mark(output, job_id, path)
+    if storage.file_size(mark) is None:
+        if storage.file_size(path) is not None:
+            raise FileExistsError(errno.EEXIST, f"{path} exists and is not of this job; remove it", path)
+        storage.write_file(mark, b"")
+
+
+def _mark(output: str, job_id: JobId, path: str) -> str:
+    return join(temporary_directory(output, job_id), path.rpartition("/")[2] + _MARK)
+
+
+def _lost(part: PartOutput, path: str, what: str) -> NoReturn:
+    raise FileNotFoundError(errno.ENOENT, f"the output part {path} of {part.task_id} {what}", path)
+
+
+def finish_output(
+    output: str,
+    job_id: JobId,
+    parts: Sequence[PartOutput],
+    output_format: OutputFormat,
+    manifest: Manifest,
+) -> None:
+    """Publish what is not yet, then write `_SUCCESS`: by that the job is complete. Once more is no error.
+
+    Every part has the size and the checksum that were recorded; parts behind a URL are not read back,
+    their size is asked. The marks of this job's parts are removed after `_SUCCESS` is written, so that
+    whoever removes an unfinished output finds them. Raises OSError, and FileNotFoundError when a part is gone
+    or has other bytes.
+    """
+    for part in parts:
+        publish_part(output, job_id, part, output_format)
+    if storage.local_path(output) is not None:
+        with ThreadPoolExecutor(_VERIFIERS) as pool:
+            for _ in pool.map(lambda part: _verify(output, part, output_format), parts):
+                continue
+    _remove_attempts(output, job_id)
+    storage.sync_directory(output)
+    storage.write_file(join(output, SUCCESS), f"{as_json(manifest)}\n".encode())
+    _remove_ours(output, job_id)
+
+
+def _remove_attempts(output: str, job_id: JobId) -> None:
+    """Remove the parts that attempts wrote and that have no final name; the marks stay."""
+    ours = temporary_directory(output, job_id)
+    for name in storage.list_names(ours) or []:
+        if name != _OWNER and not name.endswith(_MARK):
+            storage.remove_file(join(ours, name))
+
+
+def _verify(output: str, part: PartOutput, output_format: OutputFormat) -> None:
+    """Read a part back. Raises FileNotFoundError when its bytes are not those that were recorded."""
+    path = final_part(output, task_index(part.task_id), output_format)
+    digest = xxhash.xxh3_64()
+    buffer = memoryview(bytearray(min(_VERIFY_BYTES, part.bytes + 1)))
+    with storage.open_read(path) as file:
+        while size := file.readinto(buffer):  # type: ignore[attr-defined]
+            digest.update(buffer[:size])
+    if digest.hexdigest() != part.checksum:
+        _lost(part, path, "has other bytes than were written (its checksum differs)")
+
+
+def _remove_ours(output: str, job_id: JobId) -> None:
+    temporary = join(output, TEMPORARY)
+    storage.remove_tree(temporary_directory(output, job_id))
+    storage.remove_empty_directory(temporary)
+
+
+def abandon_output(output: str, job_id: JobId) -> None:
+    """Remove all that a failed or cancelled job wrote, and the directories it made if they are empty now.
+
+    A part without this job's mark is somebody else's, and stays.
+
+    Does nothing in a directory that is not this job's, or whose job completed. Raises OSError.
+    """
+    ours = temporary_directory(output, job_id)
+    owner = storage.read_file(join(ours, _OWNER))
+    if owner is None or SUCCESS in (storage.list_names(output) or []):
+        return
+    _remove_attempts(output, job_id)  # first: a worker that is just publishing one finds it gone
+    names = storage.list_names(output) or []
+    topmost = owner.decode("utf-8", "surrogateescape")
+    marks = {name for name in storage.list_names(ours) or [] if name.endswith(_MARK)}
+    for name in names:
+        if name.startswith(PART_PREFIX) and name + _MARK in marks:
+            storage.remove_file(join(output, name))
+    _remove_ours(output, job_id)
+    directory = storage.local_path(output)
+    if directory is None:
+        storage.remove_empty_directory(output)
+        return
+    directory = os.path.abspath(directory)
+    while topmost and directory.startswith(topmost) and storage.remove_empty_directory(directory):
+        directory = os.path.dirname(directory)
+
+
+def read_manifest(output: str) -> Manifest | None:
+    """Read what a completed job wrote; None when OUT holds no `_SUCCESS`. Raises BadInput."""
+    path = join(output, SUCCESS)
+    try:
+        data = storage.read_file(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error_text(error)}") from error
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{path} is not a manifest of ours: {error}") from error

@@ -1,0 +1,191 @@
+"""Result pairs to one output part: counted, summed and brought to disk.
+
+A part's bytes depend on the pairs alone: not on how many were written at a time, nor on whether
+they came as Python lists or as an Arrow table, nor on the clock.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import xxhash
+
+from mr.error_text import error_text
+from mr.errors import MrError
+from mr.formats import storage
+from mr.formats.output.part_names import part_name
+from mr.protocol.jobs import OutputFormat
+
+__all__ = ["OutputUnwritable", "PartSummary", "PartWriter", "part_name"]
+
+#: Bytes collected before they are written.
+_WRITE_BYTES = 1024 * 1024
+
+
+class OutputUnwritable(MrError, OSError):
+    """The output directory cannot be written here. Use one that every worker sees and may write."""
+
+
+@dataclass(slots=True, frozen=True)
+class PartSummary:
+    """What one part holds."""
+
+    rows: int
+    bytes: int
+    #: xxh3-64 of the file's bytes, 16 hex digits.
+    checksum: str
+
+
+class Sink:
+    """A new file that counts and sums what is written, in the shape of a binary file. Raises OSError."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = storage.open_write(path)
+        except OSError as error:
+            raise OutputUnwritable(
+                f"{path} cannot be written: {error_text(error)}; the output directory must be one that "
+                "every worker sees and may write"
+            ) from error
+        self._path = path
+        self._digest = xxhash.xxh3_64()
+        self._held: list[Any] = []
+        self._held_bytes = 0
+        self.bytes = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Append bytes, or anything with the buffer protocol that does not change afterwards."""
+        size = len(data)
+        self._digest.update(data)
+        self._held.append(data)
+        self._held_bytes += size
+        self.bytes += size
+        if self._held_bytes >= _WRITE_BYTES:
+            self.drain()
+        return size
+
+    def drain(self) -> None:
+        """Hand what is collected to the system."""
+        left = memoryview(b"".join(self._held))
+        self._held, self._held_bytes = [], 0
+        with storage.url_errors(self._path):
+            while left:
+                left = left[self._file.write(left) or 0 :]
+
+    def finish(self) -> str:
+        """Bring everything to disk and close. Returns the checksum, 16 hex digits."""
+        self.drain()
+        if storage.local_path(self._path) is not None:
+            os.fsync(self._file.fileno())
+        self.closed = True
+        with storage.url_errors(self._path):
+            self._file.close()
+        return self._digest.hexdigest()
+
+    def abort(self) -> None:
+        """Close and remove the file; no error when it is gone already."""
+        self._held = []
+        if not self.closed:
+            self.closed = True
+            _let_go(self._file)
+        storage.remove_file(self._path)
+
+    # asked by pyarrow, which writes Parquet from front to back
+    def tell(self) -> int:
+        """Tell how many bytes were written."""
+        return self.bytes
+
+    def flush(self) -> None:
+        """Do nothing: `finish` does it."""
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readable(self) -> bool:
+        """Say no."""
+        return False
+
+    def seekable(self) -> bool:
+        """Say no."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: `finish` does it."""
+
+
+def _let_go(file: Any) -> None:
+    """Close a file without completing it: an upload to an object store is given up."""
+    if not hasattr(file, "discard"):
+        file.close()
+        return
+    file.discard()
+    with suppress(AttributeError):
+        # fsspec's buffered files upload what is left when they are collected, unless they are closed
+        file.closed = True
+
+
+class Renderer(Protocol):
+    """One output format."""
+
+    def pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        """Write pairs given as Python objects."""
+        ...
+
+    def table(self, table: Any) -> None:
+        """Write pairs given as a pyarrow.Table with columns key and value."""
+        ...
+
+    def end(self) -> None:
+        """Write what closes the file."""
+        ...
+
+
+class PartWriter:
+    """Writes one part to its temporary path.
+
+    Errors: OutputUnwritable when the file cannot be made, UnencodableKey and UnencodableValue for
+    what the format cannot hold, OSError when the disk is full.
+    """
+
+    def __init__(self, path: str, output_format: OutputFormat) -> None:
+        self._sink = Sink(path)
+        self._renderer = _renderer(output_format, self._sink)
+        self._rows = 0
+
+    def write_pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
+        """Write pairs of Python objects, in order; both of one length."""
+        if len(keys) != len(values):
+            raise ValueError(f"{len(keys)} keys for {len(values)} values")
+        if keys:
+            self._renderer.pairs(keys, values)
+            self._rows += len(keys)
+
+    def write_table(self, table: Any) -> None:
+        """Write a pyarrow.Table (or RecordBatch) with columns `key` and `value` of plain Arrow types."""
+        if table.num_rows:
+            self._renderer.table(table)
+            self._rows += table.num_rows
+
+    def close(self) -> PartSummary:
+        """Complete the file and bring it to disk."""
+        self._renderer.end()
+        checksum = self._sink.finish()
+        return PartSummary(self._rows, self._sink.bytes, checksum)
+
+    def abort(self) -> None:
+        """Remove what was written; may be called at any time, more than once."""
+        self._sink.abort()
+
+
+def _renderer(output_format: OutputFormat, sink: Sink) -> Renderer:
+    if output_format == "parquet":
+        from mr.formats.output.parquet import ParquetRenderer
+
+        return ParquetRenderer(sink)
+    from mr.formats.output.rendering import RENDERERS
+
+    return RENDERERS[output_format](sink.write)

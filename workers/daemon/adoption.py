@@ -1,0 +1,100 @@
+"""What dead workers left in this worker's spool: map outputs that reduces still need are registered anew."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import msgspec
+
+from mr.errors import BadMessage
+from mr.ports import StateStore
+from mr.protocol.claims import Placement
+from mr.protocol.ids import JobId, TaskId, TaskKind
+from mr.protocol.jobs import JobSpec
+from mr.protocol.records import JobRecord, MapOutput
+from mr.workers.daemon.spool import LeftOutput, Spool
+from mr.workers.messages import WorkerIdentity
+from mr.workers.shuffle.transfer.served_outputs import Outputs
+
+log = logging.getLogger(__name__)
+
+
+def needs_outputs(record: JobRecord) -> bool:
+    """Whether some reduce of a job has yet to read what its maps made."""
+    return not record.state.terminal and record.reduces_committed < record.reduces
+
+
+async def adopt(store: StateStore, spool: Spool, outputs: Outputs, origin: WorkerIdentity) -> None:
+    """Take over the outputs of dead workers that are recorded and needed; delete everything else of them.
+
+    To be done before the first heartbeat: what is not registered by then counts as lost. Raises
+    StoreUnavailable; the outputs not adopted stay for another start.
+    """
+    for job, left in (await asyncio.to_thread(spool.left_outputs)).items():
+        try:
+            count = await _adopt_job(store, spool, outputs, origin, job, left)
+        except BadMessage as error:
+            log.warning("the outputs of job %s are not adopted: %s", job, error)
+        else:
+            log.info("adopted %d of %d map outputs of job %s", count, len(left), job)
+    await asyncio.to_thread(spool.clear_dead)
+    for name in spool.cleared:
+        log.info("cleared what else the dead worker %s left", name)
+
+
+async def _adopt_job(
+    store: StateStore,
+    spool: Spool,
+    outputs: Outputs,
+    origin: WorkerIdentity,
+    job: JobId,
+    left: list[LeftOutput],
+) -> int:
+    """Adopt one job's outputs; returns how many."""
+    record, spec = await store.get_job(job), await store.get_spec(job)
+    if record is None or spec is None or not needs_outputs(record):
+        return 0
+    moved: dict[TaskId, tuple[Placement, MapOutput]] = {}
+    for found, recorded in await _recorded(store, spec, left):
+        path = await asyncio.to_thread(spool.take, job, found)
+        if path is not None:
+            here = msgspec.structs.replace(
+                recorded,
+                worker=origin.worker,
+                incarnation=origin.incarnation,
+                address=origin.address,
+                host=origin.host,
+                path=str(path),
+            )
+            # Offered before it is recorded, so that no reducer can ask too early.
+            outputs.add(job, spec.token, here)
+            moved[recorded.task_id] = (recorded.placement, here)
+    relocated = set(await store.relocate(job, moved))
+    for task, (_, here) in moved.items():
+        if task in relocated:
+            await asyncio.to_thread(spool.write_index, Path(here.path), here)
+        else:  # declared lost, or made again, in the meantime
+            outputs.remove(job, task, here.attempt)
+            await asyncio.to_thread(spool.drop_output, Path(here.path))
+    return len(relocated)
+
+
+async def _recorded(
+    store: StateStore, spec: JobSpec, left: list[LeftOutput]
+) -> list[tuple[LeftOutput, MapOutput]]:
+    """The outputs that are recorded to be where they were found, each with its record.
+
+    An earlier adoption may have ended before the index was written anew: the directory counts, too.
+    """
+    results = await store.get_results(spec.job_id, TaskKind.MAP)
+    found = []
+    for item in left:
+        result = results.get(item.output.task_id)
+        output = None if result is None else result.output
+        if (
+            isinstance(output, MapOutput)
+            and output.attempt == item.output.attempt
+            and output.incarnation in (item.output.incarnation, item.life)
+        ):
+            found.append((item, output))
+    return found

@@ -1,0 +1,91 @@
+"""An attempt this worker holds the claim of: its key, its state, and why it was told to stop."""
+
+import asyncio
+from collections.abc import Awaitable
+from enum import StrEnum
+from typing import TypeVar
+
+from mr.errors import MrError
+from mr.ports import Delivery
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.jobs import Split
+from mr.workers.daemon.lifecycle import AttemptEvent, AttemptState, advance
+from mr.workers.process.executor import AttemptKey
+
+T = TypeVar("T")
+
+#: States in which the store is to keep the lease.
+_LEASED = frozenset({AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.COMMITTING})
+
+
+class StopReason(StrEnum):
+    """Why an attempt is not wanted any more."""
+
+    JOB_ENDED = "its job has ended"
+    SUPERSEDED = "another attempt committed first"
+    LEASE_LOST = "its lease was lost"
+    WORKER_STOPPING = "its worker is stopping"
+
+
+class Stopped(Exception):
+    """An attempt was told to stop before its commit: nothing of it is wanted any more."""
+
+
+class HeldAttempt:
+    """A granted claim, from the claim to the acknowledgement of its delivery."""
+
+    def __init__(
+        self, job: JobId, task: TaskId, number: int, split: Split | None, delivery: Delivery
+    ) -> None:
+        self.job = job
+        self.task = task
+        self.number = number
+        self.split = split
+        self.delivery = delivery
+        self.state = AttemptState.CLAIMED
+        self.stop_reason: StopReason | None = None
+        #: Set when the attempt has left this worker.
+        self.ended = asyncio.Event()
+
+    @property
+    def key(self) -> AttemptKey:
+        """What the executor knows it by."""
+        return self.job, self.task, self.number
+
+    @property
+    def leased(self) -> bool:
+        """Whether its lease is to be renewed."""
+        return self.state in _LEASED
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop before its commit."""
+        return self.state is AttemptState.STOPPING
+
+    def advance(self, event: AttemptEvent) -> None:
+        """Enter the next state. Raises IllegalTransition."""
+        self.state = advance(self.state, event)
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask it to stop; the first reason counts, and after the commit none does."""
+        self.advance(AttemptEvent.STOP)
+        if self.stopping and self.stop_reason is None:
+            self.stop_reason = reason
+
+    def check(self) -> None:
+        """Raise Stopped if it was told to stop."""
+        if self.stopping:
+            raise Stopped
+
+    async def unless_stopped(self, work: Awaitable[T]) -> T:
+        """Wait for a step before the commit. Raises Stopped when a stop came meanwhile, whatever else did."""
+        try:
+            result = await work
+        except (MrError, OSError):
+            self.check()
+            raise
+        self.check()
+        return result
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.task} attempt {self.number}"

@@ -1,0 +1,75 @@
+"""What is heard on `mr.control`, each message a hint: the store is asked before anything is done."""
+
+import logging
+
+from mr.dead_letters import surviving
+from mr.errors import BadMessage
+from mr.ports import Delivery, StateStore
+from mr.protocol.codec import decode
+from mr.protocol.ids import JobId, TaskId, is_id
+from mr.protocol.messages import Control, DrainWorker, EndJob, PauseWorker, StopAttempt
+from mr.settings import Settings
+from mr.workers.daemon.claimed_attempt import StopReason
+from mr.workers.daemon.heartbeat import Heartbeat
+from mr.workers.daemon.task_runner import TaskRunner
+from mr.workers.messages import WorkerIdentity
+
+log = logging.getLogger(__name__)
+
+
+class ControlHandler:
+    """Takes control messages for one worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        origin: WorkerIdentity,
+        runner: TaskRunner,
+        heart: Heartbeat,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._origin = origin
+        self._runner = runner
+        self._heart = heart
+
+    async def on_delivery(self, delivery: Delivery) -> None:
+        """Act on a message, then acknowledge it. One that cannot be read is logged: nobody can resend it."""
+        try:
+            message: Control = decode(delivery.body, Control, delivery.content_type)  # type: ignore[arg-type]
+            with surviving(f"following a {type(message).__name__}"):
+                await self._follow(message)
+        except BadMessage as error:
+            log.warning("a control message, or what it is about, cannot be read: %s", error)
+        await delivery.ack()
+
+    async def _follow(self, message: Control) -> None:
+        origin = self._origin
+        match message:
+            case EndJob(job_id=job) if is_id(job):
+                await self._end_job(job)
+            case StopAttempt(job_id=job, task_id=task):
+                await self._stop_attempt(job, task)
+            case PauseWorker(worker=worker) if worker == origin.worker:
+                await self._heart.pause(await self._store.worker_pause(worker))
+            case DrainWorker(worker=worker) if worker == origin.worker:
+                if await self._store.is_to_drain(worker, origin.incarnation):
+                    self._heart.draining.set()
+            case _:
+                return
+
+    async def _end_job(self, job: JobId) -> None:
+        """End a job here that has ended; one of which the store knows nothing is left to the sweep."""
+        record = await self._store.get_job(job)
+        if record is not None and record.state.terminal:
+            await self._runner.end_job(job)
+
+    async def _stop_attempt(self, job: JobId, task: TaskId) -> None:
+        """Stop the attempt of a task that runs here, unless it still has its claim."""
+        number = self._runner.leased().get(job, {}).get(task)
+        if number is None:
+            return
+        lease_seconds = self._settings.lease_seconds
+        if await self._store.renew(job, {task: number}, self._origin.incarnation, lease_seconds):
+            self._runner.stop({(job, task, number)}, StopReason.SUPERSEDED)

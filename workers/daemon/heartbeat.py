@@ -1,0 +1,302 @@
+"""Says every `heartbeat_seconds` that the worker lives, what its host has left and what its slots do.
+
+The same beat renews the leases of the running attempts, and stops those that have lost theirs. Beside
+it the host is measured, and slots are opened and closed as its pressure asks; and now and then jobs are
+looked for whose end this worker was not told of. Neither a slow disk nor a long look delays a beat.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+import psutil
+
+from mr import __version__
+from mr.async_tools import cancel_and_wait, wait_for_event
+from mr.dead_letters import surviving
+from mr.error_text import error_text
+from mr.errors import BadMessage, StoreUnavailable
+from mr.ports import StateStore
+from mr.protocol.ids import JobId
+from mr.protocol.records import Pause, WorkerBeat, WorkerView
+from mr.settings import Settings
+from mr.workers.daemon import pressure
+from mr.workers.daemon.claimed_attempt import StopReason
+from mr.workers.daemon.pressure import HostLoad, Slots
+from mr.workers.daemon.registration import WorkerIdTaken
+from mr.workers.daemon.spool import Spool
+from mr.workers.daemon.task_runner import TaskRunner
+from mr.workers.messages import WorkerIdentity
+from mr.workers.process.executor import Executor
+
+log = logging.getLogger(__name__)
+
+#: Every so many `heartbeat_seconds` the spool is compared with the store.
+SWEEP_BEATS = 5
+#: A job that the store knows nothing of for so many leases is over (a store that was emptied is refilled).
+UNKNOWN_LEASES = 6
+#: After a change an extra beat comes this share of `heartbeat_seconds` later, at the earliest.
+EXTRA_BEAT_SHARE = 0.25
+#: Dead lives that a heartbeat names.
+MAX_ENDED_TOLD = 64
+
+
+#: What a beat tells of a host that could not be measured yet.
+NOT_MEASURED = HostLoad(cpu_percent=0, own_cpu_percent=0, memory_percent=0, disk_free_bytes=0, cores=1)
+
+
+class HostMeter:
+    """Measures the host between one call and the next."""
+
+    def __init__(self, spool: Spool, executor: Executor) -> None:
+        self._spool = spool
+        self._executor = executor
+        self._cores = psutil.cpu_count() or 1
+        psutil.cpu_percent()  # the first call only starts the measurement
+        self._own_seconds = self._own_cpu_seconds()
+        self._at = time.monotonic()
+        self.memory_available_bytes = 0
+        self.disk_total_bytes = 0
+
+    def _own_cpu_seconds(self) -> float:
+        return self._executor.own_cpu_seconds() + time.process_time()
+
+    async def measure(self) -> HostLoad:
+        """What the host did since the last call, and what it has left. Raises OSError."""
+        disk = await asyncio.to_thread(self._spool.disk_usage)  # may be a disk of the network
+        now, own_seconds = time.monotonic(), self._own_cpu_seconds()
+        elapsed = max(now - self._at, 0.001)
+        own_percent = 100.0 * max(own_seconds - self._own_seconds, 0.0) / elapsed / self._cores
+        self._at, self._own_seconds = now, own_seconds
+        memory = psutil.virtual_memory()
+        self.memory_available_bytes = memory.available
+        self.disk_total_bytes = disk.total
+        return HostLoad(
+            cpu_percent=psutil.cpu_percent(),
+            own_cpu_percent=min(own_percent, 100.0),
+            memory_percent=memory.percent,
+            disk_free_bytes=disk.free,
+            cores=self._cores,
+        )
+
+
+class Heartbeat:
+    """Beats until it is cancelled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        *,
+        origin: WorkerIdentity,
+        slots: int,
+        spool: Spool,
+        executor: Executor,
+        runner: TaskRunner,
+        control_queue: Callable[[], str],
+    ) -> None:
+        """`control_queue` gives the present name of the worker's private queue."""
+        self._settings = settings
+        self._store = store
+        self._origin = origin
+        self._slots = slots
+        self._spool = spool
+        self._executor = executor
+        self._runner = runner
+        self._control_queue = control_queue
+        self._number = 0
+        self._meter = HostMeter(spool, executor)
+        self._started_at = time.time()
+        #: None before the first measurement.
+        self._load: HostLoad | None = None
+        #: What the host's pressure allows; pauses and draining come on top.
+        self._allowed = Slots(slots)
+        self._paused_until = 0.0
+        self._pause_reason = ""
+        #: Set when this worker is to finish what runs and leave.
+        self.draining = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._reached = time.monotonic()
+        self._away = False
+        self._unknown_since: dict[JobId, float] = {}
+
+    @property
+    def open_slots(self) -> Slots:
+        """How many slots take tasks now, and why not all do."""
+        if self.draining.is_set():
+            served = self._runner.jobs_served if self._runner.is_idle else 0
+            return Slots(0, f"draining: serves map outputs of {served} jobs" if served else "draining")
+        left = self._paused_until - time.monotonic()
+        if left > 0:
+            return Slots(0, f"paused for {left:.0f} s: {self._pause_reason}")
+        return self._allowed
+
+    def soon(self) -> None:
+        """Something changed: beat a little earlier than planned."""
+        self._changed.set()
+
+    async def pause(self, pause: Pause | None) -> None:
+        """Take no tasks for a while; with None, take them again."""
+        if pause is None:
+            self._paused_until = 0.0
+        else:
+            log.warning("taking no tasks for %.0f s: %s", pause.seconds, pause.reason)
+            self._paused_until, self._pause_reason = time.monotonic() + pause.seconds, pause.reason
+        await self._apply()
+
+    async def beat(self) -> None:
+        """Tell the store that this worker lives. Raises StoreUnavailable, WorkerIdTaken."""
+        owner = await self.try_beat(None)
+        if owner is not None:
+            raise WorkerIdTaken(owner.beat)
+
+    async def try_beat(self, replaces: WorkerBeat | None) -> WorkerView | None:
+        """Do as `beat`, but return the other life that has the worker's id. Raises StoreUnavailable."""
+        if self._load is None:
+            await self.measure()
+        load = self._load or NOT_MEASURED
+        open_slots = self.open_slots
+        self._number += 1
+        beat = WorkerBeat(
+            worker=self._origin.worker,
+            incarnation=self._origin.incarnation,
+            host=self._origin.host,
+            address=self._origin.address,
+            version=__version__,
+            started_at=self._started_at,
+            slots=self._slots,
+            open_slots=open_slots.open,
+            draining=self.draining.is_set(),
+            limited_by=open_slots.reason,
+            cpu_percent=load.cpu_percent,
+            memory_percent=load.memory_percent,
+            memory_available_bytes=self._meter.memory_available_bytes,
+            disk_free_bytes=load.disk_free_bytes,
+            disk_total_bytes=self._meter.disk_total_bytes,
+            running=self._executor.running(),
+            committed=self._runner.committed,
+            failed=self._runner.failed,
+            number=self._number,
+            host_name=socket.gethostname(),
+            control_queue=self._control_queue(),
+            ended=self._spool.ended_lives[:MAX_ENDED_TOLD],
+        )
+        return await self._store.heartbeat(beat, self._settings.lease_seconds, replaces)
+
+    async def run(self) -> None:
+        """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`.
+
+        Raises WorkerIdTaken when another life took the worker's id while this one was silent.
+        """
+        loops = [
+            asyncio.create_task(loop) for loop in (self._beat_on(), self._measure_on(), self._sweep_on())
+        ]
+        try:
+            ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+            for loop in ended:
+                loop.result()
+        finally:
+            await cancel_and_wait(loops)
+
+    async def _beat_on(self) -> None:
+        """Beat when it is time, and a little after each change."""
+        seconds = self._settings.heartbeat_seconds
+        while True:
+            await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
+            await wait_for_event(self._changed, seconds * (1 - EXTRA_BEAT_SHARE))
+            self._changed.clear()
+            with surviving("a heartbeat", WorkerIdTaken):
+                await self._beat_once()
+
+    async def _beat_once(self) -> None:
+        await self._apply()
+        try:
+            await self.beat()
+            await self._renew()
+        except StoreUnavailable as error:
+            self._note_away(error)
+        else:
+            self._note_reached()
+
+    async def _measure_on(self) -> None:
+        """Measure the host each `heartbeat_seconds`, however many beats there are."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            with surviving("measuring the host"):
+                before = self._allowed.open
+                await self.measure()
+                if self._allowed.open != before:
+                    await self._apply()
+                    self.soon()
+
+    async def _sweep_on(self) -> None:
+        """Look now and then for jobs that are over."""
+        while True:
+            await asyncio.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
+            # A store that is away is told, and bounded in time, by the heartbeats.
+            with surviving("looking for jobs that are over"), contextlib.suppress(StoreUnavailable):
+                await self._sweep()
+
+    async def measure(self) -> None:
+        """Measure the host, and decide how many slots may take tasks; where that fails, nothing changes."""
+        try:
+            self._load = await self._meter.measure()
+        except (OSError, psutil.Error) as error:
+            log.warning("the host cannot be measured: %s", error_text(error))
+            return
+        before = self._allowed
+        self._allowed = pressure.decide(self._load, self._settings, slots=self._slots, current=before.open)
+        if self._allowed.open != before.open:
+            reason = self._allowed.reason or "the host is calm again"
+            log.info("open slots: %d of %d (%s)", self._allowed.open, self._slots, reason)
+
+    async def _apply(self) -> None:
+        await self._runner.set_open_slots(self.open_slots.open)
+
+    async def _renew(self) -> None:
+        """Extend the leases; stop the attempts whose claims are gone."""
+        for job, attempts in self._runner.leased().items():
+            try:
+                lost = await self._store.renew(
+                    job, attempts, self._origin.incarnation, self._settings.lease_seconds
+                )
+            except BadMessage as error:
+                log.error("the leases of job %s cannot be renewed: %s", job, error)
+                continue
+            self._runner.stop({(job, task, attempts[task]) for task in set(lost)}, StopReason.LEASE_LOST)
+
+    async def _sweep(self) -> None:
+        """End the jobs in the spool that are over, where the news of their end was missed."""
+        jobs = await asyncio.to_thread(self._spool.jobs)
+        self._unknown_since = {job: at for job, at in self._unknown_since.items() if job in jobs}
+        for job in jobs:
+            try:
+                record = await self._store.get_job(job)
+            except BadMessage as error:
+                log.warning("whether job %s has ended is not known: %s", job, error)
+                continue
+            if record is not None:
+                self._unknown_since.pop(job, None)
+                over = record.state.terminal
+            else:
+                since = self._unknown_since.setdefault(job, time.monotonic())
+                over = time.monotonic() - since > UNKNOWN_LEASES * self._settings.lease_seconds
+            if over:
+                log.info("job %s has ended; deleting its files", job)
+                await self._runner.end_job(job)
+
+    def _note_away(self, error: StoreUnavailable) -> None:
+        if not self._away:
+            log.warning("the store is away, running tasks go on: %s", error)
+        self._away = True
+        if time.monotonic() - self._reached > self._settings.reconnect_seconds:
+            raise error
+
+    def _note_reached(self) -> None:
+        if self._away:
+            log.info("the store is back")
+        self._away = False
+        self._reached = time.monotonic()

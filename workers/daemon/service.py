@@ -1,0 +1,242 @@
+"""The worker daemon: its parts, put together, started in order and taken down in order."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from mr.async_tools import cancel_and_wait
+from mr.errors import ClusterUnreachable
+from mr.ports import Broker, Consumer, StateStore
+from mr.protocol.ids import Incarnation, WorkerId
+from mr.protocol.messages import WorkerStopped
+from mr.protocol.queues import CONTROL_EXCHANGE
+from mr.protocol.records import WorkerBeat
+from mr.settings import Settings
+from mr.workers.daemon.adoption import adopt
+from mr.workers.daemon.claimed_attempt import StopReason
+from mr.workers.daemon.control import ControlHandler
+from mr.workers.daemon.heartbeat import Heartbeat
+from mr.workers.daemon.registration import claim_worker_id
+from mr.workers.daemon.reports import encode_report, publish_report
+from mr.workers.daemon.serving import serve_until_unneeded
+from mr.workers.daemon.spool import Spool
+from mr.workers.daemon.task_runner import TaskRunner
+from mr.workers.messages import WorkerIdentity
+from mr.workers.process.executor import DEFAULT_ENTRY, DEFAULT_PRELOAD, Executor
+from mr.workers.shuffle.transfer.host_identity import host_identity
+from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.server import ShuffleServer, advertised, parse_address
+
+log = logging.getLogger(__name__)
+
+#: How long the farewell may take: killed attempts, the report, the store.
+FAREWELL_SECONDS = 10.0
+
+
+async def run_worker(
+    settings: Settings,
+    broker: Broker,
+    store: StateStore,
+    *,
+    worker_id: WorkerId,
+    slots: int,
+    spool_dir: Path,
+    listen: str | None,
+    advertise: str | None,
+    stop: asyncio.Event,
+    kill: asyncio.Event,
+    entry: str = DEFAULT_ENTRY,
+    preload: Sequence[str] = DEFAULT_PRELOAD,
+) -> None:
+    """Work until `stop` is set (running tasks are finished first) or `kill` is (at once).
+
+    Both ports are connected already and stay the caller's to close. `listen` None (embedded): map
+    outputs are read from disk only. `entry` is what children run. Raises SpoolUnusable, ListenFailed,
+    TemplateDied, WorkerIdTaken at the start; BrokerUnavailable or StoreUnavailable when one stays away for
+    `reconnect_seconds`. However it ends, its processes are gone, and its files but for map outputs that
+    are still needed, which the next worker to start in this spool serves; embedded, these too.
+    """
+    incarnation = Incarnation(secrets.token_hex(8))
+    outputs = Outputs()
+    async with contextlib.AsyncExitStack() as cleanup:
+        spool = await asyncio.to_thread(Spool, spool_dir, worker_id, incarnation)
+        cleanup.push_async_callback(_close_spool, spool, outputs, embedded=listen is None)
+        address = await _serve(cleanup, outputs, listen, advertise)
+        executor = Executor(slots=slots, settings=settings, entry=entry, preload=preload)
+        cleanup.push_async_callback(executor.close)
+        await executor.start()
+        origin = WorkerIdentity(worker_id, incarnation, address, host_identity())
+        if listen is None:
+            await asyncio.to_thread(spool.clear_dead)
+        else:
+            await adopt(store, spool, outputs, origin)
+        worker = _Worker(settings, broker, store, origin, slots, spool, executor, outputs)
+        await worker.run(stop, kill)
+
+
+async def _close_spool(spool: Spool, outputs: Outputs, *, embedded: bool) -> None:
+    """Delete what nobody needs any more: in a cluster, map outputs still on offer stay for the next start."""
+    keep_outputs = bool(outputs.jobs()) and not embedded
+    await asyncio.to_thread(lambda: spool.close(keep_outputs=keep_outputs))
+
+
+async def _serve(
+    cleanup: contextlib.AsyncExitStack, outputs: Outputs, listen: str | None, advertise: str | None
+) -> str:
+    """Start the shuffle server, if there is to be one; returns the address that reducers are told."""
+    if listen is None:
+        return ""
+    host, port = parse_address(listen)
+    server = ShuffleServer(outputs)
+    cleanup.push_async_callback(server.close)
+    port = await server.start(host, port)
+    return advertised(host, port, advertise)
+
+
+class _Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        store: StateStore,
+        origin: WorkerIdentity,
+        slots: int,
+        spool: Spool,
+        executor: Executor,
+        outputs: Outputs,
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._origin = origin
+        self._outputs = outputs
+        self._runner = TaskRunner(
+            settings,
+            broker,
+            store,
+            origin=origin,
+            slots=slots,
+            spool=spool,
+            executor=executor,
+            outputs=outputs,
+            on_change=lambda: self._heart.soon(),
+        )
+        self._spool = spool
+        self._control: Consumer | None = None
+        self._heart = Heartbeat(
+            settings,
+            store,
+            origin=origin,
+            slots=slots,
+            spool=spool,
+            executor=executor,
+            runner=self._runner,
+            control_queue=lambda: "" if self._control is None else self._control.queue_name,
+        )
+
+    async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
+        """Work to the end; raises what ended it if that was not asked for."""
+        desk = ControlHandler(self._settings, self._store, self._origin, self._runner, self._heart)
+        self._control = control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
+        if not await self._register(control, stop, kill):  # a worker is known before it claims anything
+            return
+        await self._runner.start(self._heart.open_slots.open)
+        log.info("worker %s takes tasks; map outputs at %s", self._origin.worker, self._origin.address or "-")
+        heartbeat = asyncio.create_task(self._heart.run())
+        failing = asyncio.create_task(self._broker.failed())
+        reachable = True
+        try:
+            await self._first(stop.wait(), kill.wait(), self._heart.draining.wait(), heartbeat, failing)
+            if not kill.is_set():
+                await self._drain(kill, heartbeat, failing)
+        except ClusterUnreachable:
+            reachable = False
+            raise
+        finally:
+            await self._take_down(heartbeat, failing, reachable=reachable)
+
+    async def _register(self, control: Consumer, stop: asyncio.Event, kill: asyncio.Event) -> bool:
+        """Take the worker's id; False when asked to stop before that. Raises WorkerIdTaken."""
+        beats = claim_worker_id(self._heart.try_beat, self._settings.heartbeat_seconds, self._is_dead)
+        registering = asyncio.create_task(beats)
+        registered = False
+        try:
+            await self._first(stop.wait(), kill.wait(), registering)
+            registered = registering.done()
+        finally:
+            if not registered:
+                await cancel_and_wait((registering,))
+                await control.cancel()
+        if not registered:  # its last heartbeat may have been recorded nonetheless
+            await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
+        return registered
+
+    def _is_dead(self, owner: WorkerBeat) -> bool:
+        """Whether an earlier life is over by the kernel's word: its lock in this spool is free."""
+        left = f"{owner.worker}/{owner.incarnation}"
+        return owner.host == self._origin.host and left in self._spool.cleared
+
+    async def _first(self, *waited: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
+        """Wait for the first of several; raises what a watcher (a Task given) ended with."""
+        watchers = [item for item in waited if isinstance(item, asyncio.Task)]
+        waits = [asyncio.create_task(item) for item in waited if not isinstance(item, asyncio.Task)]
+        try:
+            await asyncio.wait([*waits, *watchers], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(waits)
+        for watcher in watchers:
+            if watcher.done():
+                result = watcher.result()
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _drain(
+        self, kill: asyncio.Event, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]"
+    ) -> None:
+        """Take no more tasks, finish those that run and serve the map outputs, up to `drain_seconds`."""
+        self._heart.draining.set()
+        self._heart.soon()
+        await self._runner.close_intake()
+        log.info("draining")
+        with contextlib.suppress(TimeoutError):  # what still runs is then stopped and handed to others
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._first(kill.wait(), self._finish(), heartbeat, failing)
+
+    async def _finish(self) -> None:
+        """Wait until no attempt is left, and nobody needs the map outputs that are served here."""
+        await self._runner.idle()
+        self._heart.soon()
+        if self._origin.address:
+            look_seconds = self._settings.heartbeat_seconds / 4
+            await serve_until_unneeded(self._store, self._outputs, self._origin.worker, look_seconds)
+
+    async def _take_down(
+        self, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
+    ) -> None:
+        """Stop what runs and say farewell, as far as broker and store can be reached."""
+        self._runner.refuse()
+        self._runner.stop_matching(lambda attempt: True, StopReason.WORKER_STOPPING)
+        try:
+            if reachable:
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await self._farewell(heartbeat)
+        except (ClusterUnreachable, TimeoutError) as error:
+            log.warning("left without a farewell, the lease will run out instead: %s", error or "time-out")
+        finally:
+            await cancel_and_wait((heartbeat, failing))
+
+    async def _farewell(self, heartbeat: "asyncio.Task[None]") -> None:
+        await self._runner.close_intake()
+        await self._runner.idle()
+        await cancel_and_wait((heartbeat,))  # with no lease left to renew, lest a beat follow the farewell
+        leaves_outputs = bool(self._origin.address and self._outputs.jobs())
+        stopped = WorkerStopped(self._origin.worker, self._origin.incarnation, leaves_outputs)
+        await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
+        await publish_report(self._broker, encode_report(stopped))
+        if self._control is not None:
+            await self._control.cancel()  # whoever sees its queue gone has heard why
+        log.info("worker %s has left", self._origin.worker)

@@ -1,0 +1,48 @@
+"""A draining worker's last duty: to serve its map outputs until no reduce needs them."""
+
+import asyncio
+import logging
+
+from mr.errors import BadMessage, StoreUnavailable
+from mr.ports import StateStore
+from mr.protocol.ids import JobId, WorkerId
+from mr.workers.daemon.adoption import needs_outputs
+from mr.workers.shuffle.transfer.served_outputs import Outputs
+
+log = logging.getLogger(__name__)
+
+
+async def serve_until_unneeded(
+    store: StateStore, outputs: Outputs, worker: WorkerId, look_seconds: float
+) -> None:
+    """Return when no job needs what this worker serves, or no other worker is left to need it.
+
+    What is not needed is offered no more. In the second case the outputs stay on offer: the next worker
+    that starts in this spool adopts them.
+    """
+    while outputs.jobs():
+        for job in outputs.jobs():
+            if not await _is_needed(store, job):
+                outputs.remove_job(job)
+        if not outputs.jobs() or not await _others_work(store, worker):
+            return
+        await asyncio.sleep(look_seconds)
+
+
+async def _is_needed(store: StateStore, job: JobId) -> bool:
+    """Whether a reduce may still ask for outputs of a job. One that cannot be looked up may need them."""
+    try:
+        record = await store.get_job(job)
+    except (BadMessage, StoreUnavailable) as error:
+        log.debug("whether job %s needs its map outputs is not known: %s", job, error)
+        return True
+    return record is None or needs_outputs(record)
+
+
+async def _others_work(store: StateStore, worker: WorkerId) -> bool:
+    """Whether another worker lives and stays."""
+    try:
+        views = await store.workers()
+    except StoreUnavailable:
+        return True
+    return any(view.live and not view.beat.draining and view.beat.worker != worker for view in views)

@@ -1,0 +1,222 @@
+"""A worker's files: SPOOL/<worker>/<incarnation>/jobs/<job>/{code,attempts/<task>-<attempt>,outputs}.
+
+An incarnation is marked as alive (`workers/daemon/directory_lock.py`) for as long as the worker lives. The
+next worker that starts in the same SPOOL takes over what dead ones left: it adopts the map outputs that are
+still needed (`workers/daemon/adoption.py`), each in `outputs/<the incarnation that made it>`, and deletes
+the rest.
+Starts and ends are one at a time, by `SPOOL/.lock`.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import msgspec
+
+from mr.error_text import error_text
+from mr.errors import BadMessage, MrError
+from mr.protocol.codec import pack, unpack
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId, is_id
+from mr.protocol.records import MapOutput
+from mr.workers.daemon.directory_lock import hold_dead, mark_alive
+
+_STARTS_LOCK = ".lock"
+_JOBS = "jobs"
+_OUTPUTS = "outputs"
+_SEGMENTS, _INDEX = ".segments", ".index"
+
+
+class SpoolUnusable(MrError):
+    """The spool directory cannot be written. Choose another with --spool."""
+
+
+class DiskUsage(NamedTuple):
+    """Bytes of a disk."""
+
+    total: int
+    free: int
+
+
+class LeftOutput(msgspec.Struct, frozen=True):
+    """A map output in the spool of a worker that is dead."""
+
+    #: Whose directory it is in.
+    life: Incarnation
+    #: Who made it, and gave it its attempt number: an output may have been adopted before.
+    maker: Incarnation
+    #: The segment file; its index lies beside it.
+    path: Path
+    output: MapOutput
+
+
+class Spool:
+    """The directories of one life of a worker. All methods block on the disk."""
+
+    def __init__(self, root: Path, worker: WorkerId, incarnation: Incarnation) -> None:
+        """Lock what dead workers left below `root`, then make and lock our own. Raises SpoolUnusable."""
+        if not (is_id(worker) and is_id(incarnation)):
+            raise SpoolUnusable(f"{worker!r} cannot be a worker id: letters, digits, `.`, `_` and `-` only")
+        self._root = root.absolute()
+        self.directory = self._root / worker / incarnation
+        #: Held while something is made, so that nothing is made in a spool that is closed.
+        self._making = threading.Lock()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with self._starting():
+                self._dead = list(hold_dead(sorted(self._root.glob("*/*"))))
+                #: `worker/incarnation` of each life that was over when this one began.
+                self.cleared = tuple(f"{path.parent.name}/{path.name}" for path, _ in self._dead)
+                self.ended_lives = tuple(Incarnation(path.name) for path, _ in self._dead if is_id(path.name))
+                self.directory.mkdir(parents=True, mode=0o700)
+                self._life: IO[str] | None = mark_alive(self.directory)
+                (self.directory / _JOBS).mkdir()
+        except OSError as error:
+            raise SpoolUnusable(f"the spool {root} cannot be used: {error_text(error)}") from error
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Be the only one that makes or clears incarnations below the root."""
+        with open(self._root / _STARTS_LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    # --- what dead workers left
+
+    def left_outputs(self) -> dict[JobId, list[LeftOutput]]:
+        """The map outputs of dead workers, by job."""
+        found: dict[JobId, list[LeftOutput]] = {}
+        for directory, _ in self._dead:
+            life = Incarnation(directory.name)
+            for outputs in sorted(directory.glob(f"{_JOBS}/*/{_OUTPUTS}")):
+                for index in sorted(outputs.rglob(f"*{_INDEX}")):
+                    maker = life if index.parent == outputs else Incarnation(index.parent.name)
+                    with contextlib.suppress(OSError, BadMessage):
+                        output = unpack(index.read_bytes(), MapOutput)
+                        left = LeftOutput(life, maker, index.with_suffix(_SEGMENTS), output)
+                        found.setdefault(JobId(outputs.parent.name), []).append(left)
+        return found
+
+    def take(self, job: JobId, left: LeftOutput) -> Path | None:
+        """Move a dead worker's output to where ours are, apart from what others made. None: it is not there.
+
+        A store that came back older may give a number again: no two attempts share a file.
+        """
+        path = self.output_path(job, left.output.task_id, left.output.attempt, left.maker)
+        try:
+            with self._made():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                left.path.rename(path)
+                left.path.with_suffix(_INDEX).rename(path.with_suffix(_INDEX))
+        except OSError:
+            return None
+        return path
+
+    def clear_dead(self) -> None:
+        """Delete what is left of dead workers."""
+        dead, self._dead = self._dead, []
+        with self._starting():
+            for directory, life in dead:
+                with life:
+                    shutil.rmtree(directory, ignore_errors=True)
+                self._remove_if_empty(directory.parent)
+
+    @staticmethod
+    def _remove_if_empty(directory: Path) -> None:
+        with contextlib.suppress(OSError):  # not empty: another life of the worker is there
+            directory.rmdir()
+
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[None]:
+        """Make something while the spool is open. Raises OSError when it is closed."""
+        with self._making:
+            if self._life is None:
+                raise OSError("the worker is stopping")
+            yield
+
+    def close(self, *, keep_outputs: bool = False) -> None:
+        """Delete everything of this life, or all but its map outputs; SPOOL itself and its lock stay.
+
+        What is kept is that of a dead worker from now on: the next one to start here takes it over.
+        """
+        with self._making:
+            life, self._life = self._life, None
+        for _, lock in self._dead:
+            lock.close()
+        if life is None:
+            return
+        with self._starting():
+            for job in self.jobs() if keep_outputs else ():
+                shutil.rmtree(self.code_dir(job), ignore_errors=True)
+                shutil.rmtree(self._job_dir(job) / "attempts", ignore_errors=True)
+            if not keep_outputs:
+                shutil.rmtree(self.directory, ignore_errors=True)
+            life.close()
+            self._remove_if_empty(self.directory.parent)
+
+    def disk_usage(self) -> DiskUsage:
+        """Total and free bytes where the spool lies. Raises OSError."""
+        with self._made():
+            self.directory.mkdir(parents=True, exist_ok=True)  # whoever deleted it: this is where we write
+        usage = shutil.disk_usage(self.directory)
+        return DiskUsage(usage.total, usage.free)
+
+    # --- jobs
+
+    def _job_dir(self, job: JobId) -> Path:
+        if not is_id(job):
+            raise SpoolUnusable(f"{job!r} is not a job id")
+        return self.directory / _JOBS / job
+
+    def code_dir(self, job: JobId) -> Path:
+        """Where a job's bundle is unpacked (made by the unpacking)."""
+        return self._job_dir(job) / "code"
+
+    def attempt_dir(self, job: JobId, task: TaskId, attempt: int) -> Path:
+        """Where one attempt works (not made by this call)."""
+        return self._job_dir(job) / "attempts" / f"{task}-{attempt}"
+
+    def make_attempt(self, job: JobId, task: TaskId, attempt: int) -> Path:
+        """Make an attempt's directory, empty."""
+        directory = self.attempt_dir(job, task, attempt)
+        with self._made():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+        return directory
+
+    def drop_attempt(self, job: JobId, task: TaskId, attempt: int) -> None:
+        """Delete what an attempt left, except its kept output."""
+        shutil.rmtree(self.attempt_dir(job, task, attempt), ignore_errors=True)
+
+    def output_path(self, job: JobId, task: TaskId, attempt: int, maker: Incarnation | None = None) -> Path:
+        """Where the finished segment file of a map attempt is kept; one that an earlier life made, apart."""
+        return self._job_dir(job) / _OUTPUTS / (maker or "") / f"{task}-{attempt}{_SEGMENTS}"
+
+    def keep_output(self, job: JobId, task: TaskId, attempt: int, made: Path, index: bytes) -> Path:
+        """Move a finished segment file out of its attempt's directory, its index beside it."""
+        path = self.output_path(job, task, attempt)
+        with self._made():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(_INDEX).write_bytes(index)
+            return made.rename(path)
+
+    def write_index(self, path: Path, output: MapOutput) -> None:
+        """Note where a kept output is recorded to be. Raises OSError."""
+        with self._made():
+            path.with_suffix(_INDEX).write_bytes(pack(output))
+
+    def drop_output(self, path: Path) -> None:
+        """Delete a kept output that does not count."""
+        path.unlink(missing_ok=True)
+        path.with_suffix(_INDEX).unlink(missing_ok=True)
+
+    def jobs(self) -> tuple[JobId, ...]:
+        """The jobs that have files here."""
+        return tuple(JobId(path.name) for path in sorted((self.directory / _JOBS).glob("*")))
+
+    def drop_job(self, job: JobId) -> None:
+        """Delete all files of a job."""
+        shutil.rmtree(self._job_dir(job), ignore_errors=True)

@@ -1,0 +1,68 @@
+"""What a worker daemon and its child processes say to each other over a pipe, as msgpack."""
+
+import msgspec
+
+from mr.protocol.failures import Failure
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.locations import PackedOutputs
+from mr.protocol.records import TaskResult
+from mr.settings import Settings
+
+
+class WorkerIdentity(msgspec.Struct, frozen=True):
+    """Who runs the attempt: copied into the map output's location."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    #: `host:port` of the shuffle server; empty in the embedded mode.
+    address: str
+    #: Identity of machine and mount namespace: see `mr.workers.shuffle.transfer.host_identity.host_identity`.
+    host: str
+
+
+class RunTask(msgspec.Struct, frozen=True):
+    """To the child: run this attempt."""
+
+    spec: JobSpec
+    task_id: TaskId
+    attempt: int
+    origin: WorkerIdentity
+    #: Directory into which the job's bundle is unpacked; read only.
+    code_dir: str
+    #: Directory of this attempt alone, in the worker's spool; exists and is empty.
+    work_dir: str
+    settings: Settings
+    #: For a map task.
+    split: Split | None
+    #: For a reduce task: all committed map outputs.
+    map_outputs: PackedOutputs
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """From the child, a few times a second at most: how far the attempt is."""
+
+    job_id: JobId
+    task_id: TaskId
+    attempt: int
+    #: Share of the input consumed, 0 to 1.
+    share: float
+    records: int
+    phase: str
+    #: Of a reduce: bytes of its partition, as far as it knows.
+    bytes_in: int = 0
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """From the child: the attempt's output is complete on disk."""
+
+    result: TaskResult
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """From the child: the attempt ended without output."""
+
+    failure: Failure
+
+
+FromChild = Progress | Done | Failed

@@ -1,0 +1,144 @@
+"""The child process that runs user code: one order after the other, until the daemon hangs up."""
+
+import contextlib
+import ctypes
+import faulthandler
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+import msgspec
+
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.records import TaskResult
+from mr.workers.messages import Done, Failed, Progress, RunTask
+from mr.workers.process import channel as frames
+
+#: What an entry function looks like: see `mr.workers.task.entry.run_order`.
+Entry = Callable[[RunTask, Callable[[Progress], None]], TaskResult]
+
+#: Shortest time between two progress messages of one phase.
+PROGRESS_SECONDS = 0.2
+
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(channel_fd: int, output_fd: int, entry: str, template_pid: int) -> None:
+    """Be a child: run the orders that arrive on `channel_fd` with `entry`, print to `output_fd`."""
+    os.setsid()
+    _die_with(template_pid)
+    _redirect(output_fd)
+    run = _resolve(entry)
+    decoder = msgspec.msgpack.Decoder(RunTask)
+    with socket.socket(fileno=channel_fd) as channel:
+        channel.set_inheritable(False)  # a descriptor that came over a socket would outlive an exec
+        own_pid = os.getpid()
+        while (body := frames.read_blocking(channel)) is not None:
+            answer = _run(run, decoder.decode(body), channel)
+            _flush()
+            if os.getpid() != own_pid:
+                os._exit(0)  # a fork that user code made and let run on: two answers would be one too many
+            channel.sendall(_framed(answer))
+
+
+def _resolve(entry: str) -> Entry:
+    module, _, name = entry.partition(":")
+    found: Entry = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _die_with(template_pid: int) -> None:
+    """Have the kernel kill this process when the template dies (Linux); leave no core files."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != template_pid:
+        os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _redirect(output_fd: int) -> None:
+    """Send standard output and error to the daemon, line by line; standard input is empty."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output_fd, 1)
+    os.dup2(output_fd, 2)
+    os.close(null)
+    os.close(output_fd)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = open(  # noqa: SIM115 - open for life
+            number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    faulthandler.enable()  # a crash in native code prints where Python stood
+
+
+def _flush() -> None:
+    """Pass on what was printed. User code may have closed or replaced the streams: its loss alone."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):  # whatever object the user put there
+            stream.flush()  # type: ignore[union-attr]
+
+
+def _run(run: Entry, order: RunTask, channel: socket.socket) -> Done | Failed:
+    """Run one order; whatever user code does short of ending the process becomes an answer."""
+    try:
+        return Done(run(order, _Reporter(channel)))
+    except SystemExit as error:
+        message = f"the job called sys.exit({error.code!r}); return from the function instead"
+        return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
+    except (KeyboardInterrupt, GeneratorExit) as error:  # nobody but the job raises them in this process
+        message = f"the job raised {type(error).__name__}; raise an exception of another kind"
+        return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
+    except BaseException as error:  # noqa: BLE001 - the outermost frame around user code: all of it is reported
+        carried = getattr(error, "failure", None)
+        if isinstance(carried, Failure):
+            return Failed(carried)
+        message = f"the task could not be run: {type(error).__name__}: {error}"
+        return Failed(Failure(FailureKind.INFRASTRUCTURE, message, traceback=traceback.format_exc()))
+
+
+def _framed(answer: Done | Failed) -> bytes:
+    """Encode an answer; what a message cannot hold (half characters, huge counters) becomes a failure."""
+    try:
+        return frames.frame(answer)
+    except (UnicodeEncodeError, OverflowError) as error:
+        if isinstance(answer, Failed):
+            return frames.frame(Failed(_readable(answer.failure)))
+        message = (
+            f"the task's result cannot be recorded: {error}; look at the names and values of its counters"
+        )
+        return frames.frame(Failed(Failure(FailureKind.USER_ERROR, message)))
+
+
+def _readable(failure: Failure) -> Failure:
+    """The failure with every half of a character spelt out."""
+    texts = {
+        name: value.encode("utf-8", "backslashreplace").decode()
+        for name, value in msgspec.structs.asdict(failure).items()
+        if isinstance(value, str) and name != "kind"
+    }
+    return msgspec.structs.replace(failure, **texts)
+
+
+class _Reporter:
+    """Sends progress to the daemon, a few times a second at most."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._phase = ""
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase == self._phase and now < self._next:
+            return
+        self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
+        with contextlib.suppress(BrokenPipeError):  # the daemon is gone; so is this process in a moment
+            self._channel.sendall(frames.frame(progress))

@@ -1,0 +1,378 @@
+"""The pool of child processes that run attempts: one attempt a child at a time, one job a child for life.
+
+User code never runs in the daemon. Stopping an attempt is killing its child and the child's process
+group; a crash is a Failure with a signal number. Two limits are watched here: the wall time of an
+attempt, by a timer, and the memory of its process, sampled every MEMORY_WATCH_SECONDS: the private
+resident bytes (resident minus shared and file-backed), because a limit on the address space
+(RLIMIT_AS) would count what Arrow reserves and memory-maps. So a limit may be overshot for as long
+as one sample takes, and memory of processes that user code starts is not counted.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import psutil
+
+from mr.protocol.failures import Failure
+from mr.protocol.ids import JobId, TaskId
+from mr.protocol.records import RunningTask, TaskResult
+from mr.settings import Settings
+from mr.workers.messages import Done, Failed, FromChild, Progress, RunTask
+from mr.workers.process import channel as frames
+from mr.workers.process import exit_failures
+from mr.workers.process.output_capture import Printed
+from mr.workers.process.template_client import Spawned, SpawnRefused, Template, TemplateDied
+
+DEFAULT_ENTRY = "mr.workers.task.entry:run_order"
+DEFAULT_PRELOAD = ("pyarrow", "pyarrow.compute", "mr.workers.task.entry")
+MEMORY_WATCH_SECONDS = 0.5
+#: How long a child that hung up gets to end before it is killed.
+HANG_UP_SECONDS = 2.0
+#: Bytes read from a child's output at a time.
+OUTPUT_READ_BYTES = 64 * 1024
+
+#: A job's attempt: `(job, task, attempt number)`.
+AttemptKey = tuple[JobId, TaskId, int]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How an attempt's process ended: a result, a failure, or neither when it was stopped."""
+
+    result: TaskResult | None = None
+    failure: Failure | None = None
+    #: What it printed, bounded; empty when it printed nothing.
+    printed: str = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` ended it."""
+        return self.result is None and self.failure is None
+
+
+class _Child:
+    """A long-lived child process, bound to the job it first served."""
+
+    def __init__(self, process: Spawned, job: JobId, code_dir: str, log_bytes: int) -> None:
+        self.process = process
+        self.job = job
+        self.code_dir = code_dir
+        self.printed = Printed(log_bytes)
+        self._log_bytes = log_bytes
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+        self._usage = _usage(process.pid)
+
+    async def open(self) -> None:
+        """Attach to the child's channel and output."""
+        self.reader, self.writer = await asyncio.open_unix_connection(sock=self.process.channel)
+        asyncio.get_running_loop().add_reader(self.process.output_fd, self.drain_some)
+
+    def begin(self) -> None:
+        """Forget what earlier attempts printed."""
+        self.drain()
+        self.printed = Printed(self._log_bytes)
+
+    def drain_some(self) -> bool:
+        """Read some of what the child printed. False: there is no more now."""
+        try:
+            data = os.read(self.process.output_fd, OUTPUT_READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            asyncio.get_running_loop().remove_reader(self.process.output_fd)
+            return False
+        self.printed.add(data)
+        return True
+
+    def drain(self) -> None:
+        """Read what lies in the pipe, at most a pipe's worth: an attempt's last words."""
+        for _ in range(1 + 1024 * 1024 // OUTPUT_READ_BYTES):
+            if not self.drain_some():
+                return
+
+    def memory_bytes(self) -> int:
+        """Private resident bytes; 0 when the process is gone."""
+        if self._usage is None:
+            return 0
+        try:
+            memory = self._usage.memory_info()
+        except psutil.Error:
+            return 0
+        return max(memory.rss - int(getattr(memory, "shared", 0)), 0)
+
+    def cpu_percent(self) -> float:
+        """CPU since the last call, 100 = one core; 0 when the process is gone."""
+        if self._usage is None:
+            return 0.0
+        try:
+            return self._usage.cpu_percent()
+        except psutil.Error:
+            return 0.0
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, that of ended grandchildren included; 0 when the process is gone."""
+        if self._usage is None:
+            return 0.0
+        try:
+            used = self._usage.cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(used.user + used.system + used.children_user + used.children_system)
+
+    def close(self) -> None:
+        """Close the daemon's ends of a child that has ended."""
+        asyncio.get_running_loop().remove_reader(self.process.output_fd)
+        self.writer.close()
+        os.close(self.process.output_fd)
+
+
+def _usage(pid: int) -> psutil.Process | None:
+    """The account of a process; None when it is gone already."""
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+class _Running:
+    """One attempt while its child runs it."""
+
+    def __init__(self, order: RunTask, child: _Child) -> None:
+        self.order = order
+        self.child = child
+        self.started_at = time.time()
+        self.started = time.monotonic()
+        self.progress: Progress | None = None
+        #: Why it is being killed by us: a failure, or None for a stop.
+        self.verdict: Failure | None = None
+        self.killed = False
+
+    def describe(self) -> RunningTask:
+        progress = self.progress
+        return RunningTask(
+            job_id=self.order.spec.job_id,
+            task_id=self.order.task_id,
+            attempt=self.order.attempt,
+            started_at=self.started_at,
+            elapsed_seconds=time.monotonic() - self.started,
+            progress=progress.share if progress else 0.0,
+            records=progress.records if progress else 0,
+            memory_bytes=self.child.memory_bytes(),
+            cpu_percent=self.child.cpu_percent(),
+            bytes_in=progress.bytes_in if progress else 0,
+            phase=progress.phase if progress else "",
+        )
+
+
+class Executor:
+    """Runs up to `slots` attempts at once, each in a child process. Lives on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        slots: int,
+        settings: Settings,
+        entry: str = DEFAULT_ENTRY,
+        preload: Sequence[str] = DEFAULT_PRELOAD,
+    ) -> None:
+        self._slots = slots
+        self._settings = settings
+        self._template = Template(entry, preload)
+        self._restart = asyncio.Lock()
+        self._idle: list[_Child] = []
+        self._children: set[_Child] = set()
+        self._running: dict[AttemptKey, _Running] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.Task[None] | None = None
+        self._closed = False
+        self._retired_cpu_seconds = 0.0
+        self._decoder = msgspec.msgpack.Decoder(FromChild)
+
+    async def start(self) -> None:
+        """Start the fork template. Raises TemplateDied when it cannot even import what it should."""
+        await self._template.start()
+        self._watch = asyncio.create_task(self._watch_memory())
+
+    async def close(self) -> None:
+        """Kill every child and the template, and wait until they are gone; `run` refuses from now on."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        for running in self._running.values():
+            self._kill(running, None)
+        await self._template.close()
+        for child in tuple(self._children):
+            self._retire(child)
+        await self.wait_retired()
+
+    async def run(self, order: RunTask, on_start: Callable[[], None] | None = None) -> Outcome:
+        """Run one attempt to its end; never raises for what user code or the process does."""
+        try:
+            child = await self._child_for(order)
+        except (TemplateDied, SpawnRefused) as error:
+            return Outcome(failure=exit_failures.no_process(error))
+        running = _Running(order, child)
+        key = (order.spec.job_id, order.task_id, order.attempt)
+        self._running[key] = running
+        reusable = False
+        try:
+            if on_start is not None:
+                on_start()
+            outcome = await self._converse(running)
+            reusable = outcome.result is not None
+        finally:
+            del self._running[key]
+            if reusable:
+                self._idle.append(child)
+            else:
+                self._retire(child)
+        return outcome
+
+    def stop(self, key: AttemptKey) -> None:
+        """Kill an attempt's process group; its `run` returns a stopped Outcome. No effect on others."""
+        if running := self._running.get(key):
+            self._kill(running, None)
+
+    def forget_job(self, job: JobId) -> None:
+        """End the idle children that served a job which is over."""
+        for child in [c for c in self._idle if c.job == job]:
+            self._idle.remove(child)
+            self._retire(child)
+
+    def own_cpu_seconds(self) -> float:
+        """CPU time that all children of this executor have used so far."""
+        return self._retired_cpu_seconds + sum(child.cpu_seconds() for child in self._children)
+
+    def running(self) -> tuple[RunningTask, ...]:
+        """What each busy slot is doing."""
+        return tuple(r.describe() for r in self._running.values())
+
+    # --- children
+
+    async def _child_for(self, order: RunTask) -> _Child:
+        """An idle child of the same job, or a new one in place of another job's."""
+        job, code_dir = order.spec.job_id, order.code_dir
+        for child in self._idle:
+            if child.job == job and child.code_dir == code_dir:
+                self._idle.remove(child)
+                if child.process.exited.done():
+                    self._retire(child)
+                    break
+                child.begin()
+                return child
+        if len(self._running) + len(self._idle) >= self._slots and self._idle:
+            self._retire(self._idle.pop(0))
+        async with self._restart:
+            if self._closed:
+                raise TemplateDied("the worker is stopping")
+            if not self._template.alive:
+                await self._template.close()
+                await self._template.start()
+        child = _Child(await self._template.spawn(), job, code_dir, self._settings.log_bytes)
+        await child.open()
+        self._children.add(child)
+        return child
+
+    def _retire(self, child: _Child) -> None:
+        """Kill a child and close its ends once it is gone."""
+        if child in self._children:
+            self._children.discard(child)
+            self._retired_cpu_seconds += child.cpu_seconds()
+            ending = asyncio.create_task(self._end(child))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    async def _end(self, child: _Child) -> None:
+        self._template.kill(child.process)
+        await child.process.exited
+        child.close()
+
+    # --- one attempt
+
+    async def _converse(self, running: _Running) -> Outcome:
+        """Send the order and listen until the child answers or dies."""
+        child, order = running.child, running.order
+        timer = self._arm_timer(running)
+        try:
+            answer = await self._listen(running, frames.frame(order))
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if answer is None or running.killed:
+            status = await self._exit_status(running)
+        child.drain()
+        printed = child.printed.text()
+        if running.killed:
+            failure = running.verdict
+        elif isinstance(answer, Done):
+            return Outcome(result=answer.result, printed=printed)
+        elif isinstance(answer, Failed):
+            failure = answer.failure
+        else:
+            failure = exit_failures.explain(status, order.spec.task_memory_bytes)
+        if failure is not None:
+            failure = msgspec.structs.replace(
+                exit_failures.located(failure, order),
+                output_tail=child.printed.last_lines(),
+                wall_seconds=round(time.monotonic() - running.started, 3),
+            )
+        return Outcome(failure=failure, printed=printed)
+
+    async def _listen(self, running: _Running, order: bytes) -> Done | Failed | None:
+        """Return the child's answer; None when it died or was killed first."""
+        child = running.child
+        try:
+            child.writer.write(order)
+            await child.writer.drain()
+        except ConnectionError:
+            return None
+        while (body := await frames.read(child.reader)) is not None:
+            try:
+                message: Progress | Done | Failed = self._decoder.decode(body)
+            except msgspec.DecodeError as error:
+                return Failed(exit_failures.protocol_error(error))
+            if not isinstance(message, Progress):
+                return message
+            running.progress = message
+        return None
+
+    async def _exit_status(self, running: _Running) -> int | None:
+        """How the child ended. One that hung up without ending is killed."""
+        exited = running.child.process.exited
+        done, _ = await asyncio.wait([exited], timeout=HANG_UP_SECONDS)
+        if not done:
+            self._kill(running, exit_failures.hung_up())
+        return await exited
+
+    def _kill(self, running: _Running, verdict: Failure | None) -> None:
+        """Kill an attempt, once; the first reason counts."""
+        if not running.killed:
+            running.killed, running.verdict = True, verdict
+            self._template.kill(running.child.process)
+
+    # --- limits
+
+    def _arm_timer(self, running: _Running) -> asyncio.TimerHandle | None:
+        seconds = running.order.spec.task_timeout_seconds
+        if seconds <= 0:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.call_later(seconds, self._kill, running, exit_failures.too_slow(seconds))
+
+    async def _watch_memory(self) -> None:
+        while True:
+            await asyncio.sleep(MEMORY_WATCH_SECONDS)
+            for running in tuple(self._running.values()):
+                limit = running.order.spec.task_memory_bytes
+                used = running.child.memory_bytes() if limit else 0
+                if used > limit > 0:
+                    self._kill(running, exit_failures.too_big(limit))
+
+    async def wait_retired(self) -> None:
+        """Wait until every child that was told to end has ended."""
+        while self._endings:
+            await asyncio.wait(self._endings)

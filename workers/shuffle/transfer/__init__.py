@@ -1,0 +1,1 @@
+"""Map outputs on their way from one worker to another."""

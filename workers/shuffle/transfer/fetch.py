@@ -1,0 +1,108 @@
+"""A reducer's way to its inputs: the segments of one partition out of all committed map outputs.
+
+On the same host the file is opened where it lies. From any other, ONE request a worker brings all
+its segments as one stream into one file of the attempt's directory; memory in flight is
+`fetch_bytes` a worker. Every segment's checksum is checked before any of them is used.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mr.errors import SegmentCorrupt, ShuffleError
+from mr.protocol.failures import Loss, LostInput
+from mr.protocol.ids import task_sort_key
+from mr.protocol.records import MapOutput
+from mr.workers.messages import RunTask
+from mr.workers.shuffle.segment_index import FileSegment, find_segment
+from mr.workers.shuffle.transfer.host_fetch import Fetched, HostFetch, ShuffleSource, find_corrupt
+
+__all__ = ["InputLost", "ShuffleSource", "find_corrupt", "lost_inputs", "open_sources"]
+
+#: Workers fetched from at once.
+MAX_HOSTS = 8
+
+
+class InputLost(ShuffleError):
+    """Map outputs cannot be had from where they should be. The reduce will be run again."""
+
+    def __init__(self, lost: Sequence[LostInput], message: str | None = None) -> None:
+        super().__init__(message)
+        #: None where all that is wrong is that a worker is busy.
+        self.lost = tuple(lost)
+
+
+#: Called with each further number of bytes that are known to be the attempt's input, and with 0 now and then.
+OnInput = Callable[[int], None]
+
+
+def open_sources(
+    order: RunTask, partition: int, on_input: OnInput = lambda more: None
+) -> list[ShuffleSource]:
+    """Bring this partition of all map outputs within reach, in map order; empty segments are left out.
+
+    `on_input` is called by one thread at a time. Raises InputLost, naming every output that could not be
+    had, OSError when the attempt's own directory cannot be written, and BadMessage.
+    """
+    outputs = order.map_outputs.unpack()
+    sources: dict[str, ShuffleSource] = {}
+    remote: dict[str, list[MapOutput]] = {}
+    for output in outputs:
+        segment = _local_segment(order, output, partition)
+        if segment is not None:
+            sources[output.task_id] = ShuffleSource(output, segment, fetched=False)
+        else:
+            remote.setdefault(output.address, []).append(output)
+    on_input(sum(source.bytes for source in sources.values()))
+    reasons: set[str] = set()
+    lost: list[tuple[MapOutput, Loss]] = []
+    for fetched in _fetch_all(order, partition, remote, on_input):
+        sources.update({source.output.task_id: source for source in fetched.sources})
+        lost.extend(fetched.lost)
+        reasons.update([fetched.reason] if fetched.reason else [])
+    if reasons:
+        raise lost_inputs(lost, "; ".join(sorted(reasons)))
+    return [source for output in outputs if (source := sources[output.task_id]).bytes]
+
+
+def lost_inputs(outputs: Iterable[tuple[MapOutput, Loss]], reason: str) -> InputLost:
+    """The exception that names these map outputs as lost, and what was met in their place."""
+    lost = [
+        LostInput(output.task_id, output.attempt, output.worker, output.incarnation, found)
+        for output, found in sorted(outputs, key=lambda item: task_sort_key(item[0].task_id))
+    ]
+    if not lost:
+        return InputLost((), f"map outputs cannot be had yet: {reason}")
+    names = ", ".join(item.task_id for item in lost[:5]) + (" ..." if len(lost) > 5 else "")
+    return InputLost(lost, f"{len(lost)} map outputs are lost ({names}): {reason}")
+
+
+def _local_segment(order: RunTask, output: MapOutput, partition: int) -> FileSegment | None:
+    """The segment where the mapper wrote it, if that is on this host and can be read."""
+    if output.address and not (order.settings.shuffle_local_reads and output.host == order.origin.host):
+        return None
+    try:
+        return find_segment(Path(output.path), partition)
+    except (OSError, SegmentCorrupt):  # gone, damaged, or another user's: the worker itself may serve it
+        return None
+
+
+def _fetch_all(
+    order: RunTask, partition: int, remote: dict[str, list[MapOutput]], on_input: OnInput
+) -> list[Fetched]:
+    """Fetch from several workers at once: what came, what did not, and why."""
+    if not remote:
+        return []
+    lock, doomed = threading.Lock(), threading.Event()
+
+    def tell(more: int) -> None:
+        with lock:
+            on_input(more)
+
+    jobs = [
+        HostFetch(order, partition, outputs, Path(order.work_dir) / f"fetched-{number}", tell, doomed)
+        for number, (_, outputs) in enumerate(sorted(remote.items()))
+    ]
+    with ThreadPoolExecutor(min(MAX_HOSTS, len(jobs))) as pool:
+        return list(pool.map(HostFetch.run, jobs))

@@ -1,0 +1,1 @@
+"""A map or reduce attempt, inside its child process."""

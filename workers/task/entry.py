@@ -1,0 +1,86 @@
+"""The entry of a child process: run one order with the job's code, which stays loaded between orders.
+
+A child serves one job for life. The job file is imported once, for its first task; what it keeps in
+module variables lives on from task to task of the same process, in an order that nothing promises.
+So `*_init` is where a task's own state is set up: hooks run once for each attempt.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mr.errors import BadInput, BadJob, MrError, ShuffleError
+from mr.formats.allowed_paths import AllowedPaths
+from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.ids import TaskKind, task_kind
+from mr.protocol.records import TaskResult
+from mr.runtime import TaskContext, active
+from mr.workers.messages import Progress, RunTask
+from mr.workers.shuffle.transfer.fetch import InputLost
+from mr.workers.task.context import Attempt, quiet_collector
+from mr.workers.task.map_task import run_map
+from mr.workers.task.reduce_task import run_reduce
+from mr.workers.usercode.failures import TaskError, infrastructure_failure, out_of_memory
+from mr.workers.usercode.functions import UserCode, load
+
+#: The job file this process has loaded, by its directory and name.
+_loaded: dict[tuple[str, str], UserCode] = {}
+
+
+def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskResult:
+    """Run one attempt in this process. Raises TaskError, whose `failure` says what happened.
+
+    `on_progress` is called in this thread, a few times a second at most and at each new phase.
+    """
+    context = TaskContext({**order.spec.params, **order.spec.secret_params})
+    with active(context), quiet_collector():
+        try:
+            check_places(order)
+            attempt = Attempt(order, code_of(order), context, on_progress)
+            run = run_map if task_kind(order.task_id) is TaskKind.MAP else run_reduce
+            return run(attempt)
+        except TaskError:
+            raise
+        except InputLost as error:
+            failure = Failure(FailureKind.INPUT_LOST, str(error), lost=error.lost)
+            raise TaskError(failure) from error
+        except MemoryError as error:
+            raise TaskError(out_of_memory(order, "", "", "")) from error
+        except (OSError, MrError, ShuffleError) as error:
+            raise TaskError(infrastructure_failure(order, error)) from error
+
+
+def check_places(order: RunTask) -> None:
+    """Refuse to read or write where this worker's settings allow no job to. Raises TaskError."""
+    places, worker = AllowedPaths(order.settings), order.origin.worker
+    try:
+        if order.split is not None:
+            places.check_inputs(piece.path for piece in order.split.ranges)
+        if task_kind(order.task_id) is order.spec.output_kind:
+            places.check_output(order.spec.output)
+    except BadInput as error:
+        raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, f"worker {worker}: {error}")) from error
+    except BadJob as error:
+        raise TaskError(Failure(FailureKind.OUTPUT_UNWRITABLE, f"worker {worker}: {error}")) from error
+
+
+def code_of(order: RunTask) -> UserCode:
+    """Give the job's code, imported at the first order for its directory. Raises TaskError (BAD_JOB)."""
+    name = (order.code_dir, order.spec.code.entry)
+    code = _loaded.get(name)
+    if code is None:
+        try:
+            code = load(Path(order.code_dir), order.spec.code.entry)
+        except BadJob as error:
+            raise TaskError(_unloadable(order, error)) from error
+        _loaded.clear()  # an earlier job's modules are gone with its finder
+        _loaded[name] = code
+    return code
+
+
+def _unloadable(order: RunTask, error: BadJob) -> Failure:
+    """Tell the job's fault from the spool's: the job file was there when the code was unpacked."""
+    worker = order.origin.worker
+    if not Path(order.code_dir, order.spec.code.entry).is_file():
+        message = f"worker {worker}: the job's code is gone from {order.code_dir}; leave the spool alone"
+        return Failure(FailureKind.INFRASTRUCTURE, message)
+    return Failure(FailureKind.BAD_JOB, f"worker {worker} cannot load the job: {error}")

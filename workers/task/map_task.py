@@ -1,0 +1,94 @@
+"""A map attempt: records of a split through the user's map function, into segments or an output part."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mr.errors import UnencodableKey, UnencodableValue
+from mr.formats.input.reader import RecordChunk, read_batches, read_records
+from mr.protocol.records import TaskResult
+from mr.workers.task.batches import batch_place, mapped_batches, safe_key, wrong_batch
+from mr.workers.task.context import Attempt
+from mr.workers.task.emitter import CallSource, Emitter
+from mr.workers.task.sinks import MapSink, PartSink, ShuffleSink
+from mr.workers.usercode.functions import as_iterable
+
+
+def run_map(attempt: Attempt) -> TaskResult:
+    """Run a map attempt to the end. Raises TaskError."""
+    sink: MapSink = ShuffleSink(attempt) if attempt.spec.reduces else PartSink(attempt)
+    try:
+        attempt.call_hook("map_init")
+        emitter = Emitter(attempt, sink.add)
+        if attempt.code.get("map_batch") is not None:
+            records = _map_batches(attempt, sink)
+        else:
+            records = _map_records(attempt, emitter)
+        attempt.context.input_path = None
+        emitter.drain_hook("map_final")
+        attempt.progress("spill" if attempt.spec.reduces else "write", 1.0, records)
+        output, figures = sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    split = attempt.order.split
+    bytes_in = split.input_bytes if split is not None else 0
+    return TaskResult(output, attempt.stats(records_in=records, bytes_in=bytes_in, **figures))
+
+
+def _map_records(attempt: Attempt, emitter: Emitter) -> int:
+    """Map every record of the split through `map_fn`; returns their number."""
+    call = as_iterable(attempt.code.get("map_fn"))
+    records = 0
+    for chunk in attempt.reading(_read(attempt, read_records)):
+        attempt.context.input_path = chunk.path
+        emitter.drain(_source(chunk, call))
+        records += len(chunk.keys)
+        attempt.progress("map", _share(attempt, chunk.consumed_bytes), records)
+        del chunk  # before more is read: a record may be very large
+    return records
+
+
+def _source(chunk: RecordChunk, call: Callable[[Any, Any], Iterable[Any]]) -> CallSource:
+    return CallSource(
+        "map_fn",
+        call,
+        chunk.keys,
+        lambda: chunk.values,
+        lambda key: (f"{chunk.path}:{safe_key(key)}", chunk.path),
+    )
+
+
+def _read(attempt: Attempt, read: Callable[..., Iterator[Any]]) -> Iterator[Any]:
+    spec, buffers = attempt.spec, attempt.buffers
+    return read(
+        attempt.order.split,
+        input_format=spec.input_format,
+        encoding=spec.encoding,
+        encoding_errors=spec.encoding_errors,
+        read_bytes=buffers.read_bytes,
+        chunk_rows=buffers.chunk_rows,
+    )
+
+
+def _share(attempt: Attempt, consumed: int) -> float:
+    split = attempt.order.split
+    total = split.input_bytes if split is not None else 0
+    return consumed / total if total else 1.0
+
+
+def _map_batches(attempt: Attempt, sink: MapSink) -> int:
+    """Map every batch of the split through `map_batch`; returns the number of records."""
+    function = attempt.code.get("map_batch")
+    records = 0
+    for path, batch, consumed in attempt.reading(_read(attempt, read_batches)):
+        attempt.context.input_path = path
+        place = batch_place(path, batch)
+        for part in mapped_batches(attempt, function, batch, place):
+            try:
+                sink.add_batch(part)
+            except (UnencodableKey, UnencodableValue) as error:
+                complaint = f"gave a pair that cannot be stored: {error}"
+                raise wrong_batch(attempt, complaint, place) from error
+        records += batch.num_rows
+        attempt.progress("map", _share(attempt, consumed), records)
+    return records

@@ -1,0 +1,147 @@
+"""A reduce attempt: one partition of all map outputs, grouped by key, through the reducer, into a part."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mr.errors import SegmentCorrupt, UnencodableKey, UnencodableValue
+from mr.protocol.failures import Loss
+from mr.protocol.records import TaskResult
+from mr.workers.shuffle.group import GroupBatch, Grouped
+from mr.workers.shuffle.transfer.fetch import ShuffleSource, find_corrupt, lost_inputs, open_sources
+from mr.workers.task.combiners import blaming, place_of_key
+from mr.workers.task.context import Attempt
+from mr.workers.task.emitter import CallSource, Emitter
+from mr.workers.task.group_values import GroupValues, StreamedValues
+from mr.workers.task.sinks import PartSink
+from mr.workers.usercode.failures import wrong_result
+from mr.workers.usercode.functions import aggregation_name, as_iterable
+from mr.workers.usercode.tracebacks import describe
+
+#: Length of the count that ends a segment.
+COUNT_BYTES = 8
+
+
+def run_reduce(attempt: Attempt) -> TaskResult:
+    """Run a reduce attempt to the end. Raises TaskError, InputLost, OSError."""
+    attempt.progress("fetch", 0.0, 0)
+    sources = open_sources(attempt.order, attempt.index, lambda more: _note_input(attempt, more))
+    group_bytes = attempt.buffer_bytes(attempt.buffers.group_bytes)
+    grouped = Grouped(sources, group_bytes=group_bytes, work_dir=attempt.work_dir)
+    sink = PartSink(attempt)
+    try:
+        with _blaming_inputs(sources):
+            records = values_in(sources)
+            Reducer(attempt, grouped, sink, records).run()
+        attempt.progress("write", 1.0, records)
+        part, figures = sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    stats = attempt.stats(
+        records_in=records,
+        bytes_in=sum(source.bytes for source in sources),
+        fetched_bytes=sum(source.bytes for source in sources if source.fetched),
+        **figures,
+    )
+    return TaskResult(part, stats)
+
+
+def _note_input(attempt: Attempt, more_bytes: int) -> None:
+    """Take in how much there is to read: much input excuses a slow attempt."""
+    attempt.bytes_in += more_bytes
+    attempt.progress("fetch", 0.0, 0)
+
+
+@contextlib.contextmanager
+def _blaming_inputs(sources: Sequence[ShuffleSource]) -> Iterator[None]:
+    """Turn a failure to read segments into InputLost, which names those that are damaged or gone."""
+    try:
+        yield
+    except (SegmentCorrupt, OSError) as error:
+        # What was fetched was whole when it came: then it is our own disk that lost it.
+        damaged = [source.output for source in find_corrupt(sources) if not source.fetched]
+        if not damaged:
+            raise
+        raise lost_inputs([(output, Loss.DAMAGED) for output in damaged], describe(error)) from error
+
+
+def values_in(sources: Sequence[ShuffleSource]) -> int:
+    """Values (or partial states) in these segments: each ends with its count, eight bytes."""
+    total = 0
+    for source in sources:
+        with source.open() as stream:
+            stream.seek(source.bytes - COUNT_BYTES, os.SEEK_CUR)
+            total += int.from_bytes(stream.read(COUNT_BYTES), "little")
+    return total
+
+
+class Reducer:
+    """The loop over the groups of one partition."""
+
+    def __init__(self, attempt: Attempt, grouped: Grouped, sink: PartSink, records: int) -> None:
+        self._attempt = attempt
+        self._grouped = grouped
+        self._sink = sink
+        #: Values there are in all, for progress.
+        self._records = records
+        self._emitter = Emitter(attempt, sink.add)
+
+    def run(self) -> None:
+        """Run the hooks and the reducer over all keys, in order."""
+        self._attempt.call_hook("reduce_init")
+        if aggregation_name(self._attempt.code.get("reduce_fn")):
+            self._aggregate()
+        else:
+            self._reduce_groups()
+        self._emitter.drain_hook("reduce_final")
+
+    def _progress(self, done: int) -> None:
+        self._attempt.progress("reduce", done / max(1, self._records), done)
+
+    def _aggregate(self) -> None:
+        """Reduce by a built-in, table by table, without leaving Arrow where its columns are native."""
+        self._progress(0)
+        with blaming(self._attempt):
+            for table in self._grouped.aggregate(self._attempt.code.get("reduce_fn")):
+                self._write(table)
+                self._progress(self._records)
+
+    def _write(self, table: pa.Table) -> None:
+        try:
+            self._sink.add_table(table)
+        except (UnencodableKey, UnencodableValue) as error:
+            complaint = f"gave a pair that cannot be stored: {error}"
+            raise wrong_result(self._attempt.order, "reduce_fn", complaint) from error
+
+    def _reduce_groups(self) -> None:
+        """Call `reduce_fn` for every key in order."""
+        call = as_iterable(self._attempt.code.get("reduce_fn"))
+        done = 0
+        self._progress(0)
+        for group in self._grouped.batches():
+            done += self._reduce_batch(group, call)
+            self._progress(done)
+
+    def _reduce_batch(self, group: GroupBatch, call: Callable[[Any, Any], Iterable[Any]]) -> int:
+        """Reduce one batch of groups; one too large for memory comes as an iterator. Returns its values."""
+        lists = [values for values in group.values if isinstance(values, list)]
+        if len(lists) == len(group.values):
+            self._emitter.drain(
+                CallSource("reduce_fn", call, group.keys, lambda: map(GroupValues, lists), _place)
+            )
+            return sum(map(len, lists))
+        streams = [StreamedValues(values) for values in group.values]
+        try:  # a second call, made only to find the record of a failure, gets what is used up and raises
+            self._emitter.drain(CallSource("reduce_fn", call, group.keys, lambda: streams, _place))
+        finally:
+            for stream in streams:
+                stream.finish()
+        return 0
+
+
+def _place(key: Any) -> tuple[str, None]:
+    return place_of_key(key), None

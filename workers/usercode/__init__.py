@@ -1,0 +1,1 @@
+"""The user's job file: loaded, inspected, called, its failures described."""

@@ -36,7 +36,9 @@ from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
 from mr.errors import BadMessage, MrError, StoreBehind
 from mr.formats.output.directory import abandon_output, finish_output, read_manifest
-from mr.ports import Broker, Clock, OutgoingMessage, StateStore
+from mr.ports.broker import Broker, OutgoingMessage
+from mr.ports.clock import Clock
+from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId, TaskKind

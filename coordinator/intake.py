@@ -15,7 +15,9 @@ from mr.formats.allowed_paths import AllowedPaths
 from mr.formats.input.files import list_inputs
 from mr.formats.input.splits import plan_splits
 from mr.formats.output.directory import prepare_output
-from mr.ports import Broker, Clock, Delivery, OutgoingMessage, StateStore
+from mr.ports.broker import Broker, Delivery, OutgoingMessage
+from mr.ports.clock import Clock
+from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, check_size, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from mr.coordinator.core.commands import ProbeWorker
 from mr.coordinator.core.events import Event, ProbeOutcome, WorkerProbed
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
-from mr.ports import Broker, Clock, OutgoingMessage
+from mr.ports.broker import Broker, OutgoingMessage
+from mr.ports.clock import Clock
 from mr.protocol.codec import encode
 from mr.protocol.ids import Incarnation
 from mr.protocol.messages import Ping

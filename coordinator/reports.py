@@ -6,7 +6,7 @@ import msgspec
 
 from mr.coordinator.core.events import Event, JobBroken, ReportReceived
 from mr.errors import BadMessage
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, is_task_id
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import Outcome

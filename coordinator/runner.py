@@ -24,7 +24,9 @@ from mr.coordinator.reports import checked
 from mr.coordinator.stored_jobs import StoredJobs
 from mr.dead_letters import dead_letter, guarded, surviving
 from mr.errors import BadMessage, Deposed, MrError, StoreBehind
-from mr.ports import Broker, Clock, Delivery, StateStore
+from mr.ports.broker import Broker, Delivery
+from mr.ports.clock import Clock
+from mr.ports.store import StateStore
 from mr.protocol.codec import MAX_REPORT_BYTES, check_size, decode
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec, Split

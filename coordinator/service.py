@@ -11,7 +11,9 @@ from mr.async_tools import wait_for_event
 from mr.coordinator.probes import queue_exists
 from mr.coordinator.runner import Runner
 from mr.errors import BadMessage, Deposed
-from mr.ports import Broker, Clock, Consumer, Delivery, StateStore
+from mr.ports.broker import Broker, Consumer, Delivery
+from mr.ports.clock import Clock
+from mr.ports.store import StateStore
 from mr.protocol.queues import coordinator_queue
 from mr.settings import Settings
 

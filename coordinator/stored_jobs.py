@@ -11,7 +11,9 @@ from mr.coordinator.effects import Effects
 from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
 from mr.errors import StoreBehind
-from mr.ports import Clock, RestoredJob, StateStore
+from mr.ports.clock import Clock
+from mr.ports.jobs import RestoredJob
+from mr.ports.store import StateStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec
 from mr.protocol.records import JobRecord

@@ -12,7 +12,8 @@ from mr.async_tools import wait_for_event
 from mr.bundle import Bundle
 from mr.errors import BadJob, BadMessage, BrokerUnavailable, ClusterUnreachable, MrError, NotFound
 from mr.formats.output.directory import read_manifest
-from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
+from mr.ports.broker import Broker, Delivery, OutgoingMessage
+from mr.ports.store import StateStore
 from mr.protocol import codec, queues
 from mr.protocol.claims import Claim
 from mr.protocol.ids import JobId, is_id, task_sort_key

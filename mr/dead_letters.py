@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from mr.error_text import fault
 from mr.errors import BrokerUnavailable, ClusterUnreachable, Deposed
-from mr.ports import Broker, Delivery, OnDelivery, OutgoingMessage
+from mr.ports.broker import Broker, Delivery, OnDelivery, OutgoingMessage
 from mr.protocol.queues import DEAD_QUEUE
 
 log = logging.getLogger(__name__)

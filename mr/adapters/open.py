@@ -1,6 +1,7 @@
 """Open the real adapters. Importing this is light: pika and redis come in with the first call."""
 
-from mr.ports import Broker, StateStore
+from mr.ports.broker import Broker
+from mr.ports.store import StateStore
 from mr.settings import Settings
 
 

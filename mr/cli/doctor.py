@@ -21,7 +21,8 @@ from mr.cli.printing import say, say_json
 from mr.client import Client
 from mr.error_text import printable_line
 from mr.errors import ClusterUnreachable, MrError
-from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
+from mr.ports.broker import Broker, Delivery, OutgoingMessage
+from mr.ports.store import StateStore
 from mr.protocol import queues
 from mr.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import cast
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mr.adapters.open import open_store
-from mr.ports import Delivery
+from mr.ports.broker import Delivery
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import MapOutput, TaskResult, TaskStats

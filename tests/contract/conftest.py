@@ -8,7 +8,8 @@ import pytest
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.adapters.open import open_broker, open_store
 from mr.adapters.redis import RedisStore, keys
-from mr.ports import Broker, StateStore
+from mr.ports.broker import Broker
+from mr.ports.store import StateStore
 from mr.protocol.ids import JobId, WorkerId
 from mr.settings import Settings
 

@@ -1,6 +1,6 @@
 """A consumer that keeps its deliveries, shared by the broker's contract tests."""
 
-from mr.ports import Broker, Delivery, OutgoingMessage
+from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from tests.support.waiting import eventually
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
 from mr.protocol.records import (

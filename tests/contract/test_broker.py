@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mr.errors import BadMessage, Unroutable
-from mr.ports import Broker, Delivery, OutgoingMessage, QueueDepth
+from mr.ports.broker import Broker, Delivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.queues import (
     CONTROL_EXCHANGE,

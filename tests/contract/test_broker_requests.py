@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mr.errors import BrokerUnavailable
-from mr.ports import Broker, Delivery, QueueDepth
+from mr.ports.broker import Broker, Delivery, QueueDepth
 from mr.protocol.queues import JOBS_QUEUE, TASKS_QUEUE
 from tests.contract.conftest import OpenBroker
 from tests.contract.inbox import Inbox, depth_is, to

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from mr.errors import Deposed
-from mr.ports import ClaimReply, StateStore
+from mr.ports.claims import ClaimReply
+from mr.ports.store import StateStore
 from mr.protocol.claims import RELEASED_KEPT, Claim, Placement, Verdict
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import Split

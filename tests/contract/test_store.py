@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from mr.errors import BadMessage, NotFound, StoreUnavailable
-from mr.ports import LOGS_FULL, StateStore
+from mr.ports.claims import LOGS_FULL
+from mr.ports.store import StateStore
 from mr.protocol.ids import CodeId, JobId, TaskKind
 from mr.protocol.records import MAX_REFUSALS, JobState, Refusal, TaskState
 from tests.contract import samples

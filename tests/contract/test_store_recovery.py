@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from mr.errors import Deposed, StoreBehind
-from mr.ports import RestoredJob, StateStore
+from mr.ports.jobs import RestoredJob
+from mr.ports.store import StateStore
 from mr.protocol.claims import Placement, Verdict
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.records import JobState, TaskState

@@ -1,6 +1,6 @@
 """The contract of the state store: workers, and what they are asked."""
 
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.ids import Incarnation
 from mr.protocol.records import Pause
 from tests.contract import samples

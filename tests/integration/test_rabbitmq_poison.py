@@ -9,7 +9,7 @@ import pytest
 
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.errors import BadMessage
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import decode
 from mr.protocol.queues import REPORTS_QUEUE
 from mr.settings import Settings

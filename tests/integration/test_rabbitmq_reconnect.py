@@ -9,7 +9,7 @@ import pytest
 
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.errors import BrokerUnavailable
-from mr.ports import Broker, Delivery, OutgoingMessage
+from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.protocol.queues import EVENTS_EXCHANGE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from mr.settings import Settings
 from tests.support.proxy import Proxy

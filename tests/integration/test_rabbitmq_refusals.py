@@ -9,7 +9,7 @@ import pytest
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.adapters.rabbitmq.connection import Channel, Link
 from mr.errors import BadSetting, BrokerUnavailable
-from mr.ports import Delivery
+from mr.ports.broker import Delivery
 from mr.protocol.queues import TASKS_QUEUE
 from mr.settings import Settings
 from tests.support.own_process import free_port

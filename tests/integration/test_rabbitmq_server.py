@@ -7,7 +7,7 @@ import pytest
 
 from mr.adapters.rabbitmq import RabbitBroker
 from mr.errors import BrokerUnavailable
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.queues import TASKS_QUEUE
 from mr.settings import Settings
 from tests.conftest import need

@@ -11,7 +11,7 @@ import redis
 
 from mr.adapters.redis import RedisStore
 from mr.errors import BadSetting, StoreUnavailable
-from mr.ports import ClaimReply
+from mr.ports.claims import ClaimReply
 from mr.protocol.claims import Verdict
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings

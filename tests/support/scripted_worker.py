@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mr.adapters.memory import MemoryStore
-from mr.ports import OnDelivery, OutgoingMessage
+from mr.ports.broker import OnDelivery, OutgoingMessage
 from mr.protocol.codec import decode, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mr.adapters.memory import MemoryBroker, MemoryStore
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.claims import Claim
 from mr.protocol.codec import decode, encode
 from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId

@@ -11,7 +11,7 @@ from mr.adapters.memory import MemoryBroker, MemoryStore, MemoryStoreServer
 from mr.cli import invoke
 from mr.cli.doctor import disk
 from mr.errors import BrokerUnavailable
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import queues
 from mr.protocol.codec import JSON, encode
 from mr.protocol.jobs import RequestReply

@@ -7,7 +7,7 @@ import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.cli import invoke
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import codec, queues
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply

@@ -10,7 +10,7 @@ from mr.adapters.memory import MemoryBroker, MemoryStore
 from mr.bundle import Bundle
 from mr.client import Client, Unanswered, new_job_id
 from mr.errors import BadJob, MrError, NotFound
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import codec, queues
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId, is_id
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobOptions, JobRequest, JobSpec, RequestReply

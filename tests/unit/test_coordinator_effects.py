@@ -21,7 +21,7 @@ from mr.coordinator.core.events import ClaimsObserved, Event, JobBroken
 from mr.coordinator.effects import Effects
 from mr.coordinator.service import SystemClock
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports import OutgoingMessage
+from mr.ports.broker import OutgoingMessage
 from mr.protocol import messages
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.messages import LifecycleEvent, TaskMessage

@@ -7,7 +7,7 @@ import pytest
 
 from mr.coordinator import effects
 from mr.formats.output import directory
-from mr.ports import OutgoingMessage
+from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import encode
 from mr.protocol.messages import TaskCommitted
 from mr.protocol.queues import REPORTS_QUEUE

@@ -15,7 +15,7 @@ from mr.coordinator import intake
 from mr.coordinator.core.state import submitted_record
 from mr.coordinator.intake import Intake
 from mr.coordinator.service import SystemClock
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split

@@ -12,7 +12,7 @@ from mr.adapters.memory import MemoryBroker
 from mr.coordinator.core.state import submitted_record
 from mr.coordinator.intake import Intake
 from mr.coordinator.service import SystemClock
-from mr.ports import OutgoingMessage
+from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import JSON
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split

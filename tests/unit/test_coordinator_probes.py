@@ -11,7 +11,7 @@ from mr.coordinator.core.events import Event, ProbeOutcome, WorkerProbed
 from mr.coordinator.probes import Prober, port_answers
 from mr.coordinator.service import SystemClock
 from mr.errors import BrokerUnavailable
-from mr.ports import Delivery, OutgoingMessage
+from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.ids import Incarnation
 from tests.support.own_process import free_port
 

@@ -11,7 +11,8 @@ import pytest
 from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
 from mr.bundle import build_bundle
 from mr.coordinator.service import _Standby, run_coordinator
-from mr.ports import Delivery, OutgoingMessage, StateStore
+from mr.ports.broker import Delivery, OutgoingMessage
+from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, MAX_REPORT_BYTES, decode, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId

@@ -17,7 +17,8 @@ from mr.coordinator.effects import Effects
 from mr.coordinator.service import SystemClock
 from mr.dead_letters import guarded
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports import Delivery, OutgoingMessage, RestoredJob
+from mr.ports.broker import Delivery, OutgoingMessage
+from mr.ports.jobs import RestoredJob
 from mr.protocol.codec import JSON, decode, encode, pack, unpack
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.jobs import FileRange, RequestReply, Split

@@ -11,7 +11,8 @@ from mr import local
 from mr.bundle import Bundle
 from mr.errors import BadJob, Interrupted, MrError
 from mr.local import LocalJob, embedded_settings, run_embedded
-from mr.ports import Broker, Delivery, OutgoingMessage, StateStore
+from mr.ports.broker import Broker, Delivery, OutgoingMessage
+from mr.ports.store import StateStore
 from mr.protocol import codec, queues
 from mr.protocol.ids import CodeId, JobId, TaskId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply

@@ -11,7 +11,7 @@ import pytest
 
 from mr.bundle import content_id
 from mr.errors import BadMessage
-from mr.ports import ClaimReply
+from mr.ports.claims import ClaimReply
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
 from mr.protocol.jobs import CodeManifest, JobOptions

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mr.errors import BadMessage
-from mr.ports import ClaimReply
+from mr.ports.claims import ClaimReply
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_kind
 from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.workers.daemon.claimed_attempt import StopReason

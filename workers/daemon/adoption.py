@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mr.errors import BadMessage
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.claims import Placement
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.jobs import JobSpec

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from mr.errors import MrError
-from mr.ports import Delivery
+from mr.ports.broker import Delivery
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.jobs import Split
 from mr.workers.daemon.lifecycle import AttemptEvent, AttemptState, advance

@@ -4,7 +4,8 @@ import logging
 
 from mr.dead_letters import surviving
 from mr.errors import BadMessage
-from mr.ports import Delivery, StateStore
+from mr.ports.broker import Delivery
+from mr.ports.store import StateStore
 from mr.protocol.codec import decode
 from mr.protocol.ids import JobId, TaskId, is_id
 from mr.protocol.messages import Control, DrainWorker, EndJob, PauseWorker, StopAttempt

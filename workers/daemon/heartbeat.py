@@ -19,7 +19,7 @@ from mr.async_tools import cancel_and_wait, wait_for_event
 from mr.dead_letters import surviving
 from mr.error_text import error_text
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.ids import JobId
 from mr.protocol.records import Pause, WorkerBeat, WorkerView
 from mr.settings import Settings

@@ -11,7 +11,7 @@ import msgspec
 from mr.bundle import check_bundle, unpack_bundle
 from mr.error_text import error_text
 from mr.errors import BadJob, BadMessage, MrError
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind

@@ -3,7 +3,7 @@
 import msgspec
 
 from mr.errors import BadMessage
-from mr.ports import Broker, OutgoingMessage
+from mr.ports.broker import Broker, OutgoingMessage
 from mr.protocol.codec import MAX_REPORT_BYTES, check_size, encode
 from mr.protocol.failures import Failure
 from mr.protocol.messages import Report, TaskFailed

@@ -10,7 +10,8 @@ from typing import Any
 
 from mr.async_tools import cancel_and_wait
 from mr.errors import ClusterUnreachable
-from mr.ports import Broker, Consumer, StateStore
+from mr.ports.broker import Broker, Consumer
+from mr.ports.store import StateStore
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import WorkerStopped
 from mr.protocol.queues import CONTROL_EXCHANGE

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports import StateStore
+from mr.ports.store import StateStore
 from mr.protocol.ids import JobId, WorkerId
 from mr.workers.daemon.adoption import needs_outputs
 from mr.workers.shuffle.transfer.served_outputs import Outputs

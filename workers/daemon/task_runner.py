@@ -17,7 +17,8 @@ from mr.dead_letters import FATAL, dead_letter, guarded
 from mr.error_text import error_text, fault
 from mr.errors import BadMessage, MrError
 from mr.formats.output.directory import publish_part
-from mr.ports import Broker, Consumer, Delivery, StateStore
+from mr.ports.broker import Broker, Consumer, Delivery
+from mr.ports.store import StateStore
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import decode, encode, pack
 from mr.protocol.failures import Failure, FailureKind

@@ -8,7 +8,7 @@ import msgspec
 from mr.adapters.memory.exchange import MemoryBrokerServer, MemoryQueue, Message
 from mr.adapters.topology import PRIVATE_PREFETCH
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
-from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
+from mr.ports.broker import OnDelivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import check_size
 
 #: As in AMQP.

@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from mr.adapters.topology import EXCHANGES, QUEUES
-from mr.ports import OutgoingMessage
+from mr.ports.broker import OutgoingMessage
 
 
 class Message:

@@ -14,7 +14,8 @@ from mr.adapters.memory.orders import OrderMethods
 from mr.adapters.memory.state import JobEntry, MemoryStoreServer
 from mr.adapters.memory.workers import WorkerMethods
 from mr.errors import BadMessage, Deposed, StoreBehind, StoreUnavailable
-from mr.ports import LOGS_FULL, ClaimReply, RestoredJob
+from mr.ports.claims import LOGS_FULL, ClaimReply
+from mr.ports.jobs import RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.codec import pack, unpack

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mr.adapters.memory.state import MemoryStoreServer, WorkerEntry
-from mr.ports import WORKER_MEMORY_SECONDS
+from mr.ports.workers import WORKER_MEMORY_SECONDS
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.records import WorkerBeat, WorkerView
 

@@ -16,7 +16,7 @@ from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
 from mr.adapters.rabbitmq.subscription import Subscription
 from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable
-from mr.ports import OnDelivery, OutgoingMessage, QueueDepth
+from mr.ports.broker import OnDelivery, OutgoingMessage, QueueDepth
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from mr.adapters.rabbitmq.connection import Channel
 from mr.adapters.rabbitmq.errors import ChannelEnded
 from mr.adapters.topology import QUEUE_NAMES
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
-from mr.ports import OutgoingMessage
+from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import check_size
 
 #: Publishes under way at once; more wait for their turn.

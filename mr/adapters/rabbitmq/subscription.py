@@ -10,7 +10,7 @@ from pika.exceptions import ChannelClosed
 
 from mr.adapters.rabbitmq.connection import Channel, Link
 from mr.adapters.rabbitmq.errors import ChannelEnded
-from mr.ports import OnDelivery
+from mr.ports.broker import OnDelivery
 
 log = logging.getLogger(__name__)
 

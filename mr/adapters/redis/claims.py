@@ -12,7 +12,8 @@ from mr.adapters.redis.client import RedisLink, flatten
 from mr.adapters.redis.jobs import READ_CHUNK
 from mr.adapters.redis.leadership import milliseconds
 from mr.errors import BadMessage
-from mr.ports import LOGS_FULL, WORKER_MEMORY_SECONDS, ClaimReply
+from mr.ports.claims import LOGS_FULL, ClaimReply
+from mr.ports.workers import WORKER_MEMORY_SECONDS
 from mr.protocol.claims import RELEASED_KEPT, Placement, Verdict
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind

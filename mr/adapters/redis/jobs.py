@@ -11,7 +11,7 @@ from mr.adapters.redis import keys
 from mr.adapters.redis.client import RedisLink, flatten
 from mr.adapters.redis.leadership import milliseconds
 from mr.errors import BadMessage, Deposed, StoreBehind
-from mr.ports import RestoredJob
+from mr.ports.jobs import RestoredJob
 from mr.protocol.claims import RELEASED_KEPT, Claim, Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, in_task_order, task_id, task_kind

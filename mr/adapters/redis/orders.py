@@ -3,7 +3,7 @@
 from mr.adapters.redis import keys
 from mr.adapters.redis.client import RedisLink
 from mr.adapters.redis.leadership import milliseconds
-from mr.ports import WORKER_MEMORY_SECONDS
+from mr.ports.workers import WORKER_MEMORY_SECONDS
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.records import Pause
 

@@ -46,7 +46,7 @@ services: ## install RabbitMQ, Redis and the AMQP tools from Debian's packages, 
 test: lint services test-core test-services ## everything: lint, then all tiers
 
 test-core: install ## the tiers that need no service
-	$(PYTEST) -q -n 2 tests/unit tests/property tests/scenarios tests/simulation
+	$(PYTEST) -q -n 2 tests/unit tests/project tests/property tests/scenarios tests/simulation
 
 test-services: install ## the tiers on real RabbitMQ and Redis
 	$(PYTEST) -q -n 2 --dist loadfile tests/contract tests/integration tests/e2e

@@ -1,6 +1,7 @@
 """Generates the tables and diagrams of ARCHITECTURE.md from the code.
 
-`python -m tests.support.architecture` writes them; `tests/unit/test_architecture.py` fails when they drift.
+`python -m tests.support.architecture` writes them; `tests/project/test_architecture.py` fails when they
+differ from the code.
 """
 
 import inspect

@@ -14,8 +14,8 @@ from mr.protocol.queues import REPORTS_QUEUE
 from mr.protocol.records import JobState, Manifest
 from tests.contract.samples import ANN, FIRST_LIFE, MAP_0, part_result
 from tests.support.waiting import eventually
-from tests.unit.test_coordinator_service import CANCEL, JOB, Site
-from tests.unit.test_coordinator_service import site as site
+from tests.unit.coordinator.test_service import CANCEL, JOB, Site
+from tests.unit.coordinator.test_service import site as site
 
 MANIFEST = Manifest(1, JOB, "count", 0.0, 0, 0, (), {})
 

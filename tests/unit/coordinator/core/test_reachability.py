@@ -7,7 +7,7 @@ from mr.coordinator.core.reachability import Reachability
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import PauseWorker
 from mr.settings import Settings
-from tests.unit.test_scheduler_cluster import view
+from tests.unit.coordinator.core.test_membership import view
 
 MISSED = {WorkerId("w1"): Incarnation("w1.1")}
 

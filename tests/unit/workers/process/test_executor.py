@@ -307,7 +307,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 async def test_no_process_outlives_a_daemon_that_is_killed(tmp_path: Path) -> None:
     # The script has no `if __name__` guard: a child must not run it again.
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[4]
     script = tmp_path / "daemon.py"
     script.write_text(_DAEMON)
     daemon = subprocess.Popen(  # noqa: ASYNC220 - starts at once

@@ -11,7 +11,7 @@ from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from tests.unit.test_coordinator_intake import Desk
+from tests.unit.coordinator.test_intake import Desk
 
 TOO_LARGE = b"x" * (MAX_MESSAGE_BYTES + 1)
 

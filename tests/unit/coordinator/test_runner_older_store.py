@@ -7,8 +7,8 @@ from mr.protocol.claims import Verdict
 from mr.protocol.ids import Incarnation, TaskId, WorkerId
 from mr.protocol.records import JobState
 from tests.support.waiting import eventually
-from tests.unit.test_coordinator_service import CANCEL, JOB, SETTINGS, Site
-from tests.unit.test_coordinator_service import site as site
+from tests.unit.coordinator.test_service import CANCEL, JOB, SETTINGS, Site
+from tests.unit.coordinator.test_service import site as site
 
 MAP = TaskId("map-00000")
 ANN, LIFE = WorkerId("ann"), Incarnation("ann-1")

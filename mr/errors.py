@@ -105,3 +105,14 @@ class ShuffleError(MrError):
 
 class SegmentCorrupt(ShuffleError):
     """A segment's checksum does not match its bytes. The map task will be run again."""
+
+
+class IllegalTransition(MrError, RuntimeError):
+    """A job, task or attempt was given an event that its state does not allow. Nothing was changed.
+
+    Always a defect of mrmq: please report it with `history`, what led to the state.
+    """
+
+    def __init__(self, message: str, history: str = "") -> None:
+        super().__init__(f"{message}; before that: {history}" if history else message)
+        self.history = history

@@ -2,12 +2,8 @@
 
 from enum import StrEnum
 
-from mr.errors import MrError
+from mr.errors import IllegalTransition
 from mr.protocol.records import JobState, TaskState
-
-
-class IllegalTransition(MrError):
-    """A job or task was to take a step that the table does not list. Nothing was changed."""
 
 
 class JobCause(StrEnum):

@@ -16,10 +16,10 @@ from mr.coordinator.core.state import Task, submitted_record
 from mr.coordinator.core.transitions import (
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
-    IllegalTransition,
     JobCause,
     TaskCause,
 )
+from mr.errors import IllegalTransition
 from mr.ports.jobs import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput

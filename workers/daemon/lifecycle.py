@@ -9,6 +9,8 @@ for before the commit leads through STOPPING to DISCARDING; after it, only the s
 
 from enum import StrEnum
 
+from mr.errors import IllegalTransition
+
 
 class AttemptState(StrEnum):
     """Where an attempt stands on this worker."""
@@ -78,10 +80,6 @@ TRANSITIONS: dict[tuple[AttemptState, AttemptEvent], AttemptState] = {
     (_S.SETTLING, _E.STOP): _S.SETTLING,
     (_S.ENDED, _E.STOP): _S.ENDED,
 }
-
-
-class IllegalTransition(RuntimeError):
-    """An attempt met an event that its state does not know: a defect of the worker. Please report it."""
 
 
 def advance(state: AttemptState, event: AttemptEvent) -> AttemptState:

@@ -12,11 +12,10 @@ from mr.coordinator.core import events as e
 from mr.coordinator.core import scheduler as scheduler_module
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.core.state import ActiveJob, submitted_record
-from mr.coordinator.core.transitions import IllegalTransition
 from mr.coordinator.effects import Effects
 from mr.coordinator.service import SystemClock
 from mr.dead_letters import guarded
-from mr.errors import BadMessage, StoreUnavailable
+from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.ports.jobs import RestoredJob
 from mr.protocol.codec import JSON, decode, encode, pack, unpack

@@ -5,13 +5,13 @@ import pytest
 from mr.coordinator.core.transitions import (
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
-    IllegalTransition,
     JobCause,
     TaskCause,
     diagram,
     next_job_state,
     next_task_state,
 )
+from mr.errors import IllegalTransition
 from mr.protocol.records import JobState, TaskState
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mr.workers.daemon.lifecycle import TRANSITIONS, AttemptEvent, AttemptState, IllegalTransition, advance
+from mr.errors import IllegalTransition
+from mr.workers.daemon.lifecycle import TRANSITIONS, AttemptEvent, AttemptState, advance
 
 
 def test_a_successful_attempt_commits_before_it_reports_and_reports_before_it_acknowledges() -> None:

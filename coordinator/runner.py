@@ -116,13 +116,11 @@ class Runner:
                         REPORTS_QUEUE,
                         guarded(self._broker, self._on_report),
                         prefetch=REPORTS_PREFETCH,
-                        single_active=True,
                     ),
                     await self._broker.consume(
                         JOBS_QUEUE,
                         guarded(self._broker, self._intake.on_delivery),
                         prefetch=JOBS_PREFETCH,
-                        single_active=True,
                     ),
                 ]
                 self._spawn(self._sweep_outputs())

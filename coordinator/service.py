@@ -5,8 +5,8 @@ import logging
 import os
 import secrets
 import socket
-import time
 
+from mr.adapters.system_clock import SystemClock
 from mr.async_tools import wait_for_event
 from mr.coordinator.probes import queue_exists
 from mr.coordinator.runner import Runner
@@ -21,22 +21,6 @@ log = logging.getLogger(__name__)
 
 #: How often a standby looks whether the leader still is connected.
 LOOK_SECONDS = 1.0
-
-
-class SystemClock:
-    """The machine's clocks, on the running event loop."""
-
-    def now(self) -> float:
-        """Seconds since some start, never going back."""
-        return time.monotonic()
-
-    def wall(self) -> float:
-        """Seconds since the epoch; somebody may set it back."""
-        return time.time()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
 
 
 async def run_coordinator(

@@ -88,9 +88,7 @@ class Broker(Protocol):
         together: their confirms come in batches.
         """
 
-    async def consume(
-        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
-    ) -> Consumer:
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> Consumer:
         """Call `on_delivery` in a task of its own for each message; it settles the delivery.
 
         An exception out of `on_delivery` ends the subscription and is raised by `failed()`.

@@ -219,8 +219,8 @@ async def test_a_closed_client_connects_again_as_if_new(new_broker: OpenBroker) 
     async def fail(delivery: Delivery) -> None:
         raise RuntimeError("told by the first life")
 
-    await one.consume(REPORTS_QUEUE, held, prefetch=5, single_active=True)
-    await two.consume(REPORTS_QUEUE, came, prefetch=5, single_active=True)
+    await one.consume(REPORTS_QUEUE, held, prefetch=5)
+    await two.consume(REPORTS_QUEUE, came, prefetch=5)
     await one.publish(to(REPORTS_QUEUE, b"a"))
     await held.holds(b"a")
     await one.consume(DEAD_QUEUE, fail, prefetch=1)
@@ -256,8 +256,8 @@ async def test_a_cancelled_consumer_may_still_settle(new_broker: OpenBroker) -> 
 @pytest.mark.parametrize("queue", [JOBS_QUEUE, REPORTS_QUEUE])
 async def test_of_several_consumers_the_eldest_is_served(new_broker: OpenBroker, queue: str) -> None:
     one, two, first, second = await new_broker(), await new_broker(), Inbox(), Inbox()
-    await one.consume(queue, first, prefetch=1, single_active=True)
-    await two.consume(queue, second, prefetch=10, single_active=True)
+    await one.consume(queue, first, prefetch=1)
+    await two.consume(queue, second, prefetch=10)
     for number in range(3):
         await two.publish(to(queue, b"%d" % number))
     await first.holds(b"0")

@@ -7,7 +7,7 @@ import pika
 import pytest
 
 from mr.adapters.rabbitmq import RabbitBroker
-from mr.adapters.rabbitmq.connection import Channel, Link
+from mr.adapters.rabbitmq.connection import Channel, Connection
 from mr.errors import BadSetting, BrokerUnavailable
 from mr.ports.broker import Delivery
 from mr.protocol.queues import TASKS_QUEUE
@@ -107,14 +107,14 @@ async def test_questions_asked_together_share_one_new_channel(
     await broker.connect()
     with pytest.raises(BrokerUnavailable, match="no queue 'nowhere'"):
         await broker.depth("nowhere")  # the server closes the channel that asked
-    opened: list[Link] = []
-    open_channel = Link.channel
+    opened: list[Connection] = []
+    open_channel = Connection.channel
 
-    async def count(link: Link) -> Channel:
-        opened.append(link)
-        return await open_channel(link)
+    async def count(connection: Connection) -> Channel:
+        opened.append(connection)
+        return await open_channel(connection)
 
-    monkeypatch.setattr(Link, "channel", count)
+    monkeypatch.setattr(Connection, "channel", count)
     await asyncio.gather(*(broker.depth(TASKS_QUEUE) for _ in range(5)))
     assert len(opened) == 1
     await broker.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 from mr.adapters.memory import MemoryStore
 from mr.ports.broker import OnDelivery, OutgoingMessage
+from mr.protocol.claims import Verdict
 from mr.protocol.codec import decode, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
@@ -66,9 +67,7 @@ class ScriptedBroker:
         self.on_delivery: OnDelivery | None = None
         self.prefetch = 0
 
-    async def consume(
-        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
-    ) -> "ScriptedBroker":
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> "ScriptedBroker":
         """Take the consumer."""
         self.on_delivery, self.prefetch = on_delivery, prefetch
         return self
@@ -188,7 +187,7 @@ class ScriptedWorker:
         """Have another worker run the task, too, and commit it, if it still may."""
         await self.store.speculate(job, [task], 1)
         reply = await self.store.claim(job, task, OTHER, OTHER_LIFE, LEASE_SECONDS)
-        if reply.attempt and reply.result is None:
+        if reply.verdict is Verdict.GRANTED:
             where = (OTHER, OTHER_LIFE, "there:1", "elsewhere", "/there")
             output: MapOutput | PartOutput = MapOutput(task, reply.attempt, *where)
             if task_kind(task) is TaskKind.REDUCE:

@@ -170,10 +170,8 @@ class MemoryBroker:
         if not self.server.route(message) and message.mandatory:
             raise Unroutable(f"there is no queue {message.routing_key}")
 
-    async def consume(
-        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
-    ) -> MemoryConsumer:
-        """Call `on_delivery` for each message. Whether one consumer is active is the queue's declaration."""
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> MemoryConsumer:
+        """Call `on_delivery` for each message of `queue`."""
         self._check_connected()
         if queue not in self.server.queues:
             raise BrokerUnavailable(f"there is no queue {queue}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from mr.adapters.acknowledged import Acknowledged
+from mr.adapters.acknowledged_writes import AcknowledgedWrites
 from mr.adapters.lenient_reader import LenientReader
 from mr.adapters.memory.code import CodeMethods
 from mr.adapters.memory.leadership import LeadMethods
@@ -45,7 +45,7 @@ class MemoryStore(LeadMethods, NoticeMethods, CodeMethods, WorkerMethods, OrderM
         self._now = now
         self._connected = False
         self._reader = LenientReader()
-        self._acknowledged = Acknowledged()
+        self._acknowledged = AcknowledgedWrites()
 
     async def connect(self) -> None:
         """Connect; cannot fail."""

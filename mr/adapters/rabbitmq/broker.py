@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from mr.adapters.rabbitmq.connection import Channel, Link, read_url, server_name
+from mr.adapters.rabbitmq.connection import Channel, Connection, read_url, server_name
 from mr.adapters.rabbitmq.declare import declare_topology
-from mr.adapters.rabbitmq.errors import ChannelEnded, LinkFailed, explain, is_final
+from mr.adapters.rabbitmq.errors import ChannelEnded, ConnectFailed, explain, is_final
 from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
 from mr.adapters.rabbitmq.subscription import Subscription
 from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 
-_UNREACHABLE = (LinkFailed, ChannelEnded)
+_UNREACHABLE = (ConnectFailed, ChannelEnded)
 
 
 class RabbitBroker:
@@ -35,7 +35,7 @@ class RabbitBroker:
         self._settings = settings
         self._parameters = read_url(settings.broker_url, connect_seconds=settings.connect_seconds)
         self._server = server_name(self._parameters)
-        self._link: Link | None = None
+        self._connection: Connection | None = None
         #: For declarations and questions; made by one at a time.
         self._control: Channel | None = None
         self._control_lock = asyncio.Lock()
@@ -60,9 +60,9 @@ class RabbitBroker:
         """Connect and declare the topology. Raises BrokerUnavailable with the reason."""
         self._failure = None
         self._has_failed.clear()
-        link = await self._establish(self._settings.connect_seconds)
+        connection = await self._establish(self._settings.connect_seconds)
         self._open = True
-        self._spawn(self._keep(link))
+        self._spawn(self._keep(connection))
 
     async def close(self) -> None:
         """Disconnect. Stops running `on_delivery` tasks; unsettled deliveries go back to their queues."""
@@ -74,9 +74,9 @@ class RabbitBroker:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._subscriptions.clear()
         self._publisher.abandon()
-        if self._link is not None:
-            await self._link.close()
-            self._link = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     async def failed(self) -> BaseException:
         """Wait for what ends this broker for good: refused credentials, a consumer's error."""
@@ -104,16 +104,16 @@ class RabbitBroker:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def _keep(self, link: Link) -> None:
+    async def _keep(self, connection: Connection) -> None:
         """Connect again whenever the connection is lost. Raises BrokerUnavailable when that is refused."""
         while True:
-            reason = await asyncio.shield(link.closed)
-            self._link = self._control = None
+            reason = await asyncio.shield(connection.closed)
+            self._connection = self._control = None
             log.warning("%s; connecting again", explain(self._server, reason))
-            link = await self._establish(float("inf"))
+            connection = await self._establish(float("inf"))
             log.info("connected to RabbitMQ at %s again", self._server)
 
-    async def _establish(self, patience_seconds: float) -> Link:
+    async def _establish(self, patience_seconds: float) -> Connection:
         """Connect, with growing delays, until it works, is refused for good, or patience ends."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_seconds
@@ -127,28 +127,28 @@ class RabbitBroker:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
-    async def _set_up(self) -> Link:
+    async def _set_up(self) -> Connection:
         """Open a connection, declare everything, and put publisher and subscriptions on it."""
-        link = await Link.open(self._parameters)
+        connection = await Connection.open(self._parameters)
         try:
-            control = await link.channel()
+            control = await connection.channel()
             await declare_topology(control)
-            link.on_blocked(self._publisher.set_blocked, lambda: self._publisher.set_blocked(""))
-            publishing = await link.channel()
+            connection.on_blocked(self._publisher.set_blocked, lambda: self._publisher.set_blocked(""))
+            publishing = await connection.channel()
             await self._publisher.attach(publishing)
         except BaseException:
-            await link.close()
+            await connection.close()
             raise
-        publishing.closed.add_done_callback(lambda _: self._spawn(self._give_up(link)))
-        self._link, self._control = link, control
+        publishing.closed.add_done_callback(lambda _: self._spawn(self._give_up(connection)))
+        self._connection, self._control = connection, control
         for subscription in self._subscriptions:
             self._spawn(self._resubscribe(subscription))
         self._news.set()
-        return link
+        return connection
 
-    async def _give_up(self, link: Link) -> None:
+    async def _give_up(self, connection: Connection) -> None:
         """Close a connection on which something vital broke; it is made again then."""
-        await link.close()
+        await connection.close()
 
     # --- publishing
 
@@ -201,12 +201,9 @@ class RabbitBroker:
 
     # --- consuming
 
-    async def consume(
-        self, queue: str, on_delivery: OnDelivery, *, prefetch: int, single_active: bool = False
-    ) -> Subscription:
-        """Call `on_delivery` for each message of `queue`. Our single-active queues need no flag."""
-        alone = single_active or queue in SINGLE_ACTIVE_QUEUES
-        return await self._start(queue, None, on_delivery, prefetch, alone)
+    async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> Subscription:
+        """Call `on_delivery` for each message of `queue`."""
+        return await self._start(queue, None, on_delivery, prefetch, queue in SINGLE_ACTIVE_QUEUES)
 
     async def subscribe(
         self, exchange: str, binding_key: str, on_delivery: OnDelivery, *, name: str = ""
@@ -234,12 +231,12 @@ class RabbitBroker:
             on_lost=lambda lost: self._spawn(self._resubscribe(lost)),
             on_end=self._forget,
         )
-        link = await self._present_link()
+        connection = await self._live_connection()
         self._subscriptions.append(subscription)
         try:
-            await subscription.attach(link)
+            await subscription.attach(connection)
         except ChannelEnded as error:
-            if link.is_open:
+            if connection.is_open:
                 self._forget(subscription)
                 raise BrokerUnavailable(explain(self._server, error)) from error
         return subscription
@@ -253,14 +250,14 @@ class RabbitBroker:
 
         When the connection is lost, too, the next one does it.
         """
-        link = self._link
+        connection = self._connection
         delay = FIRST_DELAY_SECONDS
-        while link is not None and link.is_open and not subscription.ended:
+        while connection is not None and connection.is_open and not subscription.ended:
             try:
                 await declare_topology(await self._control_channel())
-                await subscription.attach(link)
+                await subscription.attach(connection)
             except ChannelEnded as error:
-                if link.is_open and is_final(error):
+                if connection.is_open and is_final(error):
                     raise BrokerUnavailable(explain(self._server, error)) from error
             else:
                 return
@@ -273,12 +270,12 @@ class RabbitBroker:
         """Ready messages and consumers of a queue. Raises BrokerUnavailable, also without such a queue."""
         self._check_connected()
         while True:
-            link = await self._present_link()
+            connection = await self._live_connection()
             try:
                 channel = await self._control_channel()
                 answer = await channel.call(channel.raw.queue_declare, queue, passive=True)
             except ChannelEnded as error:
-                if link.is_open:
+                if connection.is_open:
                     raise BrokerUnavailable(explain(self._server, error)) from error
             else:
                 return QueueDepth(answer.method.message_count, answer.method.consumer_count)
@@ -286,16 +283,16 @@ class RabbitBroker:
     async def _control_channel(self) -> Channel:
         """The channel for declarations, made again when an error closed it. Raises ChannelEnded."""
         async with self._control_lock:
-            link = await self._present_link()
+            connection = await self._live_connection()
             if self._control is None or not self._control.is_open:
-                self._control = await link.channel()
+                self._control = await connection.channel()
             return self._control
 
-    async def _present_link(self) -> Link:
+    async def _live_connection(self) -> Connection:
         """The connection, waited for while it is being made again. Raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(self._settings.reconnect_seconds):
-                while self._link is None or not self._link.is_open:
+                while self._connection is None or not self._connection.is_open:
                     if self._failure is not None or not self._open:
                         raise BrokerUnavailable(f"the connection to RabbitMQ at {self._server} has ended")
                     self._news.clear()
@@ -304,4 +301,4 @@ class RabbitBroker:
             raise BrokerUnavailable(
                 f"RabbitMQ at {self._server} has been away for {self._settings.reconnect_seconds:g} s"
             ) from error
-        return self._link
+        return self._connection

@@ -12,7 +12,7 @@ from pika import frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelWrongStateError, ConnectionWrongStateError
 
-from mr.adapters.rabbitmq.errors import ChannelEnded, LinkFailed
+from mr.adapters.rabbitmq.errors import ChannelEnded, ConnectFailed
 from mr.errors import BadSetting
 
 #: A graceful close that takes longer is cut short.
@@ -55,7 +55,7 @@ def server_name(parameters: pika.URLParameters) -> str:
     return f"{parameters.host}:{parameters.port}/{parameters.virtual_host.removeprefix('/')}"
 
 
-class _Connection(AsyncioConnection):  # type: ignore[misc]
+class _PikaConnection(AsyncioConnection):  # type: ignore[misc]
     """pika's connection, which can also be dropped at once."""
 
     def drop(self) -> None:
@@ -130,17 +130,17 @@ class Channel:
             self.raw.close()
 
 
-class Link:
+class Connection:
     """One open AMQP connection."""
 
-    def __init__(self, raw: _Connection, closed: "asyncio.Future[BaseException]") -> None:
+    def __init__(self, raw: _PikaConnection, closed: "asyncio.Future[BaseException]") -> None:
         self._raw = raw
         #: Resolves to the reason once the connection is lost or closed.
         self.closed = closed
 
     @classmethod
-    async def open(cls, parameters: pika.URLParameters) -> "Link":
-        """Connect, within the time the parameters allow. Raises LinkFailed."""
+    async def open(cls, parameters: pika.URLParameters) -> "Connection":
+        """Connect, within the time the parameters allow. Raises ConnectFailed."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[BaseException | None] = loop.create_future()
         closed: asyncio.Future[BaseException] = loop.create_future()
@@ -149,7 +149,7 @@ class Link:
             if not future.done():
                 future.set_result(outcome)
 
-        raw = _Connection(
+        raw = _PikaConnection(
             parameters,
             on_open_callback=lambda _raw: settle(opened, None),
             on_open_error_callback=lambda _raw, error: settle(opened, error),
@@ -162,7 +162,7 @@ class Link:
             await _abandon(raw, opened, closed)
             raise
         if error is not None:
-            raise LinkFailed(error)
+            raise ConnectFailed(error)
         return cls(raw, closed)
 
     @property
@@ -205,7 +205,9 @@ class Link:
 
 
 async def _abandon(
-    raw: _Connection, opened: "asyncio.Future[BaseException | None]", closed: "asyncio.Future[BaseException]"
+    raw: _PikaConnection,
+    opened: "asyncio.Future[BaseException | None]",
+    closed: "asyncio.Future[BaseException]",
 ) -> None:
     """Give up a connection that is being opened, and wait until its socket is gone."""
     try:

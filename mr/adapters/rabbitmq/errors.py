@@ -12,7 +12,7 @@ PRECONDITION_FAILED = 406
 NOT_ALLOWED = 530
 
 
-class LinkFailed(Exception):
+class ConnectFailed(Exception):
     """The connection could not be opened."""
 
     def __init__(self, reason: BaseException) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pika
 from pika.exceptions import ChannelClosed
 
-from mr.adapters.rabbitmq.connection import Channel, Link
+from mr.adapters.rabbitmq.connection import Channel, Connection
 from mr.adapters.rabbitmq.errors import ChannelEnded
 from mr.ports.broker import OnDelivery
 
@@ -124,9 +124,9 @@ class Subscription:
 
     # --- the broker's side
 
-    async def attach(self, link: Link) -> None:
-        """Subscribe on a new channel of `link`, and return when subscribed. Raises ChannelEnded."""
-        channel = await link.channel()
+    async def attach(self, connection: Connection) -> None:
+        """Subscribe on a new channel of `connection`, and return when subscribed. Raises ChannelEnded."""
+        channel = await connection.channel()
         if self._binding is not None:
             exchange, binding_key = self._binding
             declared = await channel.call(

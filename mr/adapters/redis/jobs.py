@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
-from mr.adapters.acknowledged import Acknowledged
+from mr.adapters.acknowledged_writes import AcknowledgedWrites
 from mr.adapters.lenient_reader import LenientReader
 from mr.adapters.redis import keys
 from mr.adapters.redis.client import RedisLink, flatten
@@ -42,7 +42,7 @@ class JobWrites:
 
     _link: RedisLink
     _reader: LenientReader
-    _acknowledged: Acknowledged
+    _acknowledged: AcknowledgedWrites
 
     async def _write(
         self, name: str, job: JobId, script_keys: Sequence[str], epoch: int, arguments: Sequence[Any]
@@ -233,7 +233,7 @@ class JobReads:
 
     _link: RedisLink
     _reader: LenientReader
-    _acknowledged: Acknowledged
+    _acknowledged: AcknowledgedWrites
 
     async def claims(self, job: JobId) -> Mapping[TaskId, Claim]:
         """All claims of a job that were ever asked for."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mr.adapters.acknowledged import Acknowledged
+from mr.adapters.acknowledged_writes import AcknowledgedWrites
 from mr.adapters.lenient_reader import LenientReader
 from mr.adapters.redis.claims import TaskMethods, WorkerMethods
 from mr.adapters.redis.client import RedisLink
@@ -21,7 +21,7 @@ class RedisStore(
 
     def __init__(self, settings: Settings) -> None:
         self._reader = LenientReader()
-        self._acknowledged = Acknowledged()
+        self._acknowledged = AcknowledgedWrites()
         self._link = RedisLink(
             settings.redis_url,
             connect_seconds=settings.connect_seconds,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.commands import (
     Command,
     EmitEvent,
@@ -19,7 +20,6 @@ from mr.coordinator.core.commands import (
 )
 from mr.coordinator.core.events import ClaimsObserved, Event, JobBroken
 from mr.coordinator.effects import Effects
-from mr.coordinator.service import SystemClock
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports.broker import OutgoingMessage
 from mr.protocol import messages

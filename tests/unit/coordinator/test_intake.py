@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.system_clock import SystemClock
 from mr.bundle import build_bundle, content_id
 from mr.coordinator import intake
 from mr.coordinator.core.state import submitted_record
 from mr.coordinator.intake import Intake
-from mr.coordinator.service import SystemClock
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId

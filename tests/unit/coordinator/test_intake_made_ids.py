@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mr.adapters.memory import MemoryBroker
+from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.state import submitted_record
 from mr.coordinator.intake import Intake
-from mr.coordinator.service import SystemClock
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import JSON
 from mr.protocol.ids import JobId

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mr.adapters.memory import MemoryBroker
+from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.commands import ProbeWorker
 from mr.coordinator.core.events import Event, ProbeOutcome, WorkerProbed
 from mr.coordinator.probes import Prober, port_answers
-from mr.coordinator.service import SystemClock
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.ids import Incarnation

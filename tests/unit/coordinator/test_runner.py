@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.system_clock import SystemClock
 from mr.coordinator.runner import Runner
-from mr.coordinator.service import SystemClock
 from mr.errors import Deposed
 from mr.settings import Settings
 

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
+from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.service import SystemClock
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId

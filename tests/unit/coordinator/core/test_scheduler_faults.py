@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core import scheduler as scheduler_module
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.core.state import ActiveJob, submitted_record
 from mr.coordinator.effects import Effects
-from mr.coordinator.service import SystemClock
 from mr.dead_letters import guarded
 from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage

@@ -8,7 +8,7 @@ from mr.protocol.ids import JobId
 MAX_JOBS = 10_000
 
 
-class Acknowledged:
+class AcknowledgedWrites:
     """The generation of each job after the last write that the store acknowledged to this client."""
 
     def __init__(self) -> None:

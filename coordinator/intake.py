@@ -15,6 +15,7 @@ from mr.formats.allowed_paths import AllowedPaths
 from mr.formats.input.files import list_inputs
 from mr.formats.input.splits import plan_splits
 from mr.formats.output.directory import prepare_output
+from mr.formats.registry import require_input, require_output
 from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.clock import Clock
 from mr.ports.store import StateStore
@@ -253,6 +254,8 @@ def plan_job(
         if "://" not in path and not path.startswith("/"):
             raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
     options = resolve_options(request, manifest, settings)
+    require_input(options.input_format)
+    require_output(options.output_format)
     places = AllowedPaths(settings)
     places.check_output(request.output)
     for pattern in request.inputs:

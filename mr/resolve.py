@@ -7,16 +7,15 @@ from typing import Any
 import msgspec
 
 from mr.errors import BadJob, BadSetting
+from mr.protocol.formats import InputFormatName, OutputFormatName
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import (
     Buffers,
     CodeManifest,
     EncodingErrors,
-    InputFormat,
     JobOptions,
     JobRequest,
     JobSpec,
-    OutputFormat,
 )
 from mr.request_summary import request_summary
 from mr.settings import Settings, parse_bytes, parse_seconds
@@ -34,8 +33,8 @@ class ResolvedOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: Number of reduce tasks; None: as many as there are maps, up to the setting `default_reduces`.
     reduces: int | None
     split_bytes: int
-    input_format: InputFormat
-    output_format: OutputFormat
+    input_format: InputFormatName
+    output_format: OutputFormatName
     #: As `codecs` names it: `utf-8`, never `UTF8`.
     encoding: str
     encoding_errors: EncodingErrors

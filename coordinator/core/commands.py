@@ -16,8 +16,8 @@ from enum import IntEnum
 import msgspec
 
 from mr.protocol.claims import Placement
+from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import Incarnation, JobId, TaskId
-from mr.protocol.jobs import OutputFormat
 from mr.protocol.messages import Control, LifecycleEvent, TaskMessage
 from mr.protocol.records import JobRecord, Manifest, PartOutput, TaskRecord
 
@@ -141,7 +141,7 @@ class FinishOutput(msgspec.Struct, frozen=True):
 
     job_id: JobId
     output: str
-    output_format: OutputFormat
+    output_format: OutputFormatName
     #: In order of index.
     parts: tuple[PartOutput, ...]
     manifest: Manifest

@@ -10,7 +10,8 @@ import click
 
 from mr.cli.printing import say
 from mr.errors import BadSetting
-from mr.protocol.jobs import EncodingErrors, InputFormat, OutputFormat
+from mr.protocol.formats import INPUT_FORMATS, OUTPUT_FORMATS
+from mr.protocol.jobs import EncodingErrors
 from mr.protocol.queues import MAX_JOB_PRIORITY
 from mr.settings import Settings, load_settings, parse_bytes, parse_seconds, unknown_variables
 
@@ -68,8 +69,8 @@ _JOB_OPTIONS = (
     click.option(
         "--split-size", callback=_SIZE, metavar="SIZE", help="Input of one map task, such as 64MiB."
     ),
-    click.option("--input-format", type=click.Choice(get_args(InputFormat)), help="text unless said."),
-    click.option("--output-format", type=click.Choice(get_args(OutputFormat)), help="text unless said."),
+    click.option("--input-format", type=click.Choice(list(INPUT_FORMATS)), help="text unless said."),
+    click.option("--output-format", type=click.Choice(list(OUTPUT_FORMATS)), help="text unless said."),
     click.option("--encoding", help="Of text input; utf-8 unless said."),
     click.option(
         "--encoding-errors",

@@ -12,6 +12,7 @@ from mr.cli.inspect_jobs import look
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say, say_json
 from mr.client import Viewer
+from mr.protocol.formats import OUTPUT_FORMATS
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import Manifest
 from mr.protocol.records import as_json as render_json
@@ -75,25 +76,20 @@ def _print_content(manifest: Manifest, rows: int | None) -> None:
 
 
 def _part_lines(path: str, size: int) -> Iterator[bytes]:
-    """The lines of a text part as they are; the rows of a parquet part as `key<TAB>value`."""
-    if not path.endswith(".parquet"):
+    """The lines of a part as they are; the rows of one that is not text as `key<TAB>value`."""
+    tables = {name: found.suffix for name, found in OUTPUT_FORMATS.items() if not found.lines}
+    input_format = next((name for name, suffix in tables.items() if path.endswith(suffix)), None)
+    if input_format is None:
         from mr.formats.input.compression import readable
         from mr.formats.storage import open_read
 
         with readable(path), io.BufferedReader(open_read(path), _READ_BYTES) as file:  # type: ignore[type-var]
             yield from file
         return
+    from mr.formats.input.options import ReadOptions
     from mr.formats.input.reader import read_records
 
     whole = Split(0, (FileRange(path, 0, -1, size),))
-    chunks = read_records(
-        whole,
-        input_format="parquet",
-        encoding="utf-8",
-        encoding_errors="strict",
-        read_bytes=_READ_BYTES,
-        chunk_rows=4096,
-    )
-    for chunk in chunks:
+    for chunk in read_records(whole, ReadOptions(input_format, _READ_BYTES, chunk_rows=4096)):
         for key, value in zip(chunk.keys, chunk.values, strict=True):
             yield f"{key}\t{value}\n".encode()

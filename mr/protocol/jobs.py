@@ -6,10 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from mr.protocol.bounds import MAX_BYTES, MAX_INT64, MAX_SPLITS, MAX_TASKS, Index, Natural, Real, Seconds
+from mr.protocol.formats import InputFormatName, OutputFormatName
 from mr.protocol.ids import CODE_ID_PATTERN, ID_PATTERN, CodeId, JobId, TaskKind
 
-InputFormat = Literal["text", "jsonl", "csv", "parquet", "binary"]
-OutputFormat = Literal["text", "jsonl", "csv", "parquet"]
 EncodingErrors = Literal["strict", "replace", "surrogateescape"]
 
 REQUEST_VERSION = 1
@@ -44,8 +43,8 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     #: Number of reduce tasks = output parts; 0 = map-only.
     reduces: OptionalCount | None = None
     split_size: Size | None = None
-    input_format: InputFormat | None = None
-    output_format: OutputFormat | None = None
+    input_format: InputFormatName | None = None
+    output_format: OutputFormatName | None = None
     encoding: Annotated[str, Meta(max_length=64)] | None = None
     encoding_errors: EncodingErrors | None = None
     priority: Priority | None = None
@@ -161,8 +160,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     maps: Annotated[int, Meta(ge=1, le=MAX_SPLITS)]
     reduces: OptionalCount
     split_bytes: Natural
-    input_format: InputFormat
-    output_format: OutputFormat
+    input_format: InputFormatName
+    output_format: OutputFormatName
     encoding: str
     encoding_errors: EncodingErrors
     priority: Priority

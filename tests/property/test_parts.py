@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mr.errors import UnencodableValue
 from mr.formats.output import parquet
 from mr.formats.output.part_writer import PartWriter
-from mr.protocol.jobs import OutputFormat
+from mr.protocol.formats import OutputFormatName
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 KINDS = [
@@ -79,7 +79,7 @@ def small_row_groups() -> Iterator[None]:
         yield
 
 
-def part(path: Path, output_format: OutputFormat, chunks: Sequence[Any]) -> bytes:
+def part(path: Path, output_format: OutputFormatName, chunks: Sequence[Any]) -> bytes:
     writer = PartWriter(str(path), output_format)
     try:
         for chunk in chunks:
@@ -99,7 +99,7 @@ def part(path: Path, output_format: OutputFormat, chunks: Sequence[Any]) -> byte
 @given(pairs=PAIRS, cuts=st.lists(st.integers(0, 12), max_size=4), data=st.data())
 def test_chunks_and_tables_give_the_same_bytes(
     scratch: Path,
-    output_format: OutputFormat,
+    output_format: OutputFormatName,
     pairs: tuple[list[Any], list[Any]],
     cuts: list[int],
     data: st.DataObject,

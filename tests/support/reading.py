@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mr.formats.input.files import list_inputs
+from mr.formats.input.options import ReadOptions
 from mr.formats.input.reader import RecordChunk, read_batches, read_records
 from mr.formats.input.splits import plan_splits
 from mr.protocol.jobs import FileRange, Split
@@ -17,7 +18,7 @@ def whole(path: Path | str, length: int = -1) -> Split:
 
 def chunks(split: Split, input_format: Any = "text", **options: Any) -> list[RecordChunk]:
     """Read the chunks of a split, with small blocks unless told otherwise."""
-    return list(read_records(split, input_format=input_format, **_defaults(options)))
+    return list(read_records(split, _options(input_format, options)))
 
 
 def records(split: Split, input_format: Any = "text", **options: Any) -> list[tuple[Any, Any]]:
@@ -29,7 +30,7 @@ def records(split: Split, input_format: Any = "text", **options: Any) -> list[tu
 def batch_records(split: Split, input_format: Any = "text", **options: Any) -> list[tuple[Any, Any]]:
     """Read the records of a split by Arrow batches, each validated, as pairs."""
     pairs: list[tuple[Any, Any]] = []
-    for _, batch, _ in read_batches(split, input_format=input_format, **_defaults(options)):
+    for _, batch, _ in read_batches(split, _options(input_format, options)):
         batch.validate(full=True)
         pairs += zip(batch.column("key").to_pylist(), batch.column("value").to_pylist(), strict=True)
     return pairs
@@ -55,5 +56,5 @@ def planned_records(
     return [pair for split in splits for pair in records(split, input_format, **options)]
 
 
-def _defaults(options: dict[str, Any]) -> dict[str, Any]:
-    return {"encoding": "utf-8", "encoding_errors": "strict", "read_bytes": 8, "chunk_rows": 3} | options
+def _options(input_format: Any, options: dict[str, Any]) -> ReadOptions:
+    return ReadOptions(input_format, **{"read_bytes": 8, "chunk_rows": 3} | options)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mr.errors import BadInput, BadJob, MrError, ShuffleError
 from mr.formats.allowed_paths import AllowedPaths
+from mr.formats.registry import require_input, require_output
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import TaskResult
@@ -50,12 +51,14 @@ def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskRe
 
 
 def check_places(order: RunTask) -> None:
-    """Refuse to read or write where this worker's settings allow no job to. Raises TaskError."""
+    """Refuse what this worker may not read or write, or has no package for. Raises TaskError."""
     places, worker = AllowedPaths(order.settings), order.origin.worker
     try:
         if order.split is not None:
+            require_input(order.spec.input_format)
             places.check_inputs(piece.path for piece in order.split.ranges)
         if task_kind(order.task_id) is order.spec.output_kind:
+            require_output(order.spec.output_format)
             places.check_output(order.spec.output)
     except BadInput as error:
         raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, f"worker {worker}: {error}")) from error

@@ -1,10 +1,12 @@
 """A map attempt: records of a split through the user's map function, into segments or an output part."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mr.errors import UnencodableKey, UnencodableValue
+from mr.formats.input.options import ReadOptions
 from mr.formats.input.reader import RecordChunk, read_batches, read_records
+from mr.protocol.jobs import Split
 from mr.protocol.records import TaskResult
 from mr.workers.task.batches import batch_place, mapped_batches, safe_key, wrong_batch
 from mr.workers.task.context import Attempt
@@ -30,16 +32,23 @@ def run_map(attempt: Attempt) -> TaskResult:
     except BaseException:
         sink.abort()
         raise
-    split = attempt.order.split
-    bytes_in = split.input_bytes if split is not None else 0
+    bytes_in = _split(attempt).input_bytes
     return TaskResult(output, attempt.stats(records_in=records, bytes_in=bytes_in, **figures))
+
+
+def _split(attempt: Attempt) -> Split:
+    """The input of the attempt."""
+    split = attempt.order.split
+    if split is None:
+        raise ValueError(f"{attempt.order.task_id} was sent without a split")
+    return split
 
 
 def _map_records(attempt: Attempt, emitter: Emitter) -> int:
     """Map every record of the split through `map_fn`; returns their number."""
     call = as_iterable(attempt.code.get("map_fn"))
     records = 0
-    for chunk in attempt.reading(_read(attempt, read_records)):
+    for chunk in attempt.reading(read_records(_split(attempt), ReadOptions.of(attempt.spec))):
         attempt.context.input_path = chunk.path
         emitter.drain(_source(chunk, call))
         records += len(chunk.keys)
@@ -58,21 +67,8 @@ def _source(chunk: RecordChunk, call: Callable[[Any, Any], Iterable[Any]]) -> Ca
     )
 
 
-def _read(attempt: Attempt, read: Callable[..., Iterator[Any]]) -> Iterator[Any]:
-    spec, buffers = attempt.spec, attempt.buffers
-    return read(
-        attempt.order.split,
-        input_format=spec.input_format,
-        encoding=spec.encoding,
-        encoding_errors=spec.encoding_errors,
-        read_bytes=buffers.read_bytes,
-        chunk_rows=buffers.chunk_rows,
-    )
-
-
 def _share(attempt: Attempt, consumed: int) -> float:
-    split = attempt.order.split
-    total = split.input_bytes if split is not None else 0
+    total = _split(attempt).input_bytes
     return consumed / total if total else 1.0
 
 
@@ -80,7 +76,7 @@ def _map_batches(attempt: Attempt, sink: MapSink) -> int:
     """Map every batch of the split through `map_batch`; returns the number of records."""
     function = attempt.code.get("map_batch")
     records = 0
-    for path, batch, consumed in attempt.reading(_read(attempt, read_batches)):
+    for path, batch, consumed in attempt.reading(read_batches(_split(attempt), ReadOptions.of(attempt.spec))):
         attempt.context.input_path = path
         place = batch_place(path, batch)
         for part in mapped_batches(attempt, function, batch, place):

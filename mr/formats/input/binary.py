@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from mr.formats.input.compression import Stream
-from mr.formats.input.options import ReadOptions, Records
+from mr.formats.input.options import ReadOptions, Rows
 from mr.protocol.jobs import FileRange
 
 
-def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield one file as ([path], [bytes], its size). Raises BadInput."""
     if piece.start > 0:
         return

@@ -12,11 +12,11 @@ from typing import Any
 from mr.errors import BadInput
 from mr.formats.input.compression import Stream
 from mr.formats.input.encodings import decode_stream
-from mr.formats.input.options import ReadOptions, Records, batches
+from mr.formats.input.options import ReadOptions, Rows, batches
 from mr.protocol.jobs import FileRange
 
 
-def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield the rows of a file as (row numbers, dicts, consumed bytes). Raises BadInput."""
     if piece.start > 0:
         return
@@ -67,7 +67,7 @@ class _Lines:
     """The lines of a stream with their ends, and how many characters they had so far."""
 
     def __init__(self, stream: Stream, options: ReadOptions) -> None:
-        self._texts = decode_stream(stream, options.encoding, options.encoding_errors, options.read_bytes)
+        self._texts = decode_stream(stream, options)
         self.characters = 0
 
     def __iter__(self) -> Iterator[str]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from mr.errors import BadInput
 from mr.formats.input.compression import Stream
+from mr.formats.input.options import ReadOptions
 
 #: Encodings in which the bytes of a line depend on the lines before it.
 _STATEFUL = ("iso2022", "iso-2022", "hz", "utf-7", "punycode")
@@ -59,20 +60,19 @@ def decode(data: bytes | memoryview, path: str, offset: int, encoding: str, erro
         raise undecodable(path, offset, encoding, error) from error
 
 
-def decode_stream(
-    stream: Stream, encoding: str, errors: str, read_bytes: int
-) -> Iterator[tuple[str, int, int]]:
+def decode_stream(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, int, int]]:
     """Decode a whole stream block by block.
 
     Yields text, the number of bytes of a byte order mark before it (first block only, else 0), and
     how far the stored file was read. A mark is not part of the text. Raises BadInput.
     """
+    encoding = options.encoding
     name = canonical(encoding)
-    decoder = codecs.getincrementaldecoder(name)(errors)
+    decoder = codecs.getincrementaldecoder(name)(options.encoding_errors)
     fed = 0
     first = True
     while True:
-        data = stream.read(read_bytes)
+        data = stream.read(options.read_bytes)
         while 0 < fed + len(data) < _LONGEST_MARK and (more := stream.read(_LONGEST_MARK)):
             data += more
         held = len(decoder.getstate()[0])

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 
 from mr.errors import BadInput
-from mr.formats import text
+from mr.formats.input import text
 from mr.formats.input.encodings import canonical, decode
 from mr.formats.input.lines import line_blocks
-from mr.formats.input.options import ReadOptions, Records, batches, sliced
+from mr.formats.input.options import ReadOptions, Rows, batches, sliced
 from mr.protocol.jobs import FileRange
 
 
-def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield the values of a range as (offsets, objects, consumed bytes). Raises BadInput."""
     if canonical(options.encoding) == "utf-8" and options.encoding_errors == "strict":
         yield from _read_utf8(piece, options)
@@ -32,10 +32,10 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
         del values
 
 
-def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     decode_fast = msgspec.json.Decoder().decode
     before = 0
-    for block in line_blocks(piece, options.read_bytes):
+    for block in line_blocks(piece, options):
         data, offset = text.without_mark(block, "utf-8")
         decode(data, piece.path, offset, "utf-8", "strict")
         offsets, consumed = block.line_offsets().tolist(), block.consumed_bytes

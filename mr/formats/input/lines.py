@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mr.formats.input.compression import Stream
+from mr.formats.input.options import ReadOptions
 from mr.protocol.jobs import FileRange
 
 #: One integer for each line.
@@ -50,14 +51,15 @@ class LineBlock:
         return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
 
 
-def line_blocks(piece: FileRange, read_bytes: int) -> Iterator[LineBlock]:
-    """Read the lines of a range (or of a whole file as a stream, length -1) in blocks of about `read_bytes`.
+def line_blocks(piece: FileRange, options: ReadOptions) -> Iterator[LineBlock]:
+    """Read the lines of a range (length -1: of a whole file as a stream) in blocks of about `read_bytes`.
 
     A block holds more only for a line longer than that, which stands alone. Blocks are not held on to
     after they are given, so that a long line is in memory once. Raises BadInput.
     """
     if piece.length == 0:
         return
+    read_bytes = options.read_bytes
     with Stream(piece) as stream:
         if piece.length < 0:
             yield from _blocks(stream, 0, sys.maxsize, read_bytes, base=0)

@@ -2,30 +2,42 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from mr.errors import BadInput
-from mr.protocol.jobs import EncodingErrors
+from mr.protocol.jobs import EncodingErrors, JobSpec
 
-#: Keys, values, and bytes of the stored range consumed after them.
-Records = tuple[list[Any], list[Any], int]
+#: Some records: their keys, their values, and how many bytes of the stored range are consumed with them.
+Rows = tuple[list[Any], list[Any], int]
 
 
 @dataclass(slots=True, frozen=True)
 class ReadOptions:
     """How input is read."""
 
-    encoding: str
-    encoding_errors: EncodingErrors
+    input_format: str
     #: Bytes read and decoded at a time.
     read_bytes: int
     #: Most records given at a time.
     chunk_rows: int
+    encoding: str = "utf-8"
+    encoding_errors: EncodingErrors = "strict"
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Self:
+        """Take what a job says about its input."""
+        return cls(
+            spec.input_format,
+            spec.buffers.read_bytes,
+            spec.buffers.chunk_rows,
+            spec.encoding,
+            spec.encoding_errors,
+        )
 
 
 def sliced(
     keys: list[Any], values: list[Any], before: int, after: int, options: ReadOptions
-) -> Iterator[Records]:
+) -> Iterator[Rows]:
     """Give records in slices of at most `chunk_rows`, between two counts of consumed bytes."""
     rows = len(keys)
     for start in range(0, rows, options.chunk_rows):
@@ -35,11 +47,11 @@ def sliced(
         yield keys if whole else keys[start:stop], values if whole else values[start:stop], consumed
 
 
-def batches(records: Iterator[Records], path: str) -> Iterator[tuple[Any, int]]:
+def batches(rows: Iterator[Rows], path: str) -> Iterator[tuple[Any, int]]:
     """Make Arrow batches (columns key, value) of records of Python objects. Raises BadInput."""
     import pyarrow as pa
 
-    for keys, values, consumed in records:
+    for keys, values, consumed in rows:
         if not keys:
             continue
         try:

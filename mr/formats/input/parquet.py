@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mr.errors import BadInput
 from mr.formats import storage
 from mr.formats.input.compression import readable
-from mr.formats.input.options import ReadOptions, Records
+from mr.formats.input.options import ReadOptions, Rows
 from mr.protocol.jobs import FileRange
 
 #: Most rows of one Arrow batch, as a multiple of `chunk_rows`: batches cost less for each row than objects.
@@ -26,7 +26,7 @@ _GROWTH = 4
 _LOCAL_BUFFER_BYTES = 64 * 1024
 
 
-def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield rows as (row indexes, dicts, consumed bytes). Raises BadInput."""
     for first, batch, consumed in _batches(piece, options.chunk_rows, options.read_bytes):
         try:

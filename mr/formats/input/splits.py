@@ -8,7 +8,8 @@ from mr.formats.input.compression import is_compressed
 from mr.formats.input.encodings import splits_at_newline
 from mr.formats.input.files import InputFile
 from mr.protocol.bounds import MAX_SPLITS
-from mr.protocol.jobs import FileRange, InputFormat, Split
+from mr.protocol.formats import INPUT_FORMATS, InputFormatName
+from mr.protocol.jobs import FileRange, Split
 
 #: What opening one more file counts for when small files are packed together, so that very many
 #: very small files still make several splits.
@@ -18,7 +19,7 @@ FILE_COST_BYTES = 64 * 1024
 def plan_splits(
     files: Sequence[InputFile],
     *,
-    input_format: InputFormat,
+    input_format: InputFormatName,
     split_bytes: int,
     maps: int | None,
     encoding: str = "utf-8",
@@ -30,7 +31,7 @@ def plan_splits(
     into N equal stretches, so there are never more than N splits; an unsplittable file belongs to
     the stretch that holds its middle, and stretches left empty make no split. Raises BadInput for more
     than MAX_SPLITS splits.
-    Unsplittable: compressed files, formats csv and binary, encodings whose line end is not one byte.
+    Which files may be cut: see `is_splittable`.
     """
     if maps is None:
         groups = _by_size(files, input_format, encoding, split_bytes)
@@ -39,17 +40,16 @@ def plan_splits(
     return tuple(Split(index, tuple(group)) for index, group in enumerate(groups or [[]]))
 
 
-def is_splittable(path: str, input_format: InputFormat, encoding: str) -> bool:
+def is_splittable(path: str, input_format: InputFormatName, encoding: str) -> bool:
     """Say whether a file may be cut into ranges of bytes."""
-    if input_format == "parquet":
-        return True
-    if input_format in ("csv", "binary") or is_compressed(path):
-        return False
-    return splits_at_newline(encoding)
+    splittable = INPUT_FORMATS[input_format].splittable
+    if splittable == "lines":
+        return not is_compressed(path) and splits_at_newline(encoding)
+    return splittable == "always"
 
 
 def _by_size(
-    files: Sequence[InputFile], input_format: InputFormat, encoding: str, split_bytes: int
+    files: Sequence[InputFile], input_format: InputFormatName, encoding: str, split_bytes: int
 ) -> list[list[FileRange]]:
     groups: list[list[FileRange]] = []
     packed: list[FileRange] = []
@@ -86,7 +86,7 @@ def _equal_ranges(file: InputFile, count: int) -> list[FileRange]:
 
 
 def _by_count(
-    files: Sequence[InputFile], input_format: InputFormat, encoding: str, maps: int
+    files: Sequence[InputFile], input_format: InputFormatName, encoding: str, maps: int
 ) -> list[list[FileRange]]:
     total = sum(file.bytes for file in files)
     count = max(1, min(maps, total))

@@ -26,8 +26,8 @@ from mr.formats.output.part_names import (
     temporary_part,
 )
 from mr.formats.storage import absolute, join
+from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import JobId, task_index
-from mr.protocol.jobs import OutputFormat
 from mr.protocol.records import Manifest, PartOutput, as_json
 
 __all__ = [
@@ -110,7 +110,7 @@ def _topmost_missing(output: str) -> str:
     return path
 
 
-def publish_part(output: str, job_id: JobId, part: PartOutput, output_format: OutputFormat) -> None:
+def publish_part(output: str, job_id: JobId, part: PartOutput, output_format: OutputFormatName) -> None:
     """Give a committed part its final name; once more is no error.
 
     Both names follow from the arguments, never from a stored path. Needs the part to be in either place
@@ -156,7 +156,7 @@ def finish_output(
     output: str,
     job_id: JobId,
     parts: Sequence[PartOutput],
-    output_format: OutputFormat,
+    output_format: OutputFormatName,
     manifest: Manifest,
 ) -> None:
     """Publish what is not yet, then write `_SUCCESS`: by that the job is complete. Once more is no error.
@@ -186,7 +186,7 @@ def _remove_attempts(output: str, job_id: JobId) -> None:
             storage.remove_file(join(ours, name))
 
 
-def _verify(output: str, part: PartOutput, output_format: OutputFormat) -> None:
+def _verify(output: str, part: PartOutput, output_format: OutputFormatName) -> None:
     """Read a part back. Raises FileNotFoundError when its bytes are not those that were recorded."""
     path = final_part(output, task_index(part.task_id), output_format)
     digest = xxhash.xxh3_64()

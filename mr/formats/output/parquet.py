@@ -37,11 +37,11 @@ _ERRORS: dict[str, type[UnencodableKey | UnencodableValue]] = {
 _ADVICE = "a Parquet column has one type: make them uniform, or choose another output format"
 
 
-class ParquetRenderer:
+class Writer:
     """Collects pairs and writes them in row groups."""
 
-    def __init__(self, sink: Any) -> None:
-        self._sink = sink
+    def __init__(self, file: Any) -> None:
+        self._file = file
         self._types: dict[str, pa.DataType] = {"key": pa.null(), "value": pa.null()}
         self._held: list[pa.Table] = []
         self._held_rows = 0
@@ -135,7 +135,7 @@ class ParquetRenderer:
     def _open(self) -> pq.ParquetWriter:
         if self._writer is None:
             schema = pa.schema(list(self._types.items()))
-            self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
         return self._writer
 
 

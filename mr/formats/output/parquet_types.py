@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kind
 
 from mr.error_text import safe_repr
-from mr.formats.output.rendering import ordered
+from mr.formats.output.lines import ordered
 
 _PLAIN: Final[dict[type, pa.DataType]] = {
     str: pa.string(),

@@ -1,16 +1,15 @@
 """What output parts are called, and where they lie. Pure."""
 
+from mr.protocol.formats import OUTPUT_FORMATS, OutputFormatName
 from mr.protocol.ids import Incarnation, JobId, is_id
-from mr.protocol.jobs import OutputFormat
 
-_SUFFIXES: dict[OutputFormat, str] = {"text": "", "jsonl": ".jsonl", "csv": ".csv", "parquet": ".parquet"}
 PART_PREFIX = "part-"
 TEMPORARY = "_temporary"
 
 
-def part_name(index: int, output_format: OutputFormat) -> str:
+def part_name(index: int, output_format: OutputFormatName) -> str:
     """Name the part of task `index`: `part-00003`, with the format's suffix; text has none."""
-    return f"{PART_PREFIX}{index:05d}{_SUFFIXES[output_format]}"
+    return f"{PART_PREFIX}{index:05d}{OUTPUT_FORMATS[output_format].suffix}"
 
 
 def temporary_directory(output: str, job_id: JobId) -> str:
@@ -24,7 +23,7 @@ def temporary_part(
     index: int,
     attempt: int,
     incarnation: Incarnation,
-    output_format: OutputFormat,
+    output_format: OutputFormatName,
 ) -> str:
     """Name the file that one attempt writes; no two attempts share one, not even of the same number.
 
@@ -35,7 +34,7 @@ def temporary_part(
     return f"{temporary_directory(output, job_id)}/{name}"
 
 
-def final_part(output: str, index: int, output_format: OutputFormat) -> str:
+def final_part(output: str, index: int, output_format: OutputFormatName) -> str:
     """Name the part that stays."""
     return f"{output.rstrip('/')}/{part_name(index, output_format)}"
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import xxhash
 
@@ -16,7 +16,8 @@ from mr.error_text import error_text
 from mr.errors import MrError
 from mr.formats import storage
 from mr.formats.output.part_names import part_name
-from mr.protocol.jobs import OutputFormat
+from mr.formats.registry import output_module
+from mr.protocol.formats import OutputFormatName
 
 __all__ = ["OutputUnwritable", "PartSummary", "PartWriter", "part_name"]
 
@@ -38,7 +39,7 @@ class PartSummary:
     checksum: str
 
 
-class Sink:
+class PartFile:
     """A new file that counts and sums what is written, in the shape of a binary file. Raises OSError."""
 
     def __init__(self, path: str) -> None:
@@ -128,22 +129,6 @@ def _let_go(file: Any) -> None:
         file.closed = True
 
 
-class Renderer(Protocol):
-    """One output format."""
-
-    def pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        """Write pairs given as Python objects."""
-        ...
-
-    def table(self, table: Any) -> None:
-        """Write pairs given as a pyarrow.Table with columns key and value."""
-        ...
-
-    def end(self) -> None:
-        """Write what closes the file."""
-        ...
-
-
 class PartWriter:
     """Writes one part to its temporary path.
 
@@ -151,9 +136,10 @@ class PartWriter:
     what the format cannot hold, OSError when the disk is full.
     """
 
-    def __init__(self, path: str, output_format: OutputFormat) -> None:
-        self._sink = Sink(path)
-        self._renderer = _renderer(output_format, self._sink)
+    def __init__(self, path: str, output_format: OutputFormatName) -> None:
+        module = output_module(output_format)
+        self._file = PartFile(path)
+        self._writer = module.Writer(self._file)
         self._rows = 0
 
     def write_pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
@@ -161,31 +147,21 @@ class PartWriter:
         if len(keys) != len(values):
             raise ValueError(f"{len(keys)} keys for {len(values)} values")
         if keys:
-            self._renderer.pairs(keys, values)
+            self._writer.pairs(keys, values)
             self._rows += len(keys)
 
     def write_table(self, table: Any) -> None:
         """Write a pyarrow.Table (or RecordBatch) with columns `key` and `value` of plain Arrow types."""
         if table.num_rows:
-            self._renderer.table(table)
+            self._writer.table(table)
             self._rows += table.num_rows
 
     def close(self) -> PartSummary:
         """Complete the file and bring it to disk."""
-        self._renderer.end()
-        checksum = self._sink.finish()
-        return PartSummary(self._rows, self._sink.bytes, checksum)
+        self._writer.end()
+        checksum = self._file.finish()
+        return PartSummary(self._rows, self._file.bytes, checksum)
 
     def abort(self) -> None:
         """Remove what was written; may be called at any time, more than once."""
-        self._sink.abort()
-
-
-def _renderer(output_format: OutputFormat, sink: Sink) -> Renderer:
-    if output_format == "parquet":
-        from mr.formats.output.parquet import ParquetRenderer
-
-        return ParquetRenderer(sink)
-    from mr.formats.output.rendering import RENDERERS
-
-    return RENDERERS[output_format](sink.write)
+        self._file.abort()

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mr.formats import text
+from mr.formats.input import text
+from mr.formats.input.options import ReadOptions
 from mr.formats.input.reader import read_batches, read_records
 from mr.workers.shuffle.buffer import MapBuffer
 from mr.workers.shuffle.group import Grouped
@@ -28,8 +29,6 @@ from tests.support.reading import batch_records, chunks, records, whole
 
 MIB = 1 << 20
 READ: dict[str, Any] = {
-    "encoding": "utf-8",
-    "encoding_errors": "strict",
     "read_bytes": MIB,
     "chunk_rows": 4096,
 }
@@ -97,12 +96,12 @@ def test_one_record_takes_little_more_than_twice_its_size(
     rows = largest = 0
     with counted() as peak:
         if in_batches:
-            for _, batch, _ in read_batches(split, input_format=input_format, **READ):
+            for _, batch, _ in read_batches(split, ReadOptions(input_format, **READ)):
                 rows += batch.num_rows
                 largest = max(largest, batch.nbytes)
                 del batch
         else:
-            for chunk in read_records(split, input_format=input_format, **READ):
+            for chunk in read_records(split, ReadOptions(input_format, **READ)):
                 rows += len(chunk.keys)
                 largest = max(largest, *map(len, chunk.values))
                 del chunk
@@ -121,7 +120,7 @@ def test_lines_too_long_for_offsets_of_32_bits(
         monkeypatch.setattr(text, "MAX_STRING_BYTES", 3)
         assert batch_records(whole(tmp_path / "in"), encoding=encoding, read_bytes=100) == expected
         options = {**READ, "encoding": encoding}
-        read = [batch for _, batch, _ in read_batches(whole(tmp_path / "in"), input_format="text", **options)]
+        read = [batch for _, batch, _ in read_batches(whole(tmp_path / "in"), ReadOptions("text", **options))]
         assert pa.large_string() in {batch.column("value").type for batch in read}
         monkeypatch.undo()
 
@@ -158,11 +157,11 @@ def test_wide_rows_of_parquet_are_read_a_few_at_a_time(
     most = 0
     with counted() as peak:
         if in_batches:
-            for _, batch, _ in read_batches(split, input_format="parquet", **READ):
+            for _, batch, _ in read_batches(split, ReadOptions("parquet", **READ)):
                 most = max(most, batch.nbytes)
                 del batch
         else:
-            for chunk in read_records(split, input_format="parquet", **READ):
+            for chunk in read_records(split, ReadOptions("parquet", **READ)):
                 most = max(most, sum(len(row["value"]) for row in chunk.values))
                 del chunk
     assert most < 1.5 * MIB
@@ -171,7 +170,7 @@ def test_wide_rows_of_parquet_are_read_a_few_at_a_time(
 
 def test_wide_rows_behind_narrow_ones_are_cut(tmp_path: Path) -> None:
     split = wide_parquet(tmp_path / "in.parquet", [1] * 5000 + [100_000] * 100)
-    read = list(read_records(split, input_format="parquet", **READ))
+    read = list(read_records(split, ReadOptions("parquet", **READ)))
     assert max(sum(len(row["value"]) for row in chunk.values) for chunk in read) < 3 * MIB
     assert [key for chunk in read for key in chunk.keys] == list(range(5100))
 

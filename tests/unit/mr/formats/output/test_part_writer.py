@@ -18,12 +18,12 @@ import xxhash
 from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.output.parquet import ROW_GROUP_ROWS
 from mr.formats.output.part_writer import OutputUnwritable, PartWriter, part_name
-from mr.protocol.jobs import OutputFormat
+from mr.protocol.formats import OutputFormatName
 
-FORMATS: tuple[OutputFormat, ...] = ("text", "jsonl", "csv", "parquet")
+FORMATS: tuple[OutputFormatName, ...] = ("text", "jsonl", "csv", "parquet")
 
 
-def written(path: Path, output_format: OutputFormat, *chunks: Any) -> bytes:
+def written(path: Path, output_format: OutputFormatName, *chunks: Any) -> bytes:
     """Write chunks (pairs of lists, or tables) and check the summary."""
     writer = PartWriter(str(path), output_format)
     rows = 0
@@ -118,7 +118,7 @@ class TestText:
         keys: list[Any],
         values: list[Any],
         types: tuple[Any, ...],
-        output_format: OutputFormat,
+        output_format: OutputFormatName,
     ) -> None:
         if output_format == "jsonl" and b"\xff" in keys:
             keys = [b"f", b"", b"x"]
@@ -259,7 +259,7 @@ class TestParquet:
 
 class TestFiles:
     @pytest.mark.parametrize("output_format", FORMATS)
-    def test_a_url_gets_the_same_bytes(self, tmp_path: Path, output_format: OutputFormat) -> None:
+    def test_a_url_gets_the_same_bytes(self, tmp_path: Path, output_format: OutputFormatName) -> None:
         pairs = (["a", "b"], [1, 2])
         local = written(tmp_path / "part", output_format, pairs)
         writer = PartWriter("memory://formats/part", output_format)
@@ -278,7 +278,7 @@ class TestFiles:
     @pytest.mark.parametrize("target", ["local", "memory"])
     @pytest.mark.parametrize("output_format", FORMATS)
     def test_abort_removes_the_file_and_may_be_repeated(
-        self, tmp_path: Path, target: str, output_format: OutputFormat
+        self, tmp_path: Path, target: str, output_format: OutputFormatName
     ) -> None:
         path = str(tmp_path / "part") if target == "local" else "memory://formats/aborted"
         writer = PartWriter(path, output_format)

@@ -14,17 +14,17 @@ from mr.errors import BadInput
 from mr.formats.input.compression import Stream
 from mr.formats.input.encodings import canonical, decode, decode_stream, splits_at_newline, width_codec
 from mr.formats.input.lines import UTF8_MARK, LineBlock, Positions, line_blocks
-from mr.formats.input.options import ReadOptions, Records, sliced
+from mr.formats.input.options import ReadOptions, Rows, sliced
 from mr.protocol.jobs import FileRange
 
 
-def read(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield the lines of a range as (offsets, lines, consumed bytes). Raises BadInput."""
     if not splits_at_newline(options.encoding):
         yield from _read_stream(piece, options)
         return
     before = 0
-    for block in line_blocks(piece, options.read_bytes):
+    for block in line_blocks(piece, options):
         offsets = block.line_offsets().tolist()
         consumed = block.consumed_bytes
         lines = _decode_lines(block, len(offsets), piece.path, options)
@@ -74,7 +74,7 @@ def without_mark(block: LineBlock, encoding: str) -> tuple[bytes, int]:
     return block.data, block.offset
 
 
-def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
+def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Read a whole file whose bytes cannot be cut at newlines; a range that is not its start has nothing."""
     if piece.start > 0 or piece.length == 0:
         return
@@ -83,9 +83,7 @@ def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Records]:
     held: list[str] = []
     offset = mark = before = 0
     with Stream(piece) as stream:
-        for text, mark_bytes, position in decode_stream(
-            stream, options.encoding, options.encoding_errors, options.read_bytes
-        ):
+        for text, mark_bytes, position in decode_stream(stream, options):
             mark += mark_bytes
             cut = text.rfind("\n") + 1
             if not cut:
@@ -125,7 +123,7 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
                 consumed,
             )
         return
-    for block in line_blocks(piece, options.read_bytes):
+    for block in line_blocks(piece, options):
         ends = block.line_ends()
         offsets, consumed = pa.array(block.line_offsets(ends)), block.consumed_bytes
         if encoding == "utf-8" and options.encoding_errors == "strict":

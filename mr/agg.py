@@ -16,15 +16,28 @@ from typing import Any
 
 from mr.error_text import safe_repr
 from mr.errors import BadAggregate
+from mr.protocol.aggregation import AggregationSpec
 
 
 class Aggregation:
-    """One built-in reducer. Compared by name; `repr` is what one writes to get it."""
+    """One built-in reducer. Compared by its spec; `repr` is what one writes to get it."""
 
-    def __init__(self, name: str, reduce_values: Callable[[Iterable[Any]], Any], summary: str) -> None:
-        self.name = name
+    def __init__(
+        self,
+        spec: AggregationSpec,
+        reduce_values: Callable[[Iterable[Any]], Any],
+        summary: str,
+        *,
+        combines: bool = True,
+        feeds_reduce_fn: bool = False,
+    ) -> None:
+        self.spec = spec
         self._reduce_values = reduce_values
         self.__doc__ = summary
+        #: Whether partial results take less room than the values; if not, map outputs hold the values.
+        self.combines = combines
+        #: Whether it may be the `combine_fn` of a Python `reduce_fn`: partial results are values again.
+        self.feeds_reduce_fn = feeds_reduce_fn
 
     def __call__(self, key: Any, values: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """Yield the one pair of this key. Raises BadAggregate for values that it cannot take."""
@@ -35,13 +48,13 @@ class Aggregation:
         return self._reduce_values(values)
 
     def __repr__(self) -> str:
-        return f"mr.agg.{self.name}"
+        return str(self.spec)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Aggregation) and other.name == self.name
+        return isinstance(other, Aggregation) and other.spec == self.spec
 
     def __hash__(self) -> int:
-        return hash(self.name)
+        return hash(self.spec)
 
 
 def add(total: Any, value: Any, name: str = "sum") -> Any:
@@ -140,36 +153,37 @@ def _count_distinct(values: Iterable[Any]) -> int:
     return len({identity(value) for value in values})
 
 
-sum = Aggregation("sum", _sum, "The sum of the values: int, float, bool. Integers are exact however large.")
-count = Aggregation("count", _count, "How many values there are.")
+sum = Aggregation(
+    AggregationSpec("sum"),
+    _sum,
+    "The sum of the values: int, float, bool. Integers are exact however large.",
+    feeds_reduce_fn=True,
+)
+count = Aggregation(AggregationSpec("count"), _count, "How many values there are.")
 min = Aggregation(
-    "min", _pick_of("min"), "The smallest value, of any types that compare; the first of equals."
+    AggregationSpec("min"),
+    _pick_of("min"),
+    "The smallest value, of any types that compare; the first of equals.",
+    feeds_reduce_fn=True,
 )
 max = Aggregation(
-    "max", _pick_of("max"), "The largest value, of any types that compare; the first of equals."
+    AggregationSpec("max"),
+    _pick_of("max"),
+    "The largest value, of any types that compare; the first of equals.",
+    feeds_reduce_fn=True,
 )
-mean = Aggregation("mean", _mean, "The sum of the values divided by their number, as a float.")
+mean = Aggregation(
+    AggregationSpec("mean"), _mean, "The sum of the values divided by their number, as a float."
+)
 collect = Aggregation(
-    "collect", lambda values: builtins.list(values), "All values in a list, in input order."
+    AggregationSpec("collect"),
+    lambda values: builtins.list(values),
+    "All values in a list, in input order.",
+    combines=False,
 )
 count_distinct = Aggregation(
-    "count_distinct",
+    AggregationSpec("count_distinct"),
     _count_distinct,
     "How many different values there are, by Python's equality; but 1, 1.0 and True are three, every NaN is "
     "one, and order counts in dicts.",
 )
-
-_BY_NAME = {a.name: a for a in (sum, count, min, max, mean, collect, count_distinct)}
-
-
-def names() -> tuple[str, ...]:
-    """The names of all built-ins."""
-    return tuple(_BY_NAME)
-
-
-def by_name(name: str) -> Aggregation:
-    """The built-in of this name. Raises BadAggregate."""
-    try:
-        return _BY_NAME[name]
-    except KeyError:
-        raise BadAggregate(f"there is no mr.agg.{name}; there are {', '.join(_BY_NAME)}") from None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.bounds import MAX_BYTES, MAX_INT64, MAX_SPLITS, MAX_TASKS, Index, Natural, Real, Seconds
 from mr.protocol.formats import InputFormatName, OutputFormatName
 from mr.protocol.ids import CODE_ID_PATTERN, ID_PATTERN, CodeId, JobId, TaskKind
@@ -100,10 +101,10 @@ class CodeManifest(msgspec.Struct, frozen=True):
     entry: Annotated[str, Meta(pattern=ENTRY_PATTERN, max_length=255)]
     #: Names of the user functions present: `map_fn` or `map_batch`, `reduce_fn`, `combine_fn` ...
     functions: tuple[str, ...]
-    #: `sum`, `count` ... when `reduce_fn` is a built-in of `mr.agg`; empty otherwise.
-    reduce_agg: str
+    #: Which built-in of `mr.agg` the `reduce_fn` is; None for a function of the user's.
+    reduce_agg: AggregationSpec | None
     #: The same for `combine_fn`.
-    combine_agg: str
+    combine_agg: AggregationSpec | None
     #: From the job file's `JOB = mr.Job(...)`.
     options: JobOptions
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mr.ports.store import StateStore
+from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
 from mr.protocol.records import (
@@ -30,8 +31,8 @@ MANIFEST = CodeManifest(
     code_id="sha256:" + "0" * 64,
     entry="job.py",
     functions=("map_fn", "reduce_fn"),
-    reduce_agg="",
-    combine_agg="sum",
+    reduce_agg=None,
+    combine_agg=AggregationSpec("sum"),
     options=JobOptions(name="count", params={"stop": "é"}),
 )
 

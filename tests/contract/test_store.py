@@ -150,7 +150,7 @@ async def test_code_is_kept_by_content_and_by_name(new_store: OpenStore) -> None
 
 
 def other_code(digit: str) -> samples.CodeManifest:
-    return samples.CodeManifest("sha256:" + digit * 64, "x.py", ("map_fn",), "", "", samples.JobOptions())
+    return samples.CodeManifest("sha256:" + digit * 64, "x.py", ("map_fn",), None, None, samples.JobOptions())
 
 
 async def put(store: StateStore, manifest: samples.CodeManifest, keep_seconds: float) -> CodeId:

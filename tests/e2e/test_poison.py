@@ -118,7 +118,7 @@ def poison_messages(site: Site) -> None:
 def poison_code(site: Site) -> None:
     for name in ("unnamed", "bomb", "outside", "another entry"):
         data = POISON[name]()
-        code = CodeManifest(content_id(data), "job.py", ("map_fn",), "", "", JobOptions())
+        code = CodeManifest(content_id(data), "job.py", ("map_fn",), None, None, JobOptions())
         site.redis.hset(f"mr:bundle:{code.code_id}", mapping={"bundle": data, "manifest": pack(code)})
         site.request(job=code.code_id, output=str(site.directory / f"bad-{name.replace(' ', '-')}"))
 

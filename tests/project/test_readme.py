@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mr import agg
 from mr.cli.app import application
 from mr.protocol.codec import JSON, decode
 from mr.protocol.jobs import JobOptions, JobRequest
 from mr.settings import Settings, load_settings
+from mr.workers.shuffle.aggregate import KERNELS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -52,7 +52,7 @@ def test_the_job_message_is_valid() -> None:
 def test_aggregations_and_options_exist() -> None:
     told = re.search(r"`reduce_fn = mr.agg.sum` \| also `([a-z_ ]+)`", README)
     assert told
-    assert {"sum", *told[1].split()} == set(agg.names())
+    assert {"sum", *told[1].split()} == set(KERNELS)
     options = re.search(r"that flags override: `([a-z_ ]+) \.\.\.`", README)
     assert options
     assert set(options[1].split()) <= {field.name for field in msgspec.structs.fields(JobOptions)}

@@ -87,7 +87,7 @@ class Site:
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.directory / "in.txt").write_text("a\n")
         bundle = build_bundle(job_file, ())
-        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), "", "", JobOptions())
+        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), None, None, JobOptions())
         await self.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
         await self.store.register("count", manifest, 3600.0)
 

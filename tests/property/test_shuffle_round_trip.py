@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import mr.agg
 from mr.agg import Aggregation
 from mr.workers.shuffle import segment
-from mr.workers.shuffle.buffer import Combiner, MapBuffer, PythonCombiner
+from mr.workers.shuffle.buffer import MapBuffer
+from mr.workers.shuffle.combine import Combiner, PythonCombiner
 from mr.workers.shuffle.group import Grouped
 from mr.workers.shuffle.partition import partition_of
 from mr.workers.shuffle.result_table import to_pairs
@@ -166,7 +167,7 @@ def test_groups_are_those_of_a_dict(run: tuple[list[Pairs], dict[str, int]]) -> 
 @given(runs(), st.sampled_from(["count", "collect", "count_distinct"]), st.booleans())
 def test_aggregates_of_any_value(run: tuple[list[Pairs], dict[str, int]], name: str, combine: bool) -> None:
     maps, sizes = run
-    check_aggregate(maps, sizes, mr.agg.by_name(name), combine)
+    check_aggregate(maps, sizes, getattr(mr.agg, name), combine)
 
 
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=1)), ZoneInfo("Europe/Berlin")])
@@ -208,7 +209,7 @@ def test_distinct_values_are_those_of_a_set(
 def test_aggregates_of_numbers(run: Any, kinds: Any, name: str, combine: bool, data: st.DataObject) -> None:
     maps, sizes = run
     numbers = [[(key, data.draw(kind)) for key, _ in pairs] for pairs, kind in zip(maps, kinds, strict=False)]
-    check_aggregate(numbers, sizes, mr.agg.by_name(name), combine)
+    check_aggregate(numbers, sizes, getattr(mr.agg, name), combine)
 
 
 @SETTINGS
@@ -221,7 +222,7 @@ def test_aggregates_of_floats(run: Any, name: str, combine: bool, data: st.DataO
         [(key, data.draw(kind)) for key, _ in pairs]
         for pairs, kind in ((pairs, data.draw(kinds)) for pairs in maps)
     ]
-    aggregation = mr.agg.by_name(name)
+    aggregation = getattr(mr.agg, name)
     whole = not combine and sizes["group_bytes"] == 1 << 20
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         shuffles = [

@@ -5,7 +5,7 @@ from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec
 from mr.resolve import buffers_of
 from mr.settings import Settings
 
-CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
+CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
 
 
 def make_spec(

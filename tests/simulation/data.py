@@ -13,7 +13,7 @@ from mr.resolve import buffers_of
 from mr.settings import Settings
 
 WORDS = ("ash", "birch", "cedar", "elm", "fir", "larch", "oak", "pine", "rowan", "yew")
-CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
+CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
 
 Part = dict[str, int] | tuple[str, ...]
 

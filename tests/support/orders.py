@@ -30,7 +30,7 @@ def make_spec(job: str = "job-1", **changes: Any) -> JobSpec:
     fields: dict[str, Any] = {
         "job_id": JobId(job),
         "name": "test",
-        "code": CodeManifest(CODE_ID, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions()),
+        "code": CodeManifest(CODE_ID, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions()),
         "inputs": ("in",),
         "output": "out",
         "maps": 2,

@@ -13,18 +13,15 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-import mr.agg
 from mr.errors import MrError
 from mr.workers.shuffle.columns import Column, arrow_column, join, key_column, value_column
-from mr.workers.shuffle.combine import Combiner, PythonCombiner, combine, combine_in_place
+from mr.workers.shuffle.combine import Combiner, combine_in_place, row_combiner
 from mr.workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, write_range
 from mr.workers.shuffle.partition import Partitioner
 from mr.workers.shuffle.rows import ROW_BYTES, Rows, concatenate
 from mr.workers.shuffle.segment import SegmentWriter, pieces
 from mr.workers.shuffle.segment_index import FileSegment, write_index
 from mr.workers.shuffle.sort import sort_by_partition
-
-__all__ = ["Combiner", "MapBuffer", "PythonCombiner", "SegmentFile"]
 
 #: The buffer never grows beyond this, whatever the settings: an Arrow column of strings ends at 2 GiB.
 MAX_BUFFER_BYTES: Final = 1 << 30
@@ -68,8 +65,7 @@ class MapBuffer:
         self._work_dir = work_dir
         self._spill_rows = spill_rows
         self._spill_bytes = min(spill_bytes, MAX_BUFFER_BYTES)
-        #: None for `collect`, whose partial states are the values themselves.
-        self._combiner = None if combiner == mr.agg.collect else combiner
+        self._combiner = row_combiner(combiner)
         self._partitioner = partitioner
         self._keys: list[Column] = []
         self._values: list[Column] = []
@@ -150,7 +146,7 @@ class MapBuffer:
         if self._combiner is None:
             self._spill(rows)
             return
-        self._combined.append(combine(rows, self._combiner))
+        self._combined.append(self._combiner.combine(rows))
         limit = self._spill_bytes // 2
         if sum(part.weight for part in self._combined) <= limit:
             return
@@ -163,7 +159,7 @@ class MapBuffer:
     def _combine_parts(self) -> Rows:
         assert self._combiner is not None
         parts = [part for part in self._combined if len(part)] or self._combined[:1]
-        return parts[0] if len(parts) == 1 else combine(concatenate(parts), self._combiner)
+        return parts[0] if len(parts) == 1 else self._combiner.combine(concatenate(parts))
 
     def _remaining(self) -> Rows:
         """What is in memory at the end, combined."""
@@ -171,7 +167,7 @@ class MapBuffer:
         if self._combiner is None or not (len(rows) or self._combined):
             return rows
         if len(rows):
-            self._combined.append(combine(rows, self._combiner))
+            self._combined.append(self._combiner.combine(rows))
         merged = self._combine_parts()
         self._combined = []
         return merged

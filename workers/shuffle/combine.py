@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from mr.agg import Aggregation
-from mr.workers.shuffle.aggregate import partial_states
+from mr.workers.shuffle.aggregate import kernel_of
 from mr.workers.shuffle.columns import Column, encode_keys, key_column, key_list, value_column, value_list
+from mr.workers.shuffle.kernel import Kernel
 from mr.workers.shuffle.rows import Rows, concatenate
 from mr.workers.shuffle.segment import pieces
 from mr.workers.shuffle.sort import sort_rows
@@ -26,23 +27,33 @@ class PythonCombiner:
 
     call: Callable[[list[Any], list[list[Any]]], tuple[Sequence[Any], Sequence[Any]]]
 
+    def combine(self, rows: Rows) -> Rows:
+        """Combine each key's rows; the keys come in no order. Raises what the user's function raises."""
+        view = sort_rows(rows)
+        combined = []
+        for piece in pieces(view, 0, len(view.keys)):
+            keys, values = self.call(key_list(piece.keys), value_lists(piece))
+            if len(keys):
+                combined.append(Rows(key_column(keys), {"value": value_column(values)}))
+        return concatenate(combined) if combined else rows.slice(0, 0)
+
 
 Combiner = Aggregation | PythonCombiner
 
 
-def combine(rows: Rows, combiner: Combiner) -> Rows:
-    """Combine each key's rows; the keys come in no order. Raises BadAggregate and what the user raises."""
-    if isinstance(combiner, PythonCombiner):
-        return _combine_by_user(rows, combiner)
-    return partial_states(rows, combiner)
+def row_combiner(combiner: Combiner | None) -> Kernel | PythonCombiner | None:
+    """What combines rows; None where that would save nothing."""
+    if isinstance(combiner, Aggregation):
+        return kernel_of(combiner.spec) if combiner.combines else None
+    return combiner
 
 
-def combine_in_place(rows: Rows, combiner: Combiner) -> Rows:
+def combine_in_place(rows: Rows, combiner: Kernel | PythonCombiner) -> Rows:
     """Combine each key's rows, or leave them as they are when the user's function gives other keys.
 
     For merges, in which a key must stay in its range; combining is optional.
     """
-    combined = combine(rows, combiner)
+    combined = combiner.combine(rows)
     if isinstance(combiner, PythonCombiner) and not _contains(rows.keys, combined.keys):
         return rows
     return combined
@@ -52,16 +63,6 @@ def _contains(keys: Column, others: Column) -> bool:
     if keys.kind is not others.kind:
         keys, others = encode_keys(keys), encode_keys(others)
     return len(others) == 0 or bool(pc.all(pc.is_in(others.array(), value_set=keys.array())).as_py())
-
-
-def _combine_by_user(rows: Rows, combiner: PythonCombiner) -> Rows:
-    view = sort_rows(rows)
-    combined = []
-    for piece in pieces(view, 0, len(view.keys)):
-        keys, values = combiner.call(key_list(piece.keys), value_lists(piece))
-        if len(keys):
-            combined.append(Rows(key_column(keys), {"value": value_column(values)}))
-    return concatenate(combined) if combined else rows.slice(0, 0)
 
 
 def value_lists(rows: Rows) -> list[list[Any]]:

@@ -10,21 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from mr.agg import Aggregation
-from mr.workers.shuffle.aggregate import KERNELS, distinct_values, finished, partial_states
-from mr.workers.shuffle.columns import Column, Kind, key_list, value_list
+from mr.workers.shuffle.aggregate import finished, kernel_of
+from mr.workers.shuffle.columns import key_list, value_list
+from mr.workers.shuffle.combine import row_combiner
+from mr.workers.shuffle.key_batches import BATCH_WEIGHT, cut_keys, key_weights
 from mr.workers.shuffle.merge import Giant, merge_segments
-from mr.workers.shuffle.result_table import result_table
 from mr.workers.shuffle.rows import Rows, concatenate
 from mr.workers.shuffle.segment import SegmentSource, pieces
-from mr.workers.shuffle.sort import Sorted, cut, sort_rows
+from mr.workers.shuffle.sort import Sorted, sort_rows
 
-__all__ = ["GroupBatch", "Grouped", "SegmentSource"]
-
-#: Keys of one batch at most.
-BATCH_KEYS: Final = 4096
-#: Weight of one batch: Arrow bytes plus what a Python object costs for each value.
-BATCH_WEIGHT: Final = 8 << 20
-OBJECT_WEIGHT: Final = 64
 #: A key heavier than this comes with a lazy iterator of its values, not a list.
 LAZY_WEIGHT: Final = 64 << 20
 #: Parts of a giant key that are aggregated before they are merged into its state.
@@ -78,20 +72,21 @@ class Grouped:
     def aggregate(self, aggregation: Aggregation) -> Iterator[pa.Table]:
         """Tables of columns key, value: each key's result, keys in order. Raises BadAggregate as well.
 
-        Columns are native where all results of a table are; see `tables.is_native` and `tables.to_pairs`.
+        Columns are native where all results of a table are; see `result_table.is_native` and `to_pairs`.
         """
+        kernel = kernel_of(aggregation.spec)
         for key_range in merge_segments(
             self._sources, budget_bytes=self._group_bytes, work_dir=self._work_dir
         ):
             if isinstance(key_range, Giant):
-                yield from _result(_fold_giant(key_range.parts, aggregation), aggregation)
+                yield from kernel.results(_combined_giant(key_range.parts, aggregation))
             else:
-                yield from _result(key_range.rows, aggregation)
+                yield from kernel.results(key_range.rows)
 
     def _whole_batches(self, view: Sorted) -> Iterator[GroupBatch]:
-        weights = _weights(view)
+        weights = key_weights(view)
         lazy = weights > self._lazy_weight
-        for first, last in _cut_keys(np.where(lazy, np.maximum(weights, BATCH_WEIGHT + 1), weights)):
+        for first, last in cut_keys(np.where(lazy, np.maximum(weights, BATCH_WEIGHT + 1), weights)):
             if lazy[first]:
                 keys = key_list(view.keys.slice(first, last))
                 yield GroupBatch(keys, [_values(pieces(view, first, last))])
@@ -103,20 +98,6 @@ class Grouped:
                 key_list(view.keys.slice(first, last)),
                 [values[a:b] for a, b in pairwise(bounds)],
             )
-
-
-def _weights(view: Sorted) -> np.ndarray[Any, Any]:
-    """What each key's values cost as Python objects, roughly, in bytes."""
-    if not len(view.keys):
-        return np.zeros(0, np.int64)
-    weights: np.ndarray[Any, Any] = np.add.reduceat(view.sizes, view.offsets[:-1])
-    weights += np.diff(view.offsets) * OBJECT_WEIGHT
-    return weights
-
-
-def _cut_keys(weights: np.ndarray[Any, Any]) -> Iterator[tuple[int, int]]:
-    """Cut the keys into batches; one that is too heavy for any stands alone."""
-    yield from cut(weights, BATCH_WEIGHT, BATCH_KEYS)
 
 
 def _values(parts: Iterable[Rows]) -> Iterator[Any]:
@@ -135,32 +116,14 @@ def _giant_batch(parts: Iterator[Rows]) -> GroupBatch:
     return GroupBatch(keys, [_values(rest())])
 
 
-def _fold_giant(parts: Iterator[Rows], aggregation: Aggregation) -> Rows:
-    """The rows of one key, aggregated as they come."""
+def _combined_giant(parts: Iterator[Rows], aggregation: Aggregation) -> Rows:
+    """The rows of one key, combined as they come."""
+    combiner = row_combiner(aggregation)
+    if combiner is None:
+        return concatenate(list(parts))
     held: list[Rows] = []
     for rows in parts:
-        held.append(partial_states(rows, aggregation))
-        if len(held) >= _FOLD_PARTS and aggregation.name != "collect":
-            held = [partial_states(concatenate(held), aggregation)]
+        held.append(combiner.combine(rows))
+        if len(held) >= _FOLD_PARTS:
+            held = [combiner.combine(concatenate(held))]
     return concatenate(held)
-
-
-def _result(rows: Rows, aggregation: Aggregation) -> Iterator[pa.Table]:
-    """The results of complete keys, in key order."""
-    kernel = KERNELS.get(aggregation.name)
-    if kernel is not None:
-        states = partial_states(rows, aggregation)
-        view = sort_rows(Rows(states.keys, {"value": kernel.final(states.columns)}))
-        yield result_table(view.keys, view.values_of(0, len(view.keys))["value"])
-        return
-    rows = finished(rows)
-    if aggregation.name == "count_distinct":
-        view = sort_rows(distinct_values(rows))
-        counts = Column(Kind.INT, pa.array(np.diff(view.offsets)))
-        yield result_table(view.keys, counts)
-        return
-    view = sort_rows(rows)
-    for first, last in _cut_keys(_weights(view)):
-        start, stop = int(view.offsets[first]), int(view.offsets[last])
-        offsets = view.offsets[first : last + 1] - start
-        yield result_table(view.keys.slice(first, last), view.values_of(start, stop)["value"], offsets)

@@ -15,8 +15,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from mr.agg import by_name
-from mr.workers.shuffle.aggregate import partial_states
+from mr.workers.shuffle.aggregate import merge_states
 from mr.workers.shuffle.columns import Column, Kind
 from mr.workers.shuffle.key_codec import encode_key
 from mr.workers.shuffle.rows import Rows, concatenate
@@ -107,8 +106,7 @@ def write_range(writer: SegmentWriter, key_range: KeyRange) -> None:
             if len(rows):
                 writer.write(rows)
         return
-    rows = key_range.rows
-    view = sort_rows(partial_states(rows, by_name(rows.state)) if rows.state else rows)
+    view = sort_rows(merge_states(key_range.rows))
     for piece in pieces(view, 0, len(view.keys)):
         writer.write(piece)
 

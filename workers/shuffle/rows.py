@@ -12,11 +12,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mr.errors import SegmentCorrupt
+from mr.errors import BadMessage, SegmentCorrupt
+from mr.protocol.aggregation import AggregationSpec
+from mr.protocol.codec import JSON, decode, encode
 from mr.workers.shuffle.columns import Column, field, join, kind_of
 
-#: Schema metadata that names the aggregation whose partial states the columns hold.
-STATE = b"mr.state"
+#: Schema metadata: the AggregationSpec, as JSON, whose partial states the columns hold.
+STATE: Final = b"mr.state"
 
 #: What a row costs beside its data while rows are numbered, sorted and moved, in bytes: a place in a hash
 #: table, a number, positions. Measured with small rows of distinct keys, of which it is most of the cost ...
@@ -36,8 +38,8 @@ class Rows:
     columns: dict[str, Column]
     #: Raw: row i has the values from `offsets[i]` up to `offsets[i + 1]`. None: one per row.
     offsets: Positions | None = None
-    #: Name of the aggregation whose partial states these are; empty for raw.
-    state: str = ""
+    #: The aggregation whose partial states these are; None for raw.
+    state: AggregationSpec | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -93,7 +95,7 @@ def to_batch(rows: Rows) -> pa.RecordBatch:
     arrays = [rows.keys.array()]
     for name, column in rows.columns.items():
         item = field(name, column.kind)
-        if rows.state:
+        if rows.state is not None:
             arrays.append(column.array())
         else:
             offsets = np.arange(len(rows) + 1) if rows.offsets is None else rows.offsets
@@ -102,16 +104,19 @@ def to_batch(rows: Rows) -> pa.RecordBatch:
                 pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), column.array(), type=item.type)
             )
         fields.append(item)
-    metadata = {STATE: rows.state.encode()} if rows.state else None
+    metadata = None if rows.state is None else {STATE: encode(rows.state, JSON)}
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
 
 
 def from_batch(batch: pa.RecordBatch) -> Rows:
-    """The rows that `to_batch` made a batch of."""
+    """The rows that `to_batch` made a batch of. Raises SegmentCorrupt for an aggregation it cannot read."""
     schema = batch.schema
     keys = Column(kind_of(schema.field(0)), batch.column(0))
-    state = (schema.metadata or {}).get(STATE, b"").decode()
-    if state:
+    if schema.metadata and STATE in schema.metadata:
+        try:
+            state = decode(schema.metadata[STATE], AggregationSpec, JSON)
+        except BadMessage as error:
+            raise SegmentCorrupt(f"a map output holds states of an unknown aggregation: {error}") from error
         columns = {
             item.name: Column(kind_of(item), batch.column(place))
             for place, item in enumerate(schema)

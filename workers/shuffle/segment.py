@@ -91,11 +91,11 @@ def pieces(view: Sorted, first: int, last: int) -> Iterator[Rows]:
         key_last = int(np.searchsorted(view.offsets, high, side="left"))
         keys = view.keys.slice(key_first, key_last)
         bounds = np.clip(view.offsets[key_first : key_last + 1], low, high) - low
-        if view.state:
+        if view.state is not None:
             repeats = np.repeat(np.arange(len(keys)), np.diff(bounds))
             yield Rows(keys.take(repeats), columns, None, view.state)
         else:
-            yield Rows(keys, columns, bounds, "")
+            yield Rows(keys, columns, bounds)
 
 
 def _frames(stream: BinaryIO, bytes_: int | None) -> Iterator[tuple[bytes, bytes]]:

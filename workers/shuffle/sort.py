@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mr.protocol.aggregation import AggregationSpec
 from mr.workers.shuffle.columns import Column
 from mr.workers.shuffle.partition import Partitioner, partitions_of
 from mr.workers.shuffle.prefix_sort import sort_distinctly
@@ -86,7 +87,7 @@ class Sorted:
     #: Positions of the values in `columns`, by key, then by record; None: they lie so already.
     order: Positions | None
     columns: dict[str, Column]
-    state: str
+    state: AggregationSpec | None
 
     @cached_property
     def sizes(self) -> Positions:

@@ -8,14 +8,14 @@ from typing import Any
 
 from mr.error_text import safe_repr
 from mr.errors import BadAggregate, BadPartition, UnencodableValue
-from mr.workers.shuffle.buffer import PythonCombiner
+from mr.workers.shuffle.combine import Combiner, PythonCombiner
 from mr.workers.shuffle.value_codec import encode_value
 from mr.workers.task.context import Attempt
 from mr.workers.task.emitter import all_pairs, columns
 from mr.workers.task.group_values import GroupValues
 from mr.workers.task.type_check import plain_items
 from mr.workers.usercode.failures import TaskError, refused, user_failure, wrong_result
-from mr.workers.usercode.functions import aggregation_name, as_iterable
+from mr.workers.usercode.functions import as_iterable
 
 
 def place_of_key(key: Any) -> str:
@@ -23,14 +23,13 @@ def place_of_key(key: Any) -> str:
     return f"key {safe_repr(key)}"
 
 
-def combiner_of(attempt: Attempt) -> Any:
+def combiner_of(attempt: Attempt) -> Combiner | None:
     """What the map buffer combines with: an aggregation, the user's `combine_fn`, or None."""
-    reducing, combining = attempt.code.get("reduce_fn"), attempt.code.get("combine_fn")
-    if aggregation_name(reducing):
-        return reducing  # a built-in reducer is its own combiner
-    if combining is None or aggregation_name(combining):
-        return combining
-    return PythonCombiner(_Combine(attempt, combining))
+    function = attempt.code.get("combine_fn")
+    built_in = attempt.code.aggregation("reduce_fn") or attempt.code.aggregation("combine_fn")
+    if built_in is not None or function is None:
+        return built_in
+    return PythonCombiner(_Combine(attempt, function))
 
 
 class _Combine:
@@ -100,5 +99,5 @@ def blaming(attempt: Attempt) -> Iterator[None]:
     except BadPartition as error:
         raise refused(attempt.order, "partition_fn", str(error)) from error
     except BadAggregate as error:
-        name = "reduce_fn" if aggregation_name(attempt.code.get("reduce_fn")) else "combine_fn"
+        name = "reduce_fn" if attempt.code.aggregation("reduce_fn") else "combine_fn"
         raise refused(attempt.order, name, str(error)) from error

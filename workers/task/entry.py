@@ -13,6 +13,7 @@ from mr.formats.allowed_paths import AllowedPaths
 from mr.formats.registry import require_input, require_output
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
+from mr.protocol.jobs import CodeManifest
 from mr.protocol.records import TaskResult
 from mr.runtime import TaskContext, active
 from mr.workers.messages import Progress, RunTask
@@ -73,11 +74,23 @@ def code_of(order: RunTask) -> UserCode:
     if code is None:
         try:
             code = load(Path(order.code_dir), order.spec.code.entry)
+            _check_aggregations(code, order.spec.code)
         except BadJob as error:
             raise TaskError(_unloadable(order, error)) from error
         _loaded.clear()  # an earlier job's modules are gone with its finder
         _loaded[name] = code
     return code
+
+
+def _check_aggregations(code: UserCode, manifest: CodeManifest) -> None:
+    """Refuse a job file that chooses another built-in reducer here than it did at submission."""
+    for name, submitted in (("reduce_fn", manifest.reduce_agg), ("combine_fn", manifest.combine_agg)):
+        found = code.aggregation_spec(name)
+        if found != submitted:
+            raise BadJob(
+                f"{name} is {found or 'no aggregation'} here, and was {submitted or 'none'} when the job was "
+                "submitted; let it depend on nothing but constants and mr.param"
+            )
 
 
 def _unloadable(order: RunTask, error: BadJob) -> Failure:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mr.agg import Aggregation
 from mr.errors import SegmentCorrupt, UnencodableKey, UnencodableValue
 from mr.protocol.failures import Loss
 from mr.protocol.records import TaskResult
@@ -18,7 +19,7 @@ from mr.workers.task.emitter import CallSource, Emitter
 from mr.workers.task.group_values import GroupValues, StreamedValues
 from mr.workers.task.sinks import PartSink
 from mr.workers.usercode.failures import wrong_result
-from mr.workers.usercode.functions import aggregation_name, as_iterable
+from mr.workers.usercode.functions import as_iterable
 from mr.workers.usercode.tracebacks import describe
 
 #: Length of the count that ends a segment.
@@ -93,8 +94,9 @@ class Reducer:
     def run(self) -> None:
         """Run the hooks and the reducer over all keys, in order."""
         self._attempt.call_hook("reduce_init")
-        if aggregation_name(self._attempt.code.get("reduce_fn")):
-            self._aggregate()
+        aggregation = self._attempt.code.aggregation("reduce_fn")
+        if aggregation is not None:
+            self._aggregate(aggregation)
         else:
             self._reduce_groups()
         self._emitter.drain_hook("reduce_final")
@@ -102,11 +104,11 @@ class Reducer:
     def _progress(self, done: int) -> None:
         self._attempt.progress("reduce", done / max(1, self._records), done)
 
-    def _aggregate(self) -> None:
+    def _aggregate(self, aggregation: Aggregation) -> None:
         """Reduce by a built-in, table by table, without leaving Arrow where its columns are native."""
         self._progress(0)
         with blaming(self._attempt):
-            for table in self._grouped.aggregate(self._attempt.code.get("reduce_fn")):
+            for table in self._grouped.aggregate(aggregation):
                 self._write(table)
                 self._progress(self._records)
 

@@ -2,15 +2,16 @@
 
 import difflib
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from mr.agg import Aggregation
 from mr.errors import BadJob
 from mr.job import Job
+from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.jobs import JobOptions
 from mr.workers.usercode.failures import TaskError
 from mr.workers.usercode.loader import import_job_file
@@ -50,9 +51,6 @@ _MISNOMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 #: How alike an unknown name must be to a known one to be taken for a slip of the pen.
 _LIKENESS = 0.85
 
-#: Aggregations whose partial results are plain values that a Python `reduce_fn` can go on with.
-_COMBINABLE = ("sum", "min", "max")
-
 
 @dataclass(frozen=True, slots=True)
 class UserCode:
@@ -69,9 +67,14 @@ class UserCode:
         """Give the user's function (or aggregation) `name`, or None when the job file has none."""
         return self.functions.get(name)
 
-    def aggregation(self, name: str) -> str:
-        """Give the name of the `mr.agg` that stands in for `reduce_fn` or `combine_fn`, or ""."""
-        return aggregation_name(self.functions.get(name))
+    def aggregation(self, name: str) -> Aggregation | None:
+        """Give the built-in of `mr.agg` that stands in for `reduce_fn` or `combine_fn`, or None."""
+        return as_aggregation(self.functions.get(name))
+
+    def aggregation_spec(self, name: str) -> AggregationSpec | None:
+        """Give the spec of that built-in, or None."""
+        aggregation = self.aggregation(name)
+        return None if aggregation is None else aggregation.spec
 
 
 def load(code_dir: Path, entry: str) -> UserCode:
@@ -82,10 +85,9 @@ def load(code_dir: Path, entry: str) -> UserCode:
     return check(import_job_file(code_dir, entry), Path(code_dir), entry)
 
 
-def aggregation_name(function: Any) -> str:
-    """Give the name of an aggregation of `mr.agg`, "" for any other object."""
-    agg = sys.modules.get("mr.agg")  # not imported: then nothing can be one of its instances
-    return str(function.name) if agg is not None and isinstance(function, agg.Aggregation) else ""
+def as_aggregation(function: Any) -> Aggregation | None:
+    """Give `function` back if it is a built-in of `mr.agg`, else None."""
+    return function if isinstance(function, Aggregation) else None
 
 
 def check(module: ModuleType, code_dir: Path, entry: str) -> UserCode:
@@ -134,7 +136,7 @@ def _misnamed(module: ModuleType, functions: Mapping[str, Any]) -> Iterable[tupl
     for name, value in vars(module).items():
         if name.startswith("_") or name in FUNCTIONS or not callable(value):
             continue
-        if getattr(value, "__module__", None) != module.__name__ and not aggregation_name(value):
+        if getattr(value, "__module__", None) != module.__name__ and not isinstance(value, Aggregation):
             continue  # imported from elsewhere, such as functools.reduce
         for right in absent:
             if name.lower() in _MISNOMERS[right]:
@@ -151,10 +153,13 @@ def _check_function(name: str, function: Any, entry: str) -> None:
     """Refuse what cannot be called the way the engine will call it."""
     expected = FUNCTIONS[name]
     call = f"{name}({', '.join(expected)})"
-    if aggregation_name(function):
+    if isinstance(function, Aggregation):
         if name in ("reduce_fn", "combine_fn"):
             return
-        raise BadJob(f"{entry}: {name} is mr.agg.{function.name}, which can only be reduce_fn; define {call}")
+        raise BadJob(f"{entry}: {name} is {function}, which can only be reduce_fn; define {call}")
+    if getattr(function, "__module__", None) == Aggregation.__module__:
+        written = f"mr.agg.{function.__name__}"
+        raise BadJob(f"{entry}: {name} is {written}, which makes a reducer; call it: {written}(...)")
     if not callable(function):
         raise BadJob(f"{entry}: {name} is of type {type(function).__name__}, not a function; define {call}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -186,15 +191,13 @@ def _check_company(functions: Mapping[str, Any], entry: str) -> None:
             if name in functions:
                 raise BadJob(f"{entry} has {name} but no reduce_fn; define reduce_fn, or remove {name}")
         return
-    reducing = aggregation_name(functions["reduce_fn"])
-    combining = aggregation_name(functions.get("combine_fn"))
+    reducing, combining = map(as_aggregation, (functions["reduce_fn"], functions.get("combine_fn")))
     if reducing and "combine_fn" in functions and combining != reducing:
-        raise BadJob(f"{entry}: reduce_fn = mr.agg.{reducing} combines by itself; remove combine_fn")
-    if combining and not reducing and combining not in _COMBINABLE:
-        able = ", ".join(f"mr.agg.{name}" for name in _COMBINABLE)
+        raise BadJob(f"{entry}: reduce_fn = {reducing} combines by itself; remove combine_fn")
+    if combining and not reducing and not combining.feeds_reduce_fn:
         raise BadJob(
-            f"{entry}: combine_fn = mr.agg.{combining} gives no values that a Python reduce_fn can "
-            f"go on with; use {able}, or make reduce_fn mr.agg.{combining} too"
+            f"{entry}: combine_fn = {combining} gives no values that a Python reduce_fn can go on with, "
+            f"as mr.agg.sum does; remove it, or make reduce_fn {combining} too"
         )
 
 

@@ -51,8 +51,8 @@ def inspect_job(
         code_id=code_id,
         entry=entry,
         functions=tuple(name for name in FUNCTIONS if name in code.functions),
-        reduce_agg=code.aggregation("reduce_fn"),
-        combine_agg=code.aggregation("combine_fn"),
+        reduce_agg=code.aggregation_spec("reduce_fn"),
+        combine_agg=code.aggregation_spec("combine_fn"),
         options=code.options,
     )
 

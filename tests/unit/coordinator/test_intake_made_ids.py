@@ -82,7 +82,7 @@ class Desk:
         return self.jobs.get(job)
 
     async def registered(self, name: str) -> CodeManifest:
-        return CodeManifest(CODE_ID, "job.py", ("map_fn",), "", "", JobOptions())
+        return CodeManifest(CODE_ID, "job.py", ("map_fn",), None, None, JobOptions())
 
     async def get_code(self, code: str) -> bytes:
         return CODE

@@ -9,13 +9,15 @@ import pytest
 
 import mr.agg
 from mr.agg import Aggregation
-from mr.errors import BadAggregate
-from mr.workers.shuffle.aggregate import KERNELS, finished, partial_states
+from mr.errors import BadAggregate, SegmentCorrupt
+from mr.protocol.aggregation import AggregationSpec
+from mr.workers.shuffle.aggregate import KERNELS, finished, kernel_of
 from mr.workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
 from mr.workers.shuffle.rows import Rows, concatenate
+from mr.workers.shuffle.state_kernels import STATE_KERNELS
 
 HUGE = 1 << 62
-KERNEL_AGGREGATIONS = [mr.agg.by_name(name) for name in KERNELS]
+STATEFUL = [getattr(mr.agg, name) for name in STATE_KERNELS]
 
 
 @pytest.mark.parametrize(
@@ -37,14 +39,13 @@ def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result
 
 
 def test_names() -> None:
-    assert mr.agg.by_name("sum") is mr.agg.sum
-    assert mr.agg.names() == ("sum", "count", "min", "max", "mean", "collect", "count_distinct")
-    assert [mr.agg.by_name(name).name for name in mr.agg.names()] == list(mr.agg.names())
+    assert set(KERNELS) == {"sum", "count", "min", "max", "mean", "collect", "count_distinct"}
+    assert [getattr(mr.agg, name).spec.name for name in KERNELS] == list(KERNELS)
     assert repr(mr.agg.mean) == "mr.agg.mean"
-    assert mr.agg.sum == Aggregation("sum", len, "")
+    assert mr.agg.sum == Aggregation(AggregationSpec("sum"), len, "")
     assert mr.agg.sum != mr.agg.count
-    with pytest.raises(BadAggregate, match=r"no mr\.agg\.median; there are sum"):
-        mr.agg.by_name("median")
+    with pytest.raises(SegmentCorrupt, match=r"no mr\.agg\.median\(0\.5\)"):
+        kernel_of(AggregationSpec("median", (0.5,)))
 
 
 @pytest.mark.parametrize("aggregation", [mr.agg.min, mr.agg.max], ids=repr)
@@ -55,17 +56,16 @@ def test_values_that_refuse_comparison_are_told(aggregation: Aggregation) -> Non
 
 def by_columns(aggregation: Aggregation, parts: list[list[tuple[str, Any]]]) -> dict[str, Any]:
     """Combine each part, then all of them together, as a map's spills and a reducer do."""
+    kernel = kernel_of(aggregation.spec)
     states = [
-        partial_states(
-            Rows(key_column([k for k, _ in part]), {"value": value_column([v for _, v in part])}), aggregation
-        )
+        kernel.combine(Rows(key_column([k for k, _ in part]), {"value": value_column([v for _, v in part])}))
         for part in parts
     ]
-    merged = finished(partial_states(concatenate(states), aggregation))
+    merged = finished(kernel.combine(concatenate(states)))
     return dict(zip(key_list(merged.keys), value_list(merged.columns["value"]), strict=True))
 
 
-@pytest.mark.parametrize("aggregation", KERNEL_AGGREGATIONS, ids=repr)
+@pytest.mark.parametrize("aggregation", STATEFUL, ids=repr)
 @pytest.mark.parametrize(
     "values",
     [
@@ -124,7 +124,7 @@ def test_numbers_beyond_a_float() -> None:
 
 def test_large_sums_of_small_integers_stay_native() -> None:
     rows = Rows(key_column(["a"] * 3), {"value": value_column([HUGE, HUGE, -HUGE])})
-    assert partial_states(rows, mr.agg.sum).columns["value"].kind is Kind.INT
+    assert kernel_of(mr.agg.sum.spec).combine(rows).columns["value"].kind is Kind.INT
 
 
 def test_means_of_integers_beyond_53_bits_round_once() -> None:
@@ -135,4 +135,4 @@ def test_means_of_integers_beyond_53_bits_round_once() -> None:
 def test_raw_rows_with_runs_of_values() -> None:
     offsets = np.array([0, 2, 3], np.int64)
     rows = Rows(key_column(["a", "b"]), {"value": value_column([1, 2, 3])}, offsets)
-    assert value_list(partial_states(rows, mr.agg.sum).columns["value"]) == [3, 3]
+    assert value_list(kernel_of(mr.agg.sum.spec).combine(rows).columns["value"]) == [3, 3]

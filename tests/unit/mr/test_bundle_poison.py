@@ -68,7 +68,7 @@ def test_what_no_worker_would_unpack_is_not_built(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("entry", ["/etc/job.py", "../job.py", "a/job.py", "job", "", "job.py\n", "a\0.py"])
 def test_an_entry_names_nothing_but_a_file_of_the_bundle(entry: str, tmp_path: Path) -> None:
     spec = make_spec()
-    manifest = CodeManifest(spec.code.code_id, entry, ("map_fn",), "", "", JobOptions())
+    manifest = CodeManifest(spec.code.code_id, entry, ("map_fn",), None, None, JobOptions())
     with pytest.raises(BadMessage, match="entry"):
         unpack(pack(make_spec(code=manifest)), JobSpec)
     with pytest.raises(BadJob, match="is not in the bundle"):

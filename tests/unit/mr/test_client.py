@@ -19,7 +19,7 @@ from mr.resolve import resolve_spec
 from mr.settings import Settings
 from tests.support.job_records import job_record, running_task, task_record, worker_beat
 
-MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
+MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
 REQUEST = JobRequest(version=1, job=MANIFEST.code_id, inputs=["/in"], output="/out", job_id="words-1")
 
 

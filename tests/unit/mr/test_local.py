@@ -22,7 +22,7 @@ from mr.settings import Settings
 from tests.support.job_records import job_record, worker_beat
 
 CODE = CodeId("sha256:" + "a" * 64)
-MANIFEST = CodeManifest(CODE, "job.py", ("map_fn",), "", "", JobOptions())
+MANIFEST = CodeManifest(CODE, "job.py", ("map_fn",), None, None, JobOptions())
 REQUEST = JobRequest(version=1, job=CODE, inputs=["/in"], output="/out", job_id="words-1")
 JOB = LocalJob(Bundle(b"zip", CODE, "job.py"), MANIFEST, REQUEST)
 

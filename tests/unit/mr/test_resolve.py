@@ -5,6 +5,7 @@ import msgspec
 import pytest
 
 from mr.errors import BadJob
+from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, JobSpec
 from mr.resolve import job_json_schema, resolve_options, resolve_spec
@@ -17,9 +18,9 @@ def request(**options: object) -> JobRequest:
     return JobRequest(version=1, job="wordcount", inputs=["in"], output="out", **options)
 
 
-def manifest(*functions: str, agg: str = "", **options: object) -> CodeManifest:
+def manifest(*functions: str, agg: AggregationSpec | None = None, **options: object) -> CodeManifest:
     names = functions or ("map_fn", "reduce_fn")
-    return CodeManifest(CODE, "wordcount.py", names, agg, "", JobOptions(**options))
+    return CodeManifest(CODE, "wordcount.py", names, agg, None, JobOptions(**options))
 
 
 def spec(req: JobRequest, man: CodeManifest, splits: int = 3, settings: Settings | None = None) -> JobSpec:
@@ -73,7 +74,7 @@ def test_reduces_without_reduce_fn_are_refused() -> None:
 
 
 def test_built_in_reducer_counts_as_one() -> None:
-    assert spec(request(), manifest("map_fn", agg="sum"), 4).reduces == 4
+    assert spec(request(), manifest("map_fn", agg=AggregationSpec("sum")), 4).reduces == 4
 
 
 def test_params_are_merged_by_name() -> None:

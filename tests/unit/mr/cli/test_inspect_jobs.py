@@ -32,7 +32,7 @@ from tests.support.job_records import job_record, running_task, task_record, wor
 Ask = Callable[..., str]
 Change = Callable[[MemoryStore], Coroutine[Any, Any, None]]
 
-MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
+MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
 
 
 @pytest.fixture

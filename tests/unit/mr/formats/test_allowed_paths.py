@@ -13,7 +13,7 @@ from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest
 from mr.settings import Settings
 from tests.support.attempts import Workbench
 
-MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), "", "", JobOptions())
+MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
 MAP = "def map_fn(key, line):\n    yield line, 1\n"
 
 

@@ -71,7 +71,7 @@ def missing(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
 @pytest.mark.parametrize("missing", [["input"], ["output"]], indirect=True)
 @pytest.mark.usefixtures("missing")
 def test_a_job_whose_format_lacks_its_package_is_refused(tmp_path: Path) -> None:
-    manifest = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn",), "", "", JobOptions())
+    manifest = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn",), None, None, JobOptions())
     (tmp_path / "in").touch()
     request = JobRequest(
         version=1,

@@ -9,7 +9,8 @@ import pytest
 import mr.agg
 from mr.errors import BadAggregate, MrError, UnencodableKey, UnencodableValue
 from mr.workers.shuffle import buffer as buffer_module
-from mr.workers.shuffle.buffer import MapBuffer, PythonCombiner, SegmentFile
+from mr.workers.shuffle.buffer import MapBuffer, SegmentFile
+from mr.workers.shuffle.combine import PythonCombiner
 from mr.workers.shuffle.group import Grouped
 from mr.workers.shuffle.segment_index import find_segment
 

@@ -10,7 +10,9 @@ import mr.agg
 from mr.agg import Aggregation
 from mr.errors import SegmentCorrupt
 from mr.workers.shuffle import merge, segment
-from mr.workers.shuffle.buffer import Combiner, MapBuffer
+from mr.workers.shuffle.aggregate import KERNELS
+from mr.workers.shuffle.buffer import MapBuffer
+from mr.workers.shuffle.combine import Combiner
 from mr.workers.shuffle.group import Grouped
 from mr.workers.shuffle.result_table import is_native, to_pairs
 from mr.workers.shuffle.segment import SegmentSource
@@ -122,11 +124,11 @@ def test_a_giant_key_streams(tmp_path: Path, group_bytes: int, lazy_weight: int,
 
 
 @pytest.mark.usefixtures("tiny_batches")
-@pytest.mark.parametrize("name", mr.agg.names())
+@pytest.mark.parametrize("name", sorted(KERNELS))
 @pytest.mark.parametrize("combine", [False, True])
 def test_a_giant_key_aggregates(tmp_path: Path, name: str, combine: bool) -> None:
     maps: list[Pairs] = [[("big", n % 30) for n in range(m * 50, m * 50 + 50)] for m in range(3)]
-    aggregation = mr.agg.by_name(name)
+    aggregation = getattr(mr.agg, name)
     groups = grouped(tmp_path, maps, 1, combiner=aggregation if combine else None)
     (table,) = groups.aggregate(aggregation)
     keys, values = to_pairs(table)
@@ -159,10 +161,13 @@ def test_results_are_native_where_they_can_be(tmp_path: Path) -> None:
 
 
 def test_partial_states_come_as_results_to_another_reducer(tmp_path: Path) -> None:
-    """A built-in `combine_fn` beside a `reduce_fn` of one's own, or another built-in."""
+    """A built-in `combine_fn` beside a Python `reduce_fn`; another built-in refuses them."""
     groups = grouped(tmp_path, [[("a", 1), ("a", 2)], [("a", 5)]], combiner=mr.agg.mean)
     assert listed(groups) == [("a", [1.5, 5.0])]
-    assert [to_pairs(table) for table in groups.aggregate(mr.agg.max)] == [(["a"], [5.0])]
+    assert [to_pairs(table) for table in groups.aggregate(mr.agg.mean)] == [(["a"], [8 / 3])]
+    for other in (mr.agg.max, mr.agg.collect):
+        with pytest.raises(SegmentCorrupt, match=f"partial results of mr.agg.mean, not of {other}"):
+            list(groups.aggregate(other))
 
 
 def test_damage_is_told(tmp_path: Path) -> None:

@@ -320,6 +320,16 @@ def test_code_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert "worker w1" in failure.message and "no_such_module" in failure.message
 
 
+def test_another_aggregation_than_the_submitted_one(tmp_path: Path) -> None:
+    source = "import mr\ndef map_fn(k, v):\n    yield v, 1\nreduce_fn = mr.agg."
+    bench = Workbench(tmp_path, f"{source}sum\n")
+    (split,) = bench.plan([bench.write_input("in.txt", LINES)])
+    (bench.code_dir / "job.py").write_text(f"{source}max\n")
+    failure = bench.map_failure(split)
+    assert failure.kind is FailureKind.BAD_JOB
+    assert "reduce_fn is mr.agg.max here, and was mr.agg.sum when the job was submitted" in failure.message
+
+
 def test_code_that_was_deleted_is_the_workers_matter_and_tried_again(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
     (split,) = bench.plan([bench.write_input("in.txt", LINES)])

@@ -8,6 +8,7 @@ import pytest
 
 import mr.agg
 from mr.errors import BadJob
+from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.jobs import CodeManifest, JobOptions
 from mr.workers.usercode.inspect import inspect_in_subprocess, inspect_job
 
@@ -38,8 +39,8 @@ def test_manifest(tmp_path: Path) -> None:
         code_id=CODE_ID,
         entry="job.py",
         functions=("map_fn", "reduce_fn", "map_init"),
-        reduce_agg="sum",
-        combine_agg="",
+        reduce_agg=AggregationSpec("sum"),
+        combine_agg=None,
         options=JobOptions(name="words", reduces=3),
     )
 
@@ -47,8 +48,7 @@ def test_manifest(tmp_path: Path) -> None:
 def test_in_this_process_too(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(MAP + "import mr\nreduce_fn = combine_fn = mr.agg.max\n")
     manifest = inspect_job(tmp_path, "job.py", CODE_ID)
-    assert (manifest.reduce_agg, manifest.combine_agg) == ("max", "max")
-    assert set(mr.agg.names()) >= {"max"}
+    assert manifest.reduce_agg == manifest.combine_agg == mr.agg.max.spec
 
 
 def test_refusal_crosses_the_process_border(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""The built-in reducers that need the values themselves, all or some of them."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from mr.agg import identity
+from mr.workers.shuffle.columns import Column, Kind, normalise
+from mr.workers.shuffle.kernel import SelectingKernel, ValueKernel
+from mr.workers.shuffle.result_table import result_table
+from mr.workers.shuffle.rows import Positions, Rows
+from mr.workers.shuffle.sort import number_keys, sort_rows
+from mr.workers.shuffle.value_codec import decode_value
+
+
+class CountDistinct(SelectingKernel):
+    """Keeps each value once. A result is the number of what is kept."""
+
+    def keep(self, values: Column, codes: Positions) -> tuple[Column, Positions]:
+        distinct, places = number_keys(_alike(values))
+        both = np.unique(codes * max(len(distinct), 1) + places)
+        kept, place = np.divmod(both, max(len(distinct), 1))
+        return distinct.take(place), kept
+
+    def results(self, rows: Rows) -> Iterator[pa.Table]:
+        view = sort_rows(self.combine(rows))
+        yield result_table(view.keys, Column(Kind.INT, pa.array(np.diff(view.offsets))))
+
+
+def _alike(values: Column) -> Column:
+    """Values such that those which count as one (`mr.agg.identity`) have equal bytes: those of the first."""
+    if values.kind is Kind.FLOAT:
+        return Column(values.kind, pa.array(normalise(values.numpy())))
+    if values.kind is not Kind.ENCODED:
+        return values
+    encoded = values.array().dictionary_encode()
+    firsts: dict[Any, bytes] = {}
+    plain = [
+        item if item[0] in _UNIQUE else firsts.setdefault(identity(decode_value(item)), item)
+        for item in encoded.dictionary.to_pylist()
+    ]
+    return Column(values.kind, pa.array(plain, pa.binary()).take(encoded.indices))
+
+
+#: First bytes of encoded values that nothing but themselves equals: None, bool, int, str, bytes.
+_UNIQUE: Final = frozenset(
+    chain(
+        range(0x80),
+        range(0xA0, 0xC1),
+        range(0xC2, 0xC7),
+        range(0xCC, 0xD4),
+        range(0xD9, 0xDC),
+        range(0xE0, 0x100),
+    )
+)
+
+
+VALUE_KERNELS: Mapping[str, type[ValueKernel]] = MappingProxyType(
+    {"collect": ValueKernel, "count_distinct": CountDistinct}
+)

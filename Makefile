@@ -37,8 +37,8 @@ format: install ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: install ## write the generated tables of ARCHITECTURE.md anew
-	$(BIN)/python -m tests.support.architecture
+docs: install ## write the generated sections of all documents anew
+	$(BIN)/python -m tests.support.documents
 
 services: ## install RabbitMQ, Redis and the AMQP tools from Debian's packages, if absent
 	@.ci/services

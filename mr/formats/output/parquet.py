@@ -1,4 +1,4 @@
-"""Pairs as a Parquet file with the columns key and value.
+"""Format `parquet`: a Parquet file with the columns key and value.
 
 Each column has one type in the whole file: that of the objects in its first row group, as
 `parquet_types` folds it. None fits every type, but a column (or a list in it) of nothing else in the

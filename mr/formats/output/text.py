@@ -1,4 +1,4 @@
-"""Format `text`: `key<TAB>value` and a newline for each pair, both as `lines.show` shows them."""
+"""Format `text`: a line `key<TAB>value` for each pair; nothing is escaped."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -35,6 +35,18 @@ def readable(path: str) -> Iterator[None]:
         raise BadInput(f"{path} cannot be read: {error_text(error)}") from error
 
 
+def check_unchanged(piece: FileRange) -> None:
+    """Refuse a file that has another size than when the splits were planned. Raises BadInput."""
+    with readable(piece.path):
+        size = storage.file_size(piece.path)
+    if size is None:
+        raise BadInput(f"{piece.path} cannot be read: No such file or directory")
+    if size != piece.file_bytes:
+        raise BadInput(
+            f"{piece.path} changed since the job was planned; inputs must not change while a job runs"
+        )
+
+
 class _Readable(Protocol):
     """What a decompressor and a plain file have in common."""
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mr.errors import BadInput
 from mr.formats import storage
-from mr.formats.input.compression import readable
+from mr.formats.input.compression import check_unchanged, readable
 from mr.formats.input.options import ReadOptions, Rows
 from mr.protocol.jobs import FileRange
 
@@ -55,15 +55,9 @@ def _batches(piece: FileRange, most_rows: int, batch_bytes: int) -> Iterator[tup
     end = piece.start + piece.covered_bytes
     rows = min(_FIRST_ROWS, most_rows)
     with ExitStack() as stack:
+        check_unchanged(piece)
         with _valid(piece.path):
             source: Any = storage.local_path(piece.path)
-            size = storage.file_size(piece.path)
-            if size is None:
-                raise BadInput(f"{piece.path} cannot be read: No such file or directory")
-            if size != piece.file_bytes:
-                raise BadInput(
-                    f"{piece.path} changed since the job was planned; inputs must not change while a job runs"
-                )
             table = stack.enter_context(_opened(source or stack.enter_context(storage.open_read(piece.path))))
         first = 0
         for index in range(table.metadata.num_row_groups):

@@ -37,6 +37,7 @@ InputFormatName = (
     | Annotated[Literal["csv"], InputFormat(splittable="never")]
     | Annotated[Literal["parquet"], InputFormat(splittable="always")]
     | Annotated[Literal["binary"], InputFormat(splittable="never")]
+    | Annotated[Literal["avro"], InputFormat(splittable="always", package="fastavro")]
 )
 
 OutputFormatName = (

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow.parquet as parquet
 import pytest
 import zstandard
@@ -219,6 +220,35 @@ def test_output_formats(mr: Commands, tmp_path: Path) -> None:
     assert csv.read_text() == 'key,value\n"a,",1\nb,2\n'
     (table,) = part_files(tmp_path / "parquet")
     assert parquet.read_table(table).to_pydict() == {"key": ["a,", "b"], "value": [1, 2]}
+
+
+def test_avro_input(mr: Commands, tmp_path: Path) -> None:
+    schema = {
+        "type": "record",
+        "name": "Sale",
+        "fields": [{"name": "shop", "type": "string"}, {"name": "amount", "type": "long"}],
+    }
+    sales = [{"shop": f"s{number % 7}", "amount": number} for number in range(3000)]
+    source = tmp_path / "sales.avro"
+    with source.open("wb") as file:
+        fastavro.writer(file, schema, sales, codec="deflate", sync_interval=1000)
+    job = write_job(
+        tmp_path / "job.py",
+        "def map_fn(index, sale):",
+        "    assert sale['amount'] == index",
+        "    yield sale['shop'], sale['amount']",
+        "def reduce_fn(shop, amounts):",
+        "    yield shop, sum(amounts)",
+    )
+    mr.succeed("run", job, source, "-o", tmp_path / "out", "-m", 5, "-r", 1, "--input-format", "avro")
+    totals = Counter[str]()
+    for sale in sales:
+        totals[str(sale["shop"])] += int(str(sale["amount"]))
+    assert lines(tmp_path / "out") == [f"{shop}\t{total}" for shop, total in sorted(totals.items())]
+    source.write_bytes(source.read_bytes()[:-5])
+    failed = mr.run("run", job, source, "-o", tmp_path / "again", "--input-format", "avro")
+    assert failed.returncode == 1
+    assert "sales.avro cannot be read as Avro at byte " in failed.stderr.decode()
 
 
 def test_surrogate_escapes_come_out_as_the_bytes_that_went_in(mr: Commands, tmp_path: Path) -> None:

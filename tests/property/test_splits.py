@@ -1,11 +1,13 @@
 """However a file is cut, every record comes exactly once, at the offset of an unsplit read."""
 
+import io
 import random
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import fastavro
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -125,6 +127,38 @@ def test_json_lines_of_any_ranges(
         for _, value in records(split, "jsonl", read_bytes=read_bytes, encoding=encoding)
     ]
     assert read == values
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(st.none() | st.integers(-5, 5) | st.binary(max_size=30), max_size=30),
+    codec=st.sampled_from(["null", "deflate"]),
+    block_bytes=st.integers(1, 60),
+    edges=st.lists(st.integers(0, 1000), max_size=12),
+    read_bytes=st.integers(1, 200),
+    rows=st.integers(1, 5),
+)
+def test_avro_blocks_of_any_ranges(
+    scratch: Path,
+    values: list[object],
+    codec: str,
+    block_bytes: int,
+    edges: list[int],
+    read_bytes: int,
+    rows: int,
+) -> None:
+    """The sync marker may stand in the data, too: it is never searched for."""
+    marker = b"0123456789abcdef"
+    values = [marker if value == 0 else value for value in values]
+    file = io.BytesIO()
+    schema = ["null", "long", "bytes"]
+    fastavro.writer(file, schema, values, codec=codec, sync_interval=block_bytes, sync_marker=marker)
+    path = scratch / "avro"
+    path.write_bytes(file.getvalue())
+    options = {"read_bytes": read_bytes, "chunk_rows": rows}
+    splits = cut(path, file.getvalue(), edges)
+    read = [pair for split in splits for pair in records(split, "avro", **options)]
+    assert read == list(enumerate(values))
 
 
 @settings(max_examples=200, deadline=None)

@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Any
 
 from mr.error_text import safe_repr
-from mr.errors import BadAggregate
+from mr.errors import BadAggregate, BadJob
 from mr.protocol.aggregation import AggregationSpec
+from mr.protocol.bounds import MAX_INT64
 
 
 class Aggregation:
@@ -115,6 +116,47 @@ def _inner_identity(value: Any) -> Any:
     return (type(value), value)
 
 
+def top(items: Iterable[Any], k: int, value_of: Callable[[Any], Any] = lambda item: item) -> list[Any]:
+    """The `k` items with the largest values, descending, equal ones in their order; NaN above every number.
+
+    Raises BadAggregate for values that do not compare, or have no order of their own.
+    """
+    given = list(items)
+    try:
+        return sorted(given, key=lambda item: order_key(value_of(item)), reverse=True)[:k]
+    except TypeError as error:
+        raise BadAggregate(f"mr.agg.top_k cannot order {_unordered(map(value_of, given))}") from error
+
+
+def order_key(value: Any) -> Any:
+    """What orders values of one type, and numbers of any type; comparing it fails for all others."""
+    if isinstance(value, int | float | Decimal):
+        nan = value.is_nan() if isinstance(value, Decimal) else value != value
+        return (True, 0) if nan else (False, value)
+    if isinstance(value, list | tuple):
+        kind: Any = 0 if isinstance(value, tuple) else "list"
+        return [kind, *map(order_key, value)]
+    if value is None or isinstance(value, set | frozenset | dict | complex):
+        raise TypeError(f"a {type(value).__name__} has no order")
+    return value
+
+
+def _unordered(values: Iterable[Any]) -> str:
+    """Name the first value without an order, or the first two neighbours that do not compare."""
+    before: Any = ()
+    for value in values:
+        try:
+            key = order_key(value)
+        except TypeError:
+            return f"{safe_repr(value)} of type {type(value).__name__}"
+        try:
+            sorted((key, *before[1:]))
+        except TypeError:
+            return f"{safe_repr(before[0])} beside {safe_repr(value)}"
+        before = (value, key)
+    return "values of different types"
+
+
 def _sum(values: Iterable[Any]) -> Any:
     total: Any = 0
     for value in values:
@@ -187,3 +229,14 @@ count_distinct = Aggregation(
     "How many different values there are, by Python's equality; but 1, 1.0 and True are three, every NaN is "
     "one, and order counts in dicts.",
 )
+
+
+def top_k(k: int) -> Aggregation:
+    """The `k` largest values, or all where there are fewer, in a list from the largest down.
+
+    Values of any one type that compares, or numbers of all types; others are refused, naming the key. Equal
+    values come in input order. NaN counts as larger than every number.
+    """
+    if type(k) is not int or not 1 <= k <= MAX_INT64:
+        raise BadJob(f"mr.agg.top_k({safe_repr(k)}): k must be a whole number from 1 up")
+    return Aggregation(AggregationSpec("top_k", (k,)), lambda values: top(values, k), top_k.__doc__ or "")

@@ -103,6 +103,7 @@ AGGREGATES: dict[str, Callable[[list[int]], Any]] = {
     "mean": lambda values: sum(values) / len(values),
     "collect": list,
     "count_distinct": lambda values: len(set(values)),
+    "top_k(2)": lambda values: sorted(values, reverse=True)[:2],
 }
 
 

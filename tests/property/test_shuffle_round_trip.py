@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -181,6 +182,36 @@ TIMES = st.builds(time, st.integers(0, 1), fold=st.integers(0, 1))
 COMPLEX = st.builds(complex, st.sampled_from([0.0, -0.0, 1.0]), st.sampled_from([0.0, -0.0]))
 
 
+#: Values that have an order, by kind, and what orders them in Python.
+NUMBERS = INTEGERS | FLOATS | st.booleans()
+ORDERED: list[tuple[st.SearchStrategy[Any], Callable[[Any], Any]]] = [
+    (st.integers(-9, 9), lambda value: value),
+    (INTEGERS, lambda value: value),
+    (TEXT, lambda value: value),
+    (st.binary(max_size=2), lambda value: value),
+    (st.booleans(), lambda value: value),
+    (DECIMALS, lambda value: value),
+    (MOMENTS, lambda value: value),
+    (FLOATS, lambda value: (math.isnan(value), value)),
+    (NUMBERS, lambda value: (value != value, value)),
+    (st.tuples(st.integers(0, 3), TEXT), lambda value: value),
+    (st.tuples(FLOATS, NUMBERS), lambda value: [(number != number, number) for number in value]),
+]
+
+
+@SETTINGS
+@given(runs(), st.sampled_from(ORDERED), st.integers(1, 4), st.booleans(), st.data())
+def test_top_k_is_a_sorted_slice(run: Any, kind: Any, k: int, combine: bool, data: st.DataObject) -> None:
+    maps, sizes = run
+    values, order = kind
+    ordered = [[(key, data.draw(values)) for key, _ in pairs] for pairs in maps]
+    wanted = [
+        [(key, sorted(given, key=order, reverse=True)[:k]) for key, given in groups]
+        for groups in reference(ordered, sizes["partitions"])
+    ]
+    check_results(ordered, sizes, mr.agg.top_k(k), wanted, combine)
+
+
 @SETTINGS
 @given(runs(), st.sampled_from([DECIMALS, MOMENTS, TIMES, COMPLEX]), st.booleans(), st.booleans(), st.data())
 def test_distinct_values_are_those_of_a_set(
@@ -243,12 +274,23 @@ def test_aggregates_of_floats(run: Any, name: str, combine: bool, data: st.DataO
 def check_aggregate(
     maps: list[Pairs], sizes: dict[str, int], aggregation: Aggregation, combine: bool
 ) -> None:
-    expected = reference(maps, sizes["partitions"])
+    wanted = [
+        [(key, aggregation.reduce_values(values)) for key, values in groups]
+        for groups in reference(maps, sizes["partitions"])
+    ]
+    check_results(maps, sizes, aggregation, wanted, combine)
+
+
+def check_results(
+    maps: list[Pairs], sizes: dict[str, int], aggregation: Aggregation, wanted: list[Pairs], combine: bool
+) -> None:
+    """The engine's results in each partition, and those of the plain function."""
+    for groups, expected in zip(reference(maps, sizes["partitions"]), wanted, strict=True):
+        assert same([(key, aggregation.reduce_values(values)) for key, values in groups], expected)
     with tempfile.TemporaryDirectory() as directory:
         shuffle = Shuffle(directory, maps, sizes, aggregation if combine else None)
-        for partition, groups in enumerate(expected):
-            wanted = [(key, aggregation.reduce_values(values)) for key, values in groups]
-            assert same(shuffle.results(partition, aggregation), wanted)
+        for partition, expected in enumerate(wanted):
+            assert same(shuffle.results(partition, aggregation), expected)
 
 
 @SETTINGS

@@ -8,12 +8,14 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mr.agg import identity
-from mr.workers.shuffle.columns import Column, Kind, normalise
-from mr.workers.shuffle.kernel import SelectingKernel, ValueKernel
+from mr.agg import identity, top
+from mr.errors import BadAggregate
+from mr.protocol.aggregation import AggregationSpec
+from mr.workers.shuffle.columns import Column, Kind, normalise, value_list
+from mr.workers.shuffle.kernel import BadValue, SelectingKernel, ValueKernel
 from mr.workers.shuffle.result_table import result_table
 from mr.workers.shuffle.rows import Positions, Rows
-from mr.workers.shuffle.sort import number_keys, sort_rows
+from mr.workers.shuffle.sort import number_keys, rank_keys, sort_rows
 from mr.workers.shuffle.value_codec import decode_value
 
 
@@ -29,6 +31,46 @@ class CountDistinct(SelectingKernel):
     def results(self, rows: Rows) -> Iterator[pa.Table]:
         view = sort_rows(self.combine(rows))
         yield result_table(view.keys, Column(Kind.INT, pa.array(np.diff(view.offsets))))
+
+
+class TopK(SelectingKernel):
+    """Keeps the largest values of each key, in descending order."""
+
+    def __init__(self, spec: AggregationSpec) -> None:
+        super().__init__(spec)
+        (k,) = spec.arguments
+        assert isinstance(k, int)
+        self._k = k
+
+    def keep(self, values: Column, codes: Positions) -> tuple[Column, Positions]:
+        kept = self._kept_objects(values, codes) if values.kind is Kind.ENCODED else self._kept(values, codes)
+        return values.take(kept), codes[kept]
+
+    def _kept(self, values: Column, codes: Positions) -> Positions:
+        """The positions to keep, by ranks."""
+        if values.kind in (Kind.INT, Kind.BOOL):
+            ranks = values.numpy().astype(np.int64)
+        else:
+            _, ranks = rank_keys(_alike(values))
+        order = np.lexsort((~ranks, codes))
+        ordered = codes[order]
+        places = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+        kept: Positions = order[places < self._k]
+        return kept
+
+    def _kept_objects(self, values: Column, codes: Positions) -> Positions:
+        """The positions to keep, by comparing Python objects."""
+        items = value_list(values)
+        rows_of: dict[int, list[int]] = {}
+        for row, code in enumerate(codes.tolist()):
+            rows_of.setdefault(code, []).append(row)
+        kept: list[int] = []
+        for code, rows in rows_of.items():
+            try:
+                kept += top(rows, self._k, items.__getitem__)
+            except BadAggregate as error:
+                raise BadValue(str(error), code) from error
+        return np.array(kept, np.int64)
 
 
 def _alike(values: Column) -> Column:
@@ -60,5 +102,5 @@ _UNIQUE: Final = frozenset(
 
 
 VALUE_KERNELS: Mapping[str, type[ValueKernel]] = MappingProxyType(
-    {"collect": ValueKernel, "count_distinct": CountDistinct}
+    {"collect": ValueKernel, "count_distinct": CountDistinct, "top_k": TopK}
 )

@@ -1,6 +1,7 @@
 """The built-in reducers as plain functions, and their columns against those functions."""
 
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import mr.agg
 from mr.agg import Aggregation
-from mr.errors import BadAggregate, SegmentCorrupt
+from mr.errors import BadAggregate, BadJob, SegmentCorrupt
 from mr.protocol.aggregation import AggregationSpec
 from mr.workers.shuffle.aggregate import KERNELS, finished, kernel_of
 from mr.workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
@@ -32,16 +33,22 @@ STATEFUL = [getattr(mr.agg, name) for name in STATE_KERNELS]
         (mr.agg.collect, [2, 1, 2], [2, 1, 2]),
         (mr.agg.count_distinct, [1, 1.0, True, 1, [1], [1], -0.0, 0.0], 5),
         (mr.agg.count_distinct, [Decimal("1.0"), Decimal("1.00"), Decimal("NaN"), Decimal("sNaN")], 2),
+        (mr.agg.top_k(2), [1, 3.0, True, 3, 2], [3.0, 3]),
+        (mr.agg.top_k(5), ["a", "c", "b"], ["c", "b", "a"]),
+        (mr.agg.top_k(2), [1, math.inf, Decimal("sNaN")], [Decimal("sNaN"), math.inf]),
+        (mr.agg.top_k(2), [(1, math.nan), (2, 0), (1, 9)], [(2, 0), (1, math.nan)]),
     ],
 )
 def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result: Any) -> None:
-    assert list(aggregation("key", values)) == [("key", result)]
+    assert list(map(repr, aggregation("key", values))) == [repr(("key", result))]
 
 
 def test_names() -> None:
-    assert set(KERNELS) == {"sum", "count", "min", "max", "mean", "collect", "count_distinct"}
-    assert [getattr(mr.agg, name).spec.name for name in KERNELS] == list(KERNELS)
+    assert set(KERNELS) == {"sum", "count", "min", "max", "mean", "collect", "count_distinct", "top_k"}
+    assert all(hasattr(mr.agg, name) for name in KERNELS)
     assert repr(mr.agg.mean) == "mr.agg.mean"
+    assert repr(mr.agg.top_k(3)) == "mr.agg.top_k(3)"
+    assert mr.agg.top_k(3) == mr.agg.top_k(3) != mr.agg.top_k(2)
     assert mr.agg.sum == Aggregation(AggregationSpec("sum"), len, "")
     assert mr.agg.sum != mr.agg.count
     with pytest.raises(SegmentCorrupt, match=r"no mr\.agg\.median\(0\.5\)"):
@@ -114,6 +121,31 @@ def test_what_cannot_be_added_names_value_and_key(aggregation: Aggregation, valu
 def test_what_does_not_compare_names_value_and_key(aggregation: Aggregation) -> None:
     with pytest.raises(BadAggregate, match=r"cannot compare 1 with 'x': .* \(key 'b'\)"):
         by_columns(aggregation, [[("a", 1), ("b", 1), ("b", "x")]])
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1, 2, "x"], "2 beside 'x'"),
+        ([(1, 2), [1, 2]], "(1, 2) beside [1, 2]"),
+        ([0, ()], "0 beside ()"),
+        ([1, None], "None of type NoneType"),
+        ([{1}], "{1} of type set"),
+        ([(1, {2: 3})], "(1, {2: 3}) of type tuple"),
+        ([(1, "a"), (2, "b"), (1, 5)], "values of different types"),
+    ],
+)
+def test_what_has_no_order_names_the_key(values: list[Any], told: str) -> None:
+    with pytest.raises(BadAggregate, match=re.escape(f"mr.agg.top_k cannot order {told} (key 'b')")):
+        by_columns(mr.agg.top_k(2), [[("a", 1), *(("b", value) for value in values)]])
+    with pytest.raises(BadAggregate, match=re.escape(told)):
+        mr.agg.top_k(2).reduce_values(values)
+
+
+@pytest.mark.parametrize("k", [0, -1, "a", 1.0, True, None, 1 << 63], ids=repr)
+def test_top_k_refuses_what_is_no_number_of_values(k: Any) -> None:
+    with pytest.raises(BadJob, match=re.escape(f"mr.agg.top_k({k!r}): k must be a whole number from 1 up")):
+        mr.agg.top_k(k)
 
 
 def test_numbers_beyond_a_float() -> None:

@@ -134,6 +134,19 @@ def test_nothing_is_written_beside_the_code(tmp_path: Path) -> None:
         ("import mr\n" + MAP + "JOB = mr.Job(reduce=2)\n", ("line 4", "'reduce'", "did you mean reduces?")),
         ("import mr\n" + MAP + "JOB = mr.Job(maps='x')\n", ("line 4", "maps", "'x'", "expected int")),
         ("import mr\n" + MAP + "JOB = mr.Job(params={'a': 1})\n", ("params", "expected str")),
+        (
+            "import mr\n" + MAP + "reduce_fn = mr.agg.top_k\n",
+            ("reduce_fn is mr.agg.top_k", "call it: mr.agg.top_k(...)"),
+        ),
+        (
+            "import mr\n" + MAP + "reduce_fn = mr.agg.top_k(0)\n",
+            ("wordcount.py, line", "mr.agg.top_k(0): k must be"),
+        ),
+        ("import mr\n" + MAP + REDUCE + "combine_fn = mr.agg.top_k(3)\n", ("mr.agg.top_k(3)", "mr.agg.sum")),
+        (
+            "import mr\n" + MAP + "reduce_fn = mr.agg.top_k(3)\ncombine_fn = mr.agg.top_k(2)\n",
+            ("mr.agg.top_k(3) combines by itself",),
+        ),
         ("import mr\nmap_fn = mr.agg.sum\n", ("map_fn is mr.agg.sum", "only be reduce_fn")),
         (
             "import mr\n" + MAP + "reduce_fn = mr.agg.mean\ndef combine_fn(k, v): ...\n",
@@ -164,6 +177,7 @@ def test_refusals(tmp_path: Path, source: str, parts: tuple[str, ...]) -> None:
         "import functools\nmap_fn = functools.partial(lambda a, k, v: [(k, v)], 1)\n",
         "map_fn = zip\n",
         "import mr\n" + MAP + "reduce_fn = combine_fn = mr.agg.sum\n",
+        "import mr\n" + MAP + "reduce_fn = mr.agg.top_k(3)\ncombine_fn = mr.agg.top_k(3)\n",
         "import mr\n" + MAP + REDUCE + "combine_fn = mr.agg.sum\n",
         "import mr\n" + MAP + "JOB = mr.Job(reduces=0, split_size='4MiB', task_timeout='10m')\n",
     ],

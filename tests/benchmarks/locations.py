@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from mr.adapters.open import open_store
 from mr.ports.broker import Delivery
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
-from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import MapOutput, TaskResult, TaskStats
 from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import HeldAttempt
@@ -25,8 +24,8 @@ from mr.workers.messages import WorkerIdentity
 from mr.workers.process.channel import frame
 from mr.workers.process.executor import AttemptKey
 from tests.contract import samples
-from tests.support.orders import CODE, CODE_ID, make_spec
 from tests.support.servers import PrivateRedis
+from tests.support.specs import CODE, CODE_ID, make_spec, make_splits
 
 JOB, ATTEMPTS, HOSTS = JobId("large"), 20, 4
 ANN, LIFE = WorkerId("ann"), Incarnation("0123456789abcdef")
@@ -52,7 +51,7 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
     store = open_store(Settings(redis_url=url))
     await store.connect()
     await store.put_code(CODE_ID, CODE, samples.MANIFEST, 60.0)
-    splits = [Split(index, (FileRange("in", index, 1, maps),)) for index in range(maps)]
+    splits = make_splits(maps)
     spec = make_spec(JOB, maps=maps, reduces=reduces)
     await store.create_job(spec, splits, samples.record(JOB), 1)
     for index in range(maps):

@@ -15,6 +15,7 @@ from mr.protocol.records import JobState, MapOutput, Outcome, TaskResult
 from tests.contract import samples
 from tests.contract.conftest import OpenStore
 from tests.contract.samples import ANN, BOB, CID, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
+from tests.support.specs import make_splits
 from tests.support.waiting import eventually
 
 #: Where `samples.map_result()` is.
@@ -26,7 +27,7 @@ SHORT = 0.05
 @pytest.fixture
 async def job(store: StateStore) -> StateStore:
     """A store with one open job of two maps and a reduce, written by epoch 1."""
-    assert await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    assert await store.create_job(samples.spec(), make_splits(), samples.record(), 1)
     return store
 
 
@@ -41,7 +42,7 @@ async def claim(
 
 
 async def test_a_free_task_is_granted_with_its_split(job: StateStore) -> None:
-    assert await claim(job, ANN, MAP_1) == ClaimReply(Verdict.GRANTED, 1, samples.splits()[1])
+    assert await claim(job, ANN, MAP_1) == ClaimReply(Verdict.GRANTED, 1, make_splits()[1])
     assert await claim(job, BOB, REDUCE_0) == ClaimReply(Verdict.GRANTED, 1)
 
 
@@ -53,7 +54,7 @@ async def test_a_held_task_is_refused_to_others_and_to_its_holder(job: StateStor
 
 async def test_of_many_at_once_one_is_granted(new_store: OpenStore) -> None:
     stores = [await new_store() for _ in range(4)]
-    await stores[0].create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    await stores[0].create_job(samples.spec(), make_splits(), samples.record(), 1)
     replies = await asyncio.gather(
         *(claim(store, WorkerId(f"w{i}-{j}")) for i, store in enumerate(stores) for j in range(5))
     )
@@ -313,7 +314,7 @@ async def test_claims_are_those_that_were_asked_for(job: StateStore) -> None:
 async def test_what_is_read_by_task_is_in_order_of_the_index(store: StateStore) -> None:
     """As text, map-100000 comes before map-99999: the values of a key would leave the order of the input."""
     tasks = [task_id(TaskKind.MAP, index) for index in (2, 99_998, 100_000, 100_001)]
-    splits = [Split(task_index(task), samples.splits()[0].ranges) for task in tasks]
+    splits = [Split(task_index(task), make_splits()[0].ranges) for task in tasks]
     assert await store.create_job(samples.spec(), splits, samples.record(), 1)
     for task in reversed(tasks):
         assert (await claim(store, ANN, task)).attempt == 1

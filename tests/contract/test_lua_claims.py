@@ -16,6 +16,7 @@ from mr.protocol.ids import Incarnation, JobId, WorkerId
 from mr.settings import Settings
 from tests.contract import samples
 from tests.contract.samples import MAP_0
+from tests.support.specs import make_splits
 
 LONG_MS = 60_000
 #: The model's clock stands still: a lease of 0 has run out when next looked at, a long one never does.
@@ -122,7 +123,7 @@ class Real:
         restored = RestoredJob(
             record=samples.record(self.job),
             spec=samples.spec(self.job),
-            splits=samples.splits(),
+            splits=make_splits(),
             tasks={},
             claims={MAP_0: known},
             results={MAP_0: result} if known.winner else {},
@@ -141,7 +142,7 @@ async def compare(url: str, sequence: list[tuple[Any, ...]]) -> None:
     store = open_store(Settings(redis_url=url))
     await store.connect()
     try:
-        await store.create_job(samples.spec(job), samples.splits(), samples.record(job), 1)
+        await store.create_job(samples.spec(job), make_splits(), samples.record(job), 1)
         model, real = Model(), Real(store, job)
         for name, *arguments in sequence:
             method = "claim_task" if name == "claim" else name

@@ -8,10 +8,12 @@ from mr.errors import BadMessage, NotFound, StoreUnavailable
 from mr.ports.claims import LOGS_FULL
 from mr.ports.store import StateStore
 from mr.protocol.ids import CodeId, JobId, TaskKind
+from mr.protocol.jobs import CodeManifest
 from mr.protocol.records import MAX_REFUSALS, JobState, Refusal, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, spoil_record
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, create, is_later
+from tests.support.specs import make_manifest
 from tests.support.waiting import eventually
 
 LONG = 60.0
@@ -149,11 +151,11 @@ async def test_code_is_kept_by_content_and_by_name(new_store: OpenStore) -> None
     assert await two.registered(code) == samples.MANIFEST
 
 
-def other_code(digit: str) -> samples.CodeManifest:
-    return samples.CodeManifest("sha256:" + digit * 64, "x.py", ("map_fn",), None, None, samples.JobOptions())
+def other_code(digit: str) -> CodeManifest:
+    return make_manifest("sha256:" + digit * 64, ("map_fn",))
 
 
-async def put(store: StateStore, manifest: samples.CodeManifest, keep_seconds: float) -> CodeId:
+async def put(store: StateStore, manifest: CodeManifest, keep_seconds: float) -> CodeId:
     code = CodeId(manifest.code_id)
     await store.put_code(code, b"bundle", manifest, keep_seconds)
     return code

@@ -14,6 +14,7 @@ from mr.protocol.records import JobState, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, go_back, set_clock_back, snapshot
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, create
+from tests.support.specs import make_splits
 from tests.support.waiting import eventually
 
 LONG = 60.0
@@ -51,7 +52,7 @@ async def test_restore_tells_everything_of_unfinished_jobs(store: StateStore) ->
     assert older == RestoredJob(
         record=samples.record(state=JobState.MAPPING),
         spec=samples.spec(),
-        splits=samples.splits(),
+        splits=make_splits(),
         tasks=tasks,
         claims=await store.claims(JOB),
         results={MAP_0: samples.map_result()},
@@ -208,7 +209,7 @@ async def test_a_heartbeat_from_the_future_ages_from_now_on(store: StateStore) -
 
 async def test_a_job_of_many_tasks(store: StateStore) -> None:
     count = 3000
-    splits = samples.splits(count)
+    splits = make_splits(count)
     await store.create_job(samples.spec(maps=count), splits, samples.record(maps=count), 1)
     tasks = [samples.task(TaskId(f"map-{index:05d}")) for index in range(count)]
     await store.save_job(samples.record(maps=count), tasks, 1)

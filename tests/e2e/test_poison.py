@@ -14,13 +14,13 @@ import redis
 from mr.bundle import content_id
 from mr.protocol.codec import pack
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
-from mr.protocol.jobs import CodeManifest, JobOptions
 from mr.protocol.messages import TaskCommitted, WorkerStopped
 from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from tests.support.amqp_tools import depth
 from tests.support.cluster import Cluster
 from tests.support.commands import until
 from tests.support.servers import PrivateRabbitMQ, PrivateRedis
+from tests.support.specs import make_manifest
 from tests.support.zips import POISON
 
 COUNTING = """
@@ -118,7 +118,7 @@ def poison_messages(site: Site) -> None:
 def poison_code(site: Site) -> None:
     for name in ("unnamed", "bomb", "outside", "another entry"):
         data = POISON[name]()
-        code = CodeManifest(content_id(data), "job.py", ("map_fn",), None, None, JobOptions())
+        code = make_manifest(content_id(data), ("map_fn",))
         site.redis.hset(f"mr:bundle:{code.code_id}", mapping={"bundle": data, "manifest": pack(code)})
         site.request(job=code.code_id, output=str(site.directory / f"bad-{name.replace(' ', '-')}"))
 

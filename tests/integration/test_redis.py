@@ -21,6 +21,7 @@ from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, REDUCE_0
 from tests.support.own_process import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import NoServer, PrivateRedis
+from tests.support.specs import make_splits
 from tests.support.waiting import eventually
 
 PASSWORD = "open-sesame"
@@ -60,7 +61,7 @@ def server(clean_redis_url: str) -> Iterator["redis.Redis"]:
 
 
 async def create(store: RedisStore) -> bool:
-    return await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    return await store.create_job(samples.spec(), make_splits(), samples.record(), 1)
 
 
 # --- refusals
@@ -157,14 +158,14 @@ async def test_a_claim_whose_answer_was_lost_is_granted_once(
     await eventually(lambda: server.hexists(f"mr:{{{JOB}}}:claims", MAP_0))
     proxy.swallows_answers = False
     await proxy.break_connections()
-    assert await claim == ClaimReply(Verdict.GRANTED, 1, samples.splits()[0])
+    assert await claim == ClaimReply(Verdict.GRANTED, 1, make_splits()[0])
     assert (await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)).verdict is Verdict.HELD
 
 
 async def test_a_job_whose_creation_was_not_answered_is_created(
     store: RedisStore, server: "redis.Redis", proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.create_job(samples.spec("before"), samples.splits(), samples.record("before"), 1)
+    await store.create_job(samples.spec("before"), make_splits(), samples.record("before"), 1)
     enter_index = store._index
 
     async def enter_index_and_lose_the_next_answer(*arguments: Any) -> None:

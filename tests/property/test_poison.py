@@ -29,7 +29,7 @@ from mr.protocol.claims import Claim, Holder
 from mr.protocol.codec import JSON, MSGPACK, decode, encode, pack, unpack
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
-from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobRequest, JobSpec, RequestReply, Split
+from mr.protocol.jobs import JobRequest, JobSpec, RequestReply, Split
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE
 from mr.protocol.records import (
@@ -46,8 +46,8 @@ from mr.protocol.records import (
     WorkerView,
 )
 from mr.settings import Settings
-from tests.scenarios.specs import make_spec
 from tests.support.poison import ABSURD, HUGE, plain, poisoned
+from tests.support.specs import make_manifest, make_spec, make_splits
 from tests.support.waiting import eventually
 
 SETTINGS = Settings(lease_seconds=5, heartbeat_seconds=1, tick_seconds=0.01)
@@ -87,7 +87,7 @@ class Site:
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.directory / "in.txt").write_text("a\n")
         bundle = build_bundle(job_file, ())
-        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), None, None, JobOptions())
+        manifest = make_manifest(bundle.code_id, ("map_fn",), entry=bundle.entry)
         await self.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
         await self.store.register("count", manifest, 3600.0)
 
@@ -218,7 +218,7 @@ def _restored() -> dict[str, Any]:
     return {
         "record": plain(msgspec.structs.replace(record, state=JobState.REDUCING, stats=stats)),
         "spec": plain(spec),
-        "splits": plain([Split(0, (FileRange("/in", 0, 10, 10),))]),
+        "splits": plain(make_splits(1)),
         "tasks": {
             MAP: plain(TaskRecord(task_id=MAP, state=TaskState.COMMITTED, attempt=1, stats=stats)),
             REDUCE: plain(running),
@@ -296,7 +296,7 @@ def test_no_stored_record_ends_the_scheduler_nor_another_job(data: st.DataObject
 
 
 def _splits(count: int) -> tuple[Split, ...]:
-    return tuple(Split(index, (FileRange("/in", 0, 10, 10),)) for index in range(count))
+    return make_splits(count)
 
 
 @settings(max_examples=100, deadline=None)

@@ -24,7 +24,7 @@ from mr.ports.jobs import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
-from mr.protocol.jobs import FileRange, Split
+from mr.protocol.jobs import Split
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import (
     JobState,
@@ -40,7 +40,7 @@ from mr.protocol.records import (
     WorkerView,
 )
 from mr.settings import Settings
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec, make_splits
 
 SETTINGS = Settings(max_uncounted_attempts=3)
 #: (maps, reduces, priority) of the jobs that the events speak of; no job is ever called `ghost`.
@@ -55,7 +55,7 @@ pauses = st.sampled_from([0.0, 0.5, 4.0, 11.0, 16.0, 400.0])
 
 
 def splits_of(job: str) -> tuple[Split, ...]:
-    return tuple(Split(i, (FileRange("in", 0, 100, 100),)) for i in range(JOBS[job][0]))
+    return make_splits(JOBS[job][0])
 
 
 def spec_of(job: str) -> Any:

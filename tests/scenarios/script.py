@@ -47,7 +47,7 @@ from mr.protocol.records import (
     WorkerView,
 )
 from mr.settings import Settings
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec
 
 SETTINGS = Settings()
 

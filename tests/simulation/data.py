@@ -7,13 +7,11 @@ from random import Random
 from zlib import crc32
 
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_index, task_kind
-from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
+from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.records import Manifest, PartOutput
-from mr.resolve import buffers_of
-from mr.settings import Settings
+from tests.support.specs import make_spec, make_splits
 
 WORDS = ("ash", "birch", "cedar", "elm", "fir", "larch", "oak", "pine", "rowan", "yew")
-CODE = CodeManifest("sha256:" + "0" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
 
 Part = dict[str, int] | tuple[str, ...]
 
@@ -67,31 +65,18 @@ def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
     """Draw a job: one to nine maps, no to four reduces, a little flaky, sometimes doomed."""
     maps, reduces = chance.randint(1, 9), chance.choice((0, 1, 1, 2, 3, 4))
     words = [tuple(chance.choices(WORDS, k=chance.randint(0, 12))) for _ in range(maps)]
-    spec = JobSpec(
-        job_id=JobId(f"job-{number}"),
-        name=f"count {number}",
-        code=CODE,
-        inputs=("input",),
+    spec = make_spec(
+        f"job-{number}",
+        maps,
+        reduces,
         output=f"/out/{number}",
-        maps=maps,
-        reduces=reduces,
-        split_bytes=100,
-        input_format="text",
-        output_format="text",
-        encoding="utf-8",
-        encoding_errors="strict",
         priority=chance.choice((0, 2, 2, 4)),
         weight=chance.choice((1.0, 1.0, 3.0)),
         max_attempts=chance.randint(2, 5),
-        task_timeout_seconds=0.0,
         task_memory_bytes=1,
-        buffers=buffers_of(Settings()),
-        params={},
-        token="token",
         submitted_at=submitted_at,
     )
-    splits = tuple(Split(i, (FileRange("input", i * 100, 100, maps * 100),)) for i in range(maps))
-    job = SimulatedJob(spec, splits, words)
+    job = SimulatedJob(spec, make_splits(maps), words)
     names = [TaskId(f"map-{i:05d}") for i in range(maps)] + [
         TaskId(f"reduce-{i:05d}") for i in range(reduces)
     ]

@@ -20,7 +20,7 @@ from mr.workers.messages import Progress, RunTask, WorkerIdentity
 from mr.workers.task.entry import run_order
 from mr.workers.usercode.failures import TaskError
 from mr.workers.usercode.inspect import inspect_job
-from tests.support.orders import CODE_ID, make_spec
+from tests.support.specs import CODE_ID, make_spec
 
 
 class Workbench:

@@ -14,7 +14,8 @@ from mr.workers.shuffle.buffer import MapBuffer
 from mr.workers.shuffle.segment import read_segment
 from mr.workers.shuffle.segment_index import find_segment
 from mr.workers.shuffle.transfer.fetch import InputLost, ShuffleSource
-from tests.support.orders import make_order, make_spec
+from tests.support.orders import make_order
+from tests.support.specs import make_spec
 
 JOB = JobId("job-1")
 TOKEN = "secret"

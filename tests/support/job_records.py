@@ -34,11 +34,13 @@ def running_task(task: str = "map-00000", job_id: str = "words-1", **fields: Any
 
 def worker_beat(worker: str = "w1", *running: RunningTask, **fields: Any) -> WorkerBeat:
     """A heartbeat of a worker of two slots."""
-    defaults = {"host": "h", "address": "h:7070", "version": "0.1.0", "started_at": 1000.0, "slots": 2}
-    return WorkerBeat(
-        worker=WorkerId(worker),
-        incarnation=Incarnation("i1"),
-        open_slots=2,
-        running=running,
-        **{**defaults, **fields},
-    )
+    defaults: dict[str, Any] = {
+        "incarnation": Incarnation("i1"),
+        "host": "h",
+        "address": "h:7070",
+        "version": "0.1.0",
+        "started_at": 1000.0,
+        "slots": 2,
+        "open_slots": 2,
+    }
+    return WorkerBeat(worker=WorkerId(worker), running=running, **{**defaults, **fields})

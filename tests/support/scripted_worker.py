@@ -23,8 +23,8 @@ from mr.workers.process.executor import AttemptKey, Outcome
 from mr.workers.shuffle.transfer.served_outputs import Outputs
 from tests.support.await_points import AwaitPoints
 from tests.support.entries import write_part
-from tests.support.orders import CODE, CODE_ID, make_split
-from tests.support.worker import make_record
+from tests.support.job_records import job_record
+from tests.support.specs import CODE, CODE_ID, make_splits
 
 WORKER, OTHER = WorkerId("w1"), WorkerId("w2")
 LIFE, OTHER_LIFE = Incarnation("life-1"), Incarnation("life-2")
@@ -170,8 +170,8 @@ class ScriptedWorker:
         """Connect, create a job, and begin to consume."""
         await self.store.connect()
         await self.store.put_code(CodeId(CODE_ID), CODE, spec.code, 3600.0)
-        splits = [make_split(n) for n in range(spec.maps)]
-        assert await self.store.create_job(spec, splits, make_record(spec.job_id, reduces=spec.reduces), 1)
+        splits = make_splits(spec.maps)
+        assert await self.store.create_job(spec, splits, job_record(spec.job_id, reduces=spec.reduces), 1)
         await self.runner.start(2)
 
     async def deliver(self, job: JobId, task: TaskId) -> ScriptedDelivery:
@@ -202,7 +202,7 @@ class ScriptedWorker:
 
     async def end_job(self, job: JobId) -> None:
         """Cancel the job in the store, as a coordinator does, and tell the runner."""
-        await self.store.end_job(make_record(job, state=JobState.CANCELLED), [], 1, 3600.0)
+        await self.store.end_job(job_record(job, state=JobState.CANCELLED), [], 1, 3600.0)
         await self.runner.end_job(job)
 
     async def close(self) -> None:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from mr.adapters.memory import MemoryBroker, MemoryStore
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.claims import Claim
@@ -17,11 +15,12 @@ from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskCommitted, TaskFailed, TaskMessage
 from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from mr.protocol.records import JobRecord, JobState, TaskResult, WorkerBeat, WorkerView
+from mr.protocol.records import JobState, TaskResult, WorkerBeat, WorkerView
 from mr.settings import Settings
 from mr.workers.daemon.service import run_worker
-from tests.support.orders import CODE, CODE_ID, make_spec, make_split
+from tests.support.job_records import job_record
 from tests.support.processes import until
+from tests.support.specs import CODE, CODE_ID, make_spec, make_splits
 
 WORKER = WorkerId("w1")
 #: Whatever else the machine does is no pressure in a test.
@@ -144,8 +143,8 @@ class Bench:
     async def submit(self, spec: JobSpec) -> None:
         """Do what a coordinator does when it accepts a job."""
         await self.store.put_code(CodeId(CODE_ID), CODE, spec.code, 3600.0)
-        record = make_record(spec.job_id)
-        assert await self.store.create_job(spec, [make_split(n) for n in range(spec.maps)], record, 1)
+        record = job_record(spec.job_id)
+        assert await self.store.create_job(spec, make_splits(spec.maps), record, 1)
 
     async def publish(self, job: str, task: str) -> None:
         """Publish one task message."""
@@ -164,7 +163,7 @@ class Bench:
 
     async def end_job(self, job: str) -> None:
         """Close the claims of a job, as a coordinator does before it tells the workers."""
-        record = msgspec.structs.replace(make_record(JobId(job)), state=JobState.CANCELLED)
+        record = job_record(job, JobState.CANCELLED)
         await self.store.end_job(record, [], 1, 3600.0)
 
     async def claim(self, job: str, task: str) -> Claim:
@@ -193,21 +192,6 @@ class Bench:
         # os.walk, unlike rglob, does not mind a directory that goes away under it
         found = [f"{directory}/{name}" for directory, _, names in os.walk(self.spool) for name in names]
         return sorted(path.partition("/jobs/")[2] for path in found if "/jobs/" in path)
-
-
-def make_record(job: JobId, **changes: Any) -> JobRecord:
-    """The record of a job that runs."""
-    fields: dict[str, Any] = {
-        "job_id": job,
-        "name": "test",
-        "state": JobState.MAPPING,
-        "output": "out",
-        "priority": 2,
-        "maps": 2,
-        "reduces": 2,
-        "history": (),
-    }
-    return JobRecord(**{**fields, **changes})
 
 
 @contextlib.asynccontextmanager

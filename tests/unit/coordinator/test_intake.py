@@ -18,10 +18,11 @@ from mr.coordinator.intake import Intake
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
+from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
 from mr.protocol.records import as_json
 from mr.settings import Settings
+from tests.support.specs import make_manifest
 from tests.support.zips import POISON
 
 
@@ -52,7 +53,7 @@ class Desk:
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.tmp_path / "in.txt").write_text("a\nb\n")
         bundle = build_bundle(job_file, ())
-        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), None, None, JobOptions())
+        manifest = make_manifest(bundle.code_id, ("map_fn",), entry=bundle.entry)
         await self.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
         await self.store.register("count", manifest, 3600.0)
         await self.broker.consume(JOBS_QUEUE, self.intake.on_delivery, prefetch=8)
@@ -175,7 +176,7 @@ async def test_code_registered_anew_is_no_other_request(desk: Desk) -> None:
     await desk.ask(desk.request())
     (desk.tmp_path / "count.py").write_text("def map_fn(k, v):\n    yield v, 2\n")
     bundle = build_bundle(desk.tmp_path / "count.py", ())
-    manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), None, None, JobOptions())
+    manifest = make_manifest(bundle.code_id, ("map_fn",), entry=bundle.entry)
     await desk.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
     await desk.store.register("count", manifest, 3600.0)
     assert (await desk.ask(desk.request()))["duplicate"]
@@ -294,7 +295,7 @@ async def test_a_request_over_which_the_coordinator_fails_is_answered_and_buried
 @pytest.mark.parametrize("name", ["unnamed", "bomb", "link", "another entry", "many"])
 async def test_a_poisonous_bundle_is_refused(desk: Desk, name: str) -> None:
     data = POISON[name]()
-    code = CodeManifest(content_id(data), "job.py", ("map_fn",), None, None, JobOptions())
+    code = make_manifest(content_id(data), ("map_fn",))
     await desk.store.put_code(CodeId(code.code_id), data, code, 3600.0)
     reply = await desk.ask(desk.request(job=code.code_id))
     assert not reply["accepted"] and "bundle" in reply["reason"]

@@ -15,12 +15,12 @@ from mr.coordinator.intake import Intake
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import JSON
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec, Split
+from mr.protocol.jobs import CodeManifest, JobSpec, Split
 from mr.protocol.queues import JOBS_QUEUE
 from mr.protocol.records import JobRecord, JobState, Refusal
 from mr.settings import Settings
 from tests.support.job_records import job_record
-from tests.support.orders import CODE, CODE_ID
+from tests.support.specs import CODE, CODE_ID, make_manifest
 
 
 class Crash(BaseException):
@@ -82,7 +82,7 @@ class Desk:
         return self.jobs.get(job)
 
     async def registered(self, name: str) -> CodeManifest:
-        return CodeManifest(CODE_ID, "job.py", ("map_fn",), None, None, JobOptions())
+        return make_manifest(CODE_ID, ("map_fn",))
 
     async def get_code(self, code: str) -> bytes:
         return CODE

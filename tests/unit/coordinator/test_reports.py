@@ -13,12 +13,11 @@ from mr.coordinator.core.state import submitted_record
 from mr.coordinator.reports import checked
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId
-from mr.protocol.jobs import FileRange, Split
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import JobState, PartOutput, TaskResult, TaskState, TaskStats
 from mr.settings import Settings
 from tests.contract import samples
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec, make_splits
 
 JOB, MAP = JobId("one"), TaskId("map-00000")
 ANN, ANN_LIFE = WorkerId("ann"), Incarnation("ann-1")
@@ -35,7 +34,7 @@ class Desk:
 
     async def open(self) -> "Desk":
         await self.store.connect()
-        spec, splits = make_spec(JOB, 1, 0), (Split(0, (FileRange("in", 0, 9, 9),)),)
+        spec, splits = make_spec(JOB, 1, 0), make_splits(1)
         await self.store.create_job(spec, splits, submitted_record(spec), 1)
         self.scheduler.handle(e.JobAccepted(0.0, spec, splits))
         return self

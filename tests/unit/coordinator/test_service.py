@@ -16,11 +16,12 @@ from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, MAX_REPORT_BYTES, decode, encode
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
+from mr.protocol.jobs import JobRequest, RequestReply
 from mr.protocol.messages import TaskFailed
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, coordinator_queue
 from mr.protocol.records import JobState, Transition
 from mr.settings import Settings
+from tests.support.specs import make_manifest
 from tests.support.waiting import eventually
 
 SETTINGS = Settings(lease_seconds=0.3, heartbeat_seconds=0.1, tick_seconds=0.02)
@@ -92,7 +93,7 @@ class Site:
         job_file.write_text("def map_fn(k, v):\n    yield v, 1\n")
         (self.tmp_path / "in.txt").write_text("a\n")
         bundle = build_bundle(job_file, ())
-        manifest = CodeManifest(bundle.code_id, bundle.entry, ("map_fn",), None, None, JobOptions())
+        manifest = make_manifest(bundle.code_id, ("map_fn",), entry=bundle.entry)
         await self.store.put_code(CodeId(bundle.code_id), bundle.data, manifest, 3600.0)
         await self.store.register("count", manifest, 3600.0)
         request = JobRequest(

@@ -13,9 +13,9 @@ from mr.bundle import build_bundle, check_bundle, content_id, unpack_bundle
 from mr.errors import BadJob, BadMessage
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobSpec
+from mr.protocol.jobs import JobSpec
 from mr.workers.usercode.loader import import_job_file
-from tests.support.orders import make_spec
+from tests.support.specs import make_manifest, make_spec
 from tests.support.zips import POISON, bomb, with_job
 
 MIB = 1024 * 1024
@@ -67,8 +67,7 @@ def test_what_no_worker_would_unpack_is_not_built(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("entry", ["/etc/job.py", "../job.py", "a/job.py", "job", "", "job.py\n", "a\0.py"])
 def test_an_entry_names_nothing_but_a_file_of_the_bundle(entry: str, tmp_path: Path) -> None:
-    spec = make_spec()
-    manifest = CodeManifest(spec.code.code_id, entry, ("map_fn",), None, None, JobOptions())
+    manifest = make_manifest(entry=entry)
     with pytest.raises(BadMessage, match="entry"):
         unpack(pack(make_spec(code=manifest)), JobSpec)
     with pytest.raises(BadJob, match="is not in the bundle"):

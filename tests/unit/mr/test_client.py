@@ -13,13 +13,13 @@ from mr.errors import BadJob, MrError, NotFound
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import codec, queues
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId, is_id
-from mr.protocol.jobs import CancelRequest, CodeManifest, JobOptions, JobRequest, JobSpec, RequestReply
+from mr.protocol.jobs import CancelRequest, JobRequest, RequestReply
 from mr.protocol.records import JobRecord, JobState, Refusal, TaskState
-from mr.resolve import resolve_spec
 from mr.settings import Settings
 from tests.support.job_records import job_record, running_task, task_record, worker_beat
+from tests.support.specs import make_manifest, make_spec
 
-MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
+MANIFEST = make_manifest()
 REQUEST = JobRequest(version=1, job=MANIFEST.code_id, inputs=["/in"], output="/out", job_id="words-1")
 
 
@@ -33,21 +33,8 @@ async def client() -> AsyncIterator[Client]:
     await store.close()
 
 
-def spec(job_id: str) -> JobSpec:
-    return resolve_spec(
-        REQUEST,
-        MANIFEST,
-        Settings(),
-        job_id=JobId(job_id),
-        inputs=("/in",),
-        splits_count=4,
-        token="",
-        now=1000.0,
-    )
-
-
 async def put(client: Client, record: JobRecord) -> None:
-    assert await client.store.create_job(spec(record.job_id), (), record, 1)
+    assert await client.store.create_job(make_spec(record.job_id), (), record, 1)
 
 
 async def test_a_task_is_shown_to_run_from_its_claim_on(client: Client) -> None:

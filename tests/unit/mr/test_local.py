@@ -15,14 +15,14 @@ from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.store import StateStore
 from mr.protocol import codec, queues
 from mr.protocol.ids import CodeId, JobId, TaskId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, RequestReply
+from mr.protocol.jobs import JobRequest, RequestReply
 from mr.protocol.records import JobState
-from mr.resolve import resolve_spec
 from mr.settings import Settings
 from tests.support.job_records import job_record, worker_beat
+from tests.support.specs import make_manifest, make_spec
 
 CODE = CodeId("sha256:" + "a" * 64)
-MANIFEST = CodeManifest(CODE, "job.py", ("map_fn",), None, None, JobOptions())
+MANIFEST = make_manifest(CODE, ("map_fn",))
 REQUEST = JobRequest(version=1, job=CODE, inputs=["/in"], output="/out", job_id="words-1")
 JOB = LocalJob(Bundle(b"zip", CODE, "job.py"), MANIFEST, REQUEST)
 
@@ -68,16 +68,7 @@ class Parts:
 
 
 async def accept(store: StateStore, state: JobState) -> RequestReply:
-    spec = resolve_spec(
-        REQUEST,
-        MANIFEST,
-        Settings(),
-        job_id=JobId("words-1"),
-        inputs=(),
-        splits_count=1,
-        token="",
-        now=0.0,
-    )
+    spec = make_spec("words-1", 1, code=MANIFEST)
     await store.create_job(spec, (), job_record(), 1)
     if state.terminal:
         await store.end_job(job_record(state=state), (), 1, 60)

@@ -7,9 +7,10 @@ import pytest
 from mr.errors import BadJob
 from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest, JobSpec
+from mr.protocol.jobs import CodeManifest, JobRequest, JobSpec
 from mr.resolve import job_json_schema, resolve_options, resolve_spec
 from mr.settings import Settings
+from tests.support.specs import make_manifest
 
 CODE = "sha256:" + "a" * 64
 
@@ -20,7 +21,7 @@ def request(**options: object) -> JobRequest:
 
 def manifest(*functions: str, agg: AggregationSpec | None = None, **options: object) -> CodeManifest:
     names = functions or ("map_fn", "reduce_fn")
-    return CodeManifest(CODE, "wordcount.py", names, agg, None, JobOptions(**options))
+    return make_manifest(CODE, names, entry="wordcount.py", reduce_agg=agg, **options)
 
 
 def spec(req: JobRequest, man: CodeManifest, splits: int = 3, settings: Settings | None = None) -> JobSpec:

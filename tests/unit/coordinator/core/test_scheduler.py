@@ -16,7 +16,6 @@ from mr.ports.jobs import RestoredJob
 from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
-from mr.protocol.jobs import FileRange, Split
 from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.protocol.records import (
     JobState,
@@ -32,7 +31,7 @@ from mr.protocol.records import (
     WorkerView,
 )
 from mr.settings import Settings
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec, make_splits
 
 T = TypeVar("T")
 JOB, WORKER, LIFE = JobId("a"), WorkerId("w1"), Incarnation("w1.1")
@@ -41,8 +40,7 @@ REDUCE = [task_id(TaskKind.REDUCE, index) for index in range(8)]
 
 
 def accepted(maps: int, reduces: int, job: str = "a", **options: int) -> e.JobAccepted:
-    splits = tuple(Split(i, (FileRange("in", i * 100, 100, maps * 100),)) for i in range(maps))
-    return e.JobAccepted(0.0, make_spec(job, maps, reduces, **options), splits)  # type: ignore[arg-type]
+    return e.JobAccepted(0.0, make_spec(job, maps, reduces, **options), make_splits(maps))  # type: ignore[arg-type]
 
 
 def committed(

@@ -11,11 +11,10 @@ from mr.coordinator.core.scheduler import Scheduler
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
-from mr.protocol.jobs import FileRange, Split
 from mr.protocol.messages import TaskFailed
 from mr.protocol.records import Outcome, WorkerBeat, WorkerView
 from mr.settings import Settings
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec, make_splits
 
 NOON = 1_900_000_000.0
 MAP = TaskId("map-00000")
@@ -58,7 +57,7 @@ def test_retries_and_lost_messages_are_noticed_while_records_show_the_time_of_da
     settings = Settings()
     scheduler = Scheduler(settings, seed=1)
     scheduler.handle(e.WorkersObserved(0.0, (VIEW,)), NOON)
-    splits = (Split(0, (FileRange("in", 0, 1, 1),)),)
+    splits = make_splits(1)
     accepted = scheduler.handle(e.JobAccepted(0.0, make_spec("a", 1, 0), splits), NOON)
     assert published(accepted) == [MAP]
     assert records(accepted)[MAP] == NOON
@@ -77,7 +76,7 @@ def test_retries_and_lost_messages_are_noticed_while_records_show_the_time_of_da
 
 def test_a_job_taken_over_from_a_host_with_another_clock_goes_on() -> None:
     old, new = Scheduler(Settings(), seed=1), Scheduler(Settings(), seed=2)
-    splits = (Split(0, (FileRange("in", 0, 1, 1),)),)
+    splits = make_splits(1)
     old.handle(e.JobAccepted(9000.0, make_spec("a", 1, 0), splits), NOON)
     job = old.snapshot(JobId("a"))
     assert job is not None

@@ -20,18 +20,18 @@ from mr.ports.broker import Delivery, OutgoingMessage
 from mr.ports.jobs import RestoredJob
 from mr.protocol.codec import JSON, decode, encode, pack, unpack
 from mr.protocol.ids import JobId, TaskId
-from mr.protocol.jobs import FileRange, RequestReply, Split
+from mr.protocol.jobs import RequestReply
 from mr.protocol.messages import PauseWorker, TaskCommitted
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
 from mr.protocol.records import JobRecord, JobState, TaskStats
 from mr.settings import Settings
 from tests.contract import samples
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec, make_splits
 from tests.support.waiting import eventually
 
 
 def accepted(job: str) -> e.JobAccepted:
-    return e.JobAccepted(0.0, make_spec(job, 1, 0), (Split(0, (FileRange("in", 0, 9, 9),)),))
+    return e.JobAccepted(0.0, make_spec(job, 1, 0), make_splits(1))
 
 
 def ends(commands: Sequence[c.Command]) -> list[c.EndJob]:

@@ -13,7 +13,6 @@ from mr.adapters.memory import MemoryStore, MemoryStoreServer
 from mr.cli import invoke
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest
 from mr.protocol.records import (
     FailureGroup,
     JobRecord,
@@ -25,14 +24,13 @@ from mr.protocol.records import (
     TaskStats,
     as_json,
 )
-from mr.resolve import resolve_spec
-from mr.settings import Settings
 from tests.support.job_records import job_record, running_task, task_record, worker_beat
+from tests.support.specs import make_manifest, make_spec
 
 Ask = Callable[..., str]
 Change = Callable[[MemoryStore], Coroutine[Any, Any, None]]
 
-MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
+MANIFEST = make_manifest()
 
 
 @pytest.fixture
@@ -67,20 +65,8 @@ def change(server: MemoryStoreServer, act: Change) -> None:
 
 
 def put(server: MemoryStoreServer, record: JobRecord, *tasks: Any) -> None:
-    request = JobRequest(version=1, job=MANIFEST.code_id, inputs=["/in"], output=record.output)
-    spec = resolve_spec(
-        request,
-        MANIFEST,
-        Settings(),
-        job_id=record.job_id,
-        inputs=("/in",),
-        splits_count=4,
-        token="",
-        now=0.0,
-    )
-
     async def act(store: MemoryStore) -> None:
-        await store.create_job(spec, (), record, 1)
+        await store.create_job(make_spec(record.job_id), (), record, 1)
         await store.save_job(record, tasks, 1)
 
     change(server, act)

@@ -12,9 +12,9 @@ from mr.protocol import codec, queues
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
 from mr.protocol.records import JobState
-from mr.resolve import resolve_spec
 from mr.settings import Settings
 from tests.support.job_records import job_record
+from tests.support.specs import make_spec
 
 
 class Coordinator:
@@ -59,9 +59,7 @@ class Coordinator:
         manifest = await store.registered(request.job)
         assert manifest is not None, "the code is stored before the job is asked for"
         assert await store.get_code(manifest.code_id) is not None  # type: ignore[arg-type]
-        spec = resolve_spec(
-            request, manifest, Settings(), job_id=job_id, inputs=(), splits_count=1, token="", now=0.0
-        )
+        spec = make_spec(job_id, 1, code=manifest)
         await store.create_job(spec, (), job_record(job_id, output=request.output), 1)
 
     async def _end(self, job_id: JobId, state: JobState) -> None:

@@ -9,11 +9,12 @@ from mr.errors import BadInput, BadJob
 from mr.formats.allowed_paths import AllowedPaths
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest
+from mr.protocol.jobs import JobRequest
 from mr.settings import Settings
 from tests.support.attempts import Workbench
+from tests.support.specs import make_manifest
 
-MANIFEST = CodeManifest("sha256:" + "a" * 64, "job.py", ("map_fn", "reduce_fn"), None, None, JobOptions())
+MANIFEST = make_manifest()
 MAP = "def map_fn(key, line):\n    yield line, 1\n"
 
 

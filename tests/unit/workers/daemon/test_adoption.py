@@ -17,8 +17,8 @@ from mr.workers.daemon.spool import Spool
 from mr.workers.messages import WorkerIdentity
 from mr.workers.shuffle.transfer.served_outputs import Outputs
 from tests.support.await_points import AwaitPoints
-from tests.support.orders import CODE, CODE_ID, make_spec, make_split
-from tests.support.worker import make_record
+from tests.support.job_records import job_record
+from tests.support.specs import CODE, CODE_ID, make_spec, make_splits
 
 JOB, TASK = JobId("job-1"), TaskId("map-00000")
 
@@ -83,7 +83,7 @@ async def store() -> MemoryStore:
     await found.connect()
     spec = make_spec(JOB, maps=1)
     await found.put_code(CodeId(CODE_ID), CODE, spec.code, 3600.0)
-    assert await found.create_job(spec, [make_split()], make_record(JOB), 1)
+    assert await found.create_job(spec, make_splits(1), job_record(JOB), 1)
     return found
 
 
@@ -110,11 +110,11 @@ async def test_an_output_that_is_needed_is_registered_offered_and_moved(
 
 
 async def cancelled(store: MemoryStore) -> None:
-    await store.end_job(make_record(JOB, state=JobState.CANCELLED), [], 1, 3600.0)
+    await store.end_job(job_record(JOB, state=JobState.CANCELLED), [], 1, 3600.0)
 
 
 async def reduced(store: MemoryStore) -> None:
-    await store.save_job(make_record(JOB, state=JobState.REDUCING, reduces_committed=2), [], 1)
+    await store.save_job(job_record(JOB, state=JobState.REDUCING, reduces_committed=2), [], 1)
 
 
 async def lost(store: MemoryStore) -> None:
@@ -160,7 +160,7 @@ async def test_what_happens_in_every_await_leaves_no_output_that_is_not_recorded
         fresh = MemoryStore(lambda: 1000.0)
         await fresh.connect()
         spec = make_spec(JOB, maps=1)
-        assert await fresh.create_job(spec, [make_split()], make_record(JOB), 1)
+        assert await fresh.create_job(spec, make_splits(1), job_record(JOB), 1)
         root = tmp_path / str(at)
         first, second = WorkerIncarnation(root, "first"), None
         await first.commit(fresh)
@@ -190,7 +190,7 @@ async def test_a_death_in_any_await_of_an_adoption_loses_nothing(
     while died:
         store = MemoryStore(lambda: 1000.0)
         await store.connect()
-        assert await store.create_job(make_spec(JOB, maps=1), [make_split()], make_record(JOB), 1)
+        assert await store.create_job(make_spec(JOB, maps=1), make_splits(1), job_record(JOB), 1)
         first = WorkerIncarnation(tmp_path / str(at), "first")
         await first.commit(store)
         first.die()

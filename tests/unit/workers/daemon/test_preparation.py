@@ -15,6 +15,7 @@ from mr.workers.daemon.spool import Spool
 from mr.workers.messages import WorkerIdentity
 from tests.contract import samples
 from tests.contract.samples import ANN, FIRST_LIFE, JOB, MAP_0, MAP_1, SECOND_LIFE
+from tests.support.specs import make_splits
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ async def store() -> MemoryStore:
     """A job with both of its maps committed."""
     store = MemoryStore()
     await store.connect()
-    await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    await store.create_job(samples.spec(), make_splits(), samples.record(), 1)
     for task in (MAP_0, MAP_1):
         await store.claim(JOB, task, ANN, FIRST_LIFE, 60.0)
         await store.commit(JOB, task, 1, samples.map_result(task))

@@ -9,8 +9,9 @@ import pytest
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, TaskCommitted, WorkerStopped
 from mr.protocol.records import JobState, MapOutput
+from tests.support.job_records import job_record
 from tests.support.processes import appear, gone, until
-from tests.support.worker import WORKER, Bench, bench, make_record, submit, worker_settings
+from tests.support.worker import WORKER, Bench, bench, submit, worker_settings
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
 
@@ -37,7 +38,7 @@ async def reduce_elsewhere(worker: Bench) -> None:
     """Have another worker live, and the job stand before its reduces."""
     other = msgspec.structs.replace(await worker.beat(), worker=WorkerId("w2"), incarnation=Incarnation("i2"))
     await worker.store.heartbeat(other, 3600.0)
-    await worker.store.save_job(make_record(JOB, state=JobState.REDUCING), [], 1)
+    await worker.store.save_job(job_record(JOB, state=JobState.REDUCING), [], 1)
 
 
 async def map_and_wait(worker: Bench) -> MapOutput:
@@ -64,7 +65,7 @@ async def test_a_draining_worker_serves_its_outputs_until_no_reduce_needs_them(
         assert worker.store.server.workers[WORKER].beat.draining
         assert not worker.ended.done()
         if end == "reduced":
-            record = make_record(JOB, state=JobState.REDUCING, reduces_committed=2)
+            record = job_record(JOB, state=JobState.REDUCING, reduces_committed=2)
             await worker.store.save_job(record, [], 1)
         else:
             await worker.end_job("job-1")

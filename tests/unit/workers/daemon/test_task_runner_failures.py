@@ -14,9 +14,8 @@ from mr.errors import BadMessage
 from mr.ports.claims import ClaimReply
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
-from mr.protocol.jobs import CodeManifest, JobOptions
 from mr.protocol.messages import TaskFailed
-from tests.support.orders import CODE_ID, make_spec
+from tests.support.specs import CODE_ID, make_manifest, make_spec
 from tests.support.worker import Bench, bench, committed, failed, submit
 from tests.support.zips import POISON
 
@@ -174,7 +173,7 @@ async def test_a_result_too_large_for_a_message_fails_before_it_is_recorded(work
 async def test_a_poisonous_bundle_fails_its_job_and_the_worker_goes_on(worker: Bench, name: str) -> None:
     """Its id is right, so it is the store's word for the job's code; whoever wrote it there."""
     data = POISON[name]()
-    code = CodeManifest(content_id(data), "job.py", ("map_fn",), None, None, JobOptions())
+    code = make_manifest(content_id(data), ("map_fn",))
     await submit(worker, job="bad", code=code)
     await worker.store.put_code(CodeId(code.code_id), data, code, 3600.0)
     await worker.publish("bad", "map-00000")

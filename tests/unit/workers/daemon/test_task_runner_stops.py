@@ -12,8 +12,8 @@ from mr.ports.claims import ClaimReply
 from mr.protocol.ids import JobId, TaskId, TaskKind, task_kind
 from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.workers.daemon.claimed_attempt import StopReason
-from tests.support.orders import make_spec
 from tests.support.scripted_worker import USER_ERROR, WORKER, ScriptedDelivery, ScriptedWorker
+from tests.support.specs import make_spec
 
 JOB, MAP, REDUCE = JobId("job-1"), TaskId("map-00000"), TaskId("reduce-00000")
 

@@ -18,8 +18,9 @@ from mr.settings import KIB, MIB, Settings
 from mr.workers.messages import RunTask
 from mr.workers.process.executor import AttemptKey, Executor, Outcome
 from mr.workers.process.template_client import TemplateDied
-from tests.support.orders import make_order, make_spec
+from tests.support.orders import make_order
 from tests.support.processes import appear, gone
+from tests.support.specs import make_spec
 
 ENTRY = "tests.support.entries:run"
 SETTINGS = Settings(log_bytes=4 * KIB)
@@ -291,7 +292,8 @@ _DAEMON = """
 import asyncio, sys
 from pathlib import Path
 from mr.settings import Settings
-from tests.support.orders import make_order, make_spec
+from tests.support.orders import make_order
+from tests.support.specs import make_spec
 from tests.support.processes import appear, gone
 from mr.workers.process.executor import Executor
 

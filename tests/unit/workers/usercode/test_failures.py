@@ -9,7 +9,8 @@ import pytest
 from mr.error_text import safe_repr
 from mr.workers.messages import RunTask
 from mr.workers.usercode.failures import infrastructure_failure, refused
-from tests.support.orders import make_order, make_spec
+from tests.support.orders import make_order
+from tests.support.specs import make_spec
 
 
 def order_of(tmp_path: Path, task: str, attempt: int = 1) -> RunTask:

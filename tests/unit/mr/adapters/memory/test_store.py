@@ -14,6 +14,7 @@ from mr.protocol.claims import Verdict
 from mr.protocol.records import JobState
 from tests.contract import samples
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0
+from tests.support.specs import make_splits
 
 
 class Clock:
@@ -33,7 +34,7 @@ def clock() -> Clock:
 async def store(clock: Clock) -> MemoryStore:
     store = MemoryStore(clock)
     await store.connect()
-    await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    await store.create_job(samples.spec(), make_splits(), samples.record(), 1)
     return store
 
 
@@ -94,7 +95,7 @@ async def test_an_emptied_store_knows_nothing(clock: Clock) -> None:
     server = MemoryStoreServer()
     store = MemoryStore(clock, server)
     await store.connect()
-    await store.create_job(samples.spec(), samples.splits(), samples.record(), 1)
+    await store.create_job(samples.spec(), make_splits(), samples.record(), 1)
     await store.acquire_lead("one", 10.0, 0)
     server.flush()
     assert not await store.renew_lead("one", 10.0)

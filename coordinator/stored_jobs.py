@@ -12,7 +12,7 @@ from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
 from mr.errors import StoreBehind
 from mr.ports.clock import Clock
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.ports.store import StateStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId

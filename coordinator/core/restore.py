@@ -7,7 +7,7 @@ from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.events import JobAccepted
 from mr.coordinator.core.policy import ATTEMPT_GAP
 from mr.coordinator.core.state import ActiveJob, RunningAttempt, Task, submitted_record
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import TaskId, TaskKind
 from mr.protocol.jobs import JobSpec

@@ -31,7 +31,7 @@ from mr.coordinator.core.reachability import Reachability
 from mr.coordinator.core.restore import new_job, restored_job, snapshot
 from mr.coordinator.core.state import ActiveJob, Task
 from mr.coordinator.core.transitions import JobCause
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import JobState, TaskState

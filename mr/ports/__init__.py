@@ -1,4 +1,4 @@
-"""The Protocols between the engine and the outside, asyncio all of them.
+"""The Protocols between the engine and what it runs on; every method with I/O is async.
 
-Each has a memory adapter and a real one, held to one contract suite.
+Each has an adapter in memory and one on a real server, and both pass one contract suite.
 """

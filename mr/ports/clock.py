@@ -4,13 +4,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, so that tests can turn it."""
+    """Time, so that tests can control it."""
 
     def now(self) -> float:
-        """Seconds that never go back, from some start: what every decision is taken by."""
+        """Seconds since an arbitrary start, never going back: every decision goes by it."""
 
     def wall(self) -> float:
-        """Seconds since the epoch, as far as the machine's clock is right: for display alone."""
+        """Seconds since the epoch, as right as the machine's clock: for display only."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

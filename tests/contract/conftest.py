@@ -73,7 +73,7 @@ async def spoil_record(store: StateStore, job: JobId) -> None:
         store.server.jobs[job].record = UNREADABLE
     else:
         assert isinstance(store, RedisStore)
-        await store._link.command("HSET", keys.job_key(job), "record", UNREADABLE)
+        await store._client.command("HSET", keys.job_key(job), "record", UNREADABLE)
 
 
 async def snapshot(store: StateStore) -> Any:
@@ -82,8 +82,8 @@ async def snapshot(store: StateStore) -> Any:
     if isinstance(store, MemoryStore):
         return store.server.snapshot()
     assert isinstance(store, RedisStore)
-    keys = sorted(await store._link.command("KEYS", "*"))
-    return dict(zip(keys, await store._link.commands([("DUMP", key) for key in keys]), strict=True))
+    keys = sorted(await store._client.command("KEYS", "*"))
+    return dict(zip(keys, await store._client.commands([("DUMP", key) for key in keys]), strict=True))
 
 
 async def go_back(store: StateStore, snapshot: Any) -> None:
@@ -92,8 +92,8 @@ async def go_back(store: StateStore, snapshot: Any) -> None:
         store.server.go_back(snapshot)
         return
     assert isinstance(store, RedisStore)
-    await store._link.command("FLUSHDB")
-    await store._link.commands([("RESTORE", key, 0, data) for key, data in snapshot.items()])
+    await store._client.command("FLUSHDB")
+    await store._client.commands([("RESTORE", key, 0, data) for key, data in snapshot.items()])
 
 
 async def set_clock_back(store: StateStore, worker: WorkerId, seconds: float) -> None:
@@ -103,7 +103,7 @@ async def set_clock_back(store: StateStore, worker: WorkerId, seconds: float) ->
         store.server.workers[worker].at += seconds
         return
     assert isinstance(store, RedisStore)
-    await store._link.command("HINCRBY", keys.worker_key(worker), "at_ms", int(seconds * 1000))
+    await store._client.command("HINCRBY", keys.worker_key(worker), "at_ms", int(seconds * 1000))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.adapters.open import open_store
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Holder, Placement, Verdict
 from mr.protocol.ids import Incarnation, JobId, WorkerId

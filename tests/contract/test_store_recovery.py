@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mr.errors import Deposed, StoreBehind
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.ports.store import StateStore
 from mr.protocol.claims import Placement, Verdict
 from mr.protocol.ids import JobId, TaskId

@@ -24,7 +24,7 @@ from mr.coordinator.core.state import submitted_record
 from mr.coordinator.service import run_coordinator
 from mr.errors import BadMessage
 from mr.ports.broker import OutgoingMessage
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.codec import JSON, MSGPACK, decode, encode, pack, unpack
 from mr.protocol.failures import Failure, FailureKind, LostInput

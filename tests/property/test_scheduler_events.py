@@ -20,7 +20,7 @@ from mr.coordinator.core.transitions import (
     TaskCause,
 )
 from mr.errors import IllegalTransition
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind

@@ -1,19 +1,16 @@
 """Code bundles by content, which expire, and their names, which keep them."""
 
-from collections.abc import Callable
-
-from mr.adapters.memory.state import CodeEntry, MemoryStoreServer
+from mr.adapters.memory.client import MemoryClient
+from mr.adapters.memory.state import CodeEntry
 from mr.errors import NotFound
+from mr.ports.code import CodeStore
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId, is_id
 from mr.protocol.jobs import CodeManifest
 
 
-class CodeMethods:
-    """The part of the memory store that keeps code."""
-
-    _now: Callable[[], float]
-    _state: Callable[[], MemoryStoreServer]
+class MemoryCode(MemoryClient, CodeStore):
+    """The CodeStore port in memory."""
 
     def _find_code(self, code: CodeId) -> CodeEntry | None:
         entry = self._state().code.get(code)
@@ -25,7 +22,6 @@ class CodeMethods:
     async def put_code(
         self, code: CodeId, bundle: bytes, manifest: CodeManifest, keep_seconds: float
     ) -> None:
-        """Store a bundle and what was found in it."""
         entry = self._find_code(code)
         if entry is None:
             entry = self._state().code[code] = CodeEntry(b"", b"", self._now() + keep_seconds)
@@ -33,7 +29,6 @@ class CodeMethods:
         await self.keep_code(code, keep_seconds)
 
     async def keep_code(self, code: CodeId, keep_seconds: float) -> bool:
-        """Keep stored code for at least so long."""
         entry = self._find_code(code)
         if entry is None:
             return False
@@ -41,12 +36,10 @@ class CodeMethods:
         return True
 
     async def get_code(self, code: CodeId) -> bytes | None:
-        """Fetch a bundle."""
         entry = self._find_code(code)
         return None if entry is None else entry.bundle
 
     async def register(self, name: str, manifest: CodeManifest, keep_seconds: float) -> None:
-        """Give stored code a name. Raises NotFound."""
         code = CodeId(manifest.code_id)
         entry = self._find_code(code)
         if entry is None:
@@ -59,7 +52,6 @@ class CodeMethods:
         self._state().registry[name] = pack(manifest)
 
     async def registered(self, name: str) -> CodeManifest | None:
-        """Look up a name or code id."""
         if is_id(name):
             data = self._state().registry.get(name)
         else:

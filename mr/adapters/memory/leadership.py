@@ -1,18 +1,13 @@
 """Who coordinates: a lease and an epoch."""
 
-from collections.abc import Callable
+from mr.adapters.memory.client import MemoryClient
+from mr.ports.leadership import LeadershipStore
 
-from mr.adapters.memory.state import MemoryStoreServer
 
-
-class LeadMethods:
-    """The part of the memory store that knows who leads."""
-
-    _now: Callable[[], float]
-    _state: Callable[[], MemoryStoreServer]
+class MemoryLeadership(MemoryClient, LeadershipStore):
+    """The LeadershipStore port in memory."""
 
     async def acquire_lead(self, holder: str, lease_seconds: float, above_epoch: int) -> int | None:
-        """Become the coordinator if none is, or if `holder` was already: a new epoch."""
         state, now = self._state(), self._now()
         if state.leader not in (None, holder) and state.leader_until > now:
             state.leader_until = min(state.leader_until, now + lease_seconds)
@@ -22,7 +17,6 @@ class LeadMethods:
         return state.epoch
 
     async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
-        """Stay the coordinator; False when the lease was lost."""
         state, now = self._state(), self._now()
         if state.leader != holder or state.leader_until <= now:
             return False
@@ -30,16 +24,19 @@ class LeadMethods:
         return True
 
     async def leader(self) -> str | None:
-        """Who coordinates."""
         state = self._state()
         return state.leader if state.leader_until > self._now() else None
 
     async def last_epoch(self) -> int:
-        """The highest epoch given so far."""
         return self._state().epoch
 
     async def release_lead(self, holder: str) -> None:
-        """End the lead of `holder`."""
         state = self._state()
         if state.leader == holder:
             state.leader = None
+
+    async def coordinator_silence(self) -> float | None:
+        state, now = self._state(), self._now()
+        if state.leader is not None and state.leader_until > now:
+            return 0.0
+        return None if state.leader_seen is None else max(0.0, now - state.leader_seen)

@@ -3,10 +3,10 @@
 import copy
 from dataclasses import dataclass, field
 
-from mr.protocol.claims import Claim
+from mr.protocol.claims import Claim, Placement
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import WorkerBeat
+from mr.protocol.records import MapOutput, TaskResult, WorkerBeat
 
 
 @dataclass
@@ -97,12 +97,9 @@ class MemoryStoreServer:
 
     def flush(self) -> None:
         """Lose everything, as a Redis without persistence does when it restarts."""
-        self.jobs.clear()
-        self.code.clear()
-        self.registry.clear()
-        self.workers.clear()
-        self.pauses.clear()
-        self.drains.clear()
-        self.refusals.clear()
-        self.leader, self.leader_until, self.leader_seen, self.epoch = None, 0.0, None, 0
-        self.identity = ""
+        self.go_back(MemoryStoreServer())
+
+
+def recorded_placement(result: TaskResult) -> Placement | None:
+    """Where a map output is recorded to be; None for an output part, which is in no worker's spool."""
+    return result.output.placement if isinstance(result.output, MapOutput) else None

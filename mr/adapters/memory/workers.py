@@ -1,23 +1,20 @@
-"""Workers: the last heartbeat of each."""
+"""Workers: the last heartbeat of each, and what it was asked to do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mr.adapters.memory.state import MemoryStoreServer, WorkerEntry
-from mr.ports.workers import WORKER_MEMORY_SECONDS
+from mr.adapters.memory.client import MemoryClient
+from mr.adapters.memory.state import WorkerEntry
+from mr.ports.workers import WORKER_MEMORY_SECONDS, WorkerStore
 from mr.protocol.ids import Incarnation, WorkerId
-from mr.protocol.records import WorkerBeat, WorkerView
+from mr.protocol.records import Pause, WorkerBeat, WorkerView
 
 
-class WorkerMethods:
-    """The part of the memory store that knows who lives."""
-
-    _now: Callable[[], float]
-    _state: Callable[[], MemoryStoreServer]
+class MemoryWorkers(MemoryClient, WorkerStore):
+    """The WorkerStore port in memory."""
 
     async def heartbeat(
         self, beat: WorkerBeat, lease_seconds: float, replaces: WorkerBeat | None = None
     ) -> WorkerView | None:
-        """Say that this worker lives. Returns None, or who has its id."""
         workers, now = self._state().workers, self._now()
         entry = WorkerEntry(beat, now, lease_seconds)
         owner = workers.get(beat.worker)
@@ -33,13 +30,11 @@ class WorkerMethods:
         return None
 
     async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
-        """Remove a worker, unless another life has its id."""
         entry = self._state().workers.get(worker)
         if entry is not None and entry.incarnation == incarnation:
             del self._state().workers[worker]
 
     async def workers(self) -> Sequence[WorkerView]:
-        """All workers heard of within WORKER_MEMORY_SECONDS, by id."""
         now = self._now()
         for entry in self._state().workers.values():
             entry.at = min(entry.at, now)  # the clock was set back since
@@ -49,6 +44,20 @@ class WorkerMethods:
             for entry, age in ages
             if age < WORKER_MEMORY_SECONDS
         ]
+
+    async def pause_worker(self, worker: WorkerId, pause: Pause) -> None:
+        self._state().pauses[worker] = (self._now() + pause.seconds, pause.reason)
+
+    async def worker_pause(self, worker: WorkerId) -> Pause | None:
+        until, reason = self._state().pauses.get(worker, (0.0, ""))
+        seconds = until - self._now()
+        return Pause(seconds, reason) if seconds > 0 else None
+
+    async def drain_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
+        self._state().drains[worker] = incarnation
+
+    async def is_to_drain(self, worker: WorkerId, incarnation: Incarnation) -> bool:
+        return self._state().drains.get(worker) == incarnation
 
 
 def _same_beat(one: WorkerBeat, other: WorkerBeat) -> bool:

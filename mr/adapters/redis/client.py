@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -18,6 +19,7 @@ from mr.adapters.redis.errors import explain, first_line, server_name
 from mr.errors import BadMessage, BadSetting, StoreUnavailable
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 16
 #: An operation that got no answer for this long is tried again on a new connection.
 ANSWER_SECONDS = 30.0
+#: Commands sent in one round trip.
+READ_CHUNK = 500
 #: Delay before the second try of an operation; doubles, jittered, up to the longest.
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 2.0
@@ -43,13 +47,24 @@ _PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 _REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 
 
+#: A script's line that names the files of lua/lib whose functions it calls.
+_USES = re.compile(r"^-- uses: (.+)\n", re.MULTILINE)
+
+
 @cache
 def script_text(name: str) -> str:
-    """Read one of our Lua scripts by its name without suffix."""
-    return resources.files("mr.adapters.redis").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """Read a Lua script by its name without suffix; what it uses of lua/lib takes the place of that line."""
+    text = _read_lua(f"{name}.lua")
+    return _USES.sub(
+        lambda found: "".join(_read_lua(f"lib/{used}.lua") for used in found[1].split(", ")), text
+    )
 
 
-class RedisLink:
+def _read_lua(path: str) -> str:
+    return resources.files("mr.adapters.redis").joinpath("lua", path).read_text("utf-8")
+
+
+class RedisClient:
     """A client of one server. Every operation given to it may run twice, so each must bear that."""
 
     def __init__(self, url: str, *, connect_seconds: float, reconnect_seconds: float) -> None:
@@ -70,7 +85,7 @@ class RedisLink:
             raise BadSetting(
                 "MR_REDIS_URL is not of the form redis://[[user]:password@]host:port/database"
             ) from error
-        self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
+        self._redis: Any = redis.asyncio.Redis(connection_pool=self._pool)
         self._scripts: dict[str, Any] = {}
         self._is_open = False
         self._has_answered = False
@@ -81,7 +96,7 @@ class RedisLink:
         """Connect. Raises StoreUnavailable with the reason after `connect_seconds`."""
         self._is_open = True
         try:
-            await self._persist(lambda: self._client.execute_command("PING"), self._connect_seconds)
+            await self._persist(lambda: self._redis.execute_command("PING"), self._connect_seconds)
         except StoreUnavailable:
             await self.close()
             raise
@@ -90,12 +105,12 @@ class RedisLink:
     async def close(self) -> None:
         """Disconnect."""
         self._is_open = False
-        await self._client.aclose()
+        await self._redis.aclose()
         await self._pool.disconnect()
 
     async def command(self, *words: Any) -> Any:
         """Run one command."""
-        return await self._persist(lambda: self._client.execute_command(*words), self._reconnect_seconds)
+        return await self._persist(lambda: self._redis.execute_command(*words), self._reconnect_seconds)
 
     async def commands(self, commands: Sequence[Sequence[Any]], *, atomic: bool = False) -> list[Any]:
         """Run commands in one round trip; `atomic` = as one transaction (keys of one job only).
@@ -108,13 +123,21 @@ class RedisLink:
                 raise answer
         return answers
 
-    async def each(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Run commands of unrelated keys; a BadMessage is the answer of one that meets another type."""
-        return await self._pipeline(commands, atomic=False)
+    async def each(self, items: Sequence[K], words: Callable[[K], Sequence[Any]]) -> list[tuple[K, Any]]:
+        """Run one command for each item, READ_CHUNK of them in a round trip; pairs of item and answer.
+
+        The answer of one that meets a key of another type is a BadMessage: the keys are unrelated.
+        """
+        pairs: list[tuple[K, Any]] = []
+        for start in range(0, len(items), READ_CHUNK):
+            chunk = items[start : start + READ_CHUNK]
+            answers = await self._pipeline([words(item) for item in chunk], atomic=False)
+            pairs += zip(chunk, answers, strict=True)
+        return pairs
 
     async def _pipeline(self, commands: Sequence[Sequence[Any]], *, atomic: bool) -> list[Any]:
         async def run() -> list[Any]:
-            async with self._client.pipeline(transaction=atomic) as pipeline:
+            async with self._redis.pipeline(transaction=atomic) as pipeline:
                 for words in commands:
                     pipeline.execute_command(*words)
                 found = await pipeline.execute(raise_on_error=False)
@@ -132,7 +155,7 @@ class RedisLink:
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run one of our scripts; loads it into the server when that does not know it."""
         if name not in self._scripts:
-            self._scripts[name] = self._client.register_script(script_text(name))
+            self._scripts[name] = self._redis.register_script(script_text(name))
         return await self._persist(
             lambda: self._scripts[name](keys=list(keys), args=list(arguments)), self._reconnect_seconds
         )
@@ -208,6 +231,16 @@ async def _heeding_cancel(operation: Callable[[], Awaitable[T]]) -> T:
     return answer
 
 
+def milliseconds(seconds: float) -> int:
+    """Cut a duration to whole milliseconds, at least one: no key of Redis expires after none."""
+    return max(1, int(seconds * 1000))
+
+
 def flatten(pairs: Mapping[Any, Any]) -> list[Any]:
     """Lay a mapping out as field, value, field, value."""
     return [item for pair in pairs.items() for item in pair]
+
+
+def text_of(data: bytes) -> str:
+    """Decode what somebody else may have written."""
+    return data.decode(errors="replace")

@@ -1,10 +1,10 @@
 -- age_worker v1: count a worker's silence from now on, where its last heartbeat seems to lie in the future.
 -- KEYS: 1 worker (hash, expires)
 -- Returns 1 when it did: the clock was set back since that heartbeat. Else 0.
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-if tonumber(redis.call('HGET', KEYS[1], 'at_ms') or '0') <= now_ms then
+-- uses: time
+local now = now_ms()
+if tonumber(redis.call('HGET', KEYS[1], 'at_ms') or '0') <= now then
   return 0
 end
-redis.call('HSET', KEYS[1], 'at_ms', string.format('%d', now_ms))
+redis.call('HSET', KEYS[1], 'at_ms', string.format('%d', now))
 return 1

@@ -1,13 +1,13 @@
--- commit v2: make an attempt the one that counts; says what mr.protocol.claims.commit says.
+-- commit v2: make an attempt the one that counts; equivalent to mr.protocol.claims.commit.
 -- KEYS: 1 claims (hash), 2 results of the task's kind (hash), 3 locations of map outputs (hash)
 -- ARGV: 1 task id, 2 attempt, 3 result, then field and value of each location that a map output adds
 -- Returns 1 (also to the same result twice), or 0: another counts, its output was lost, or the job is over.
 -- A store that came back older may have given a number twice: of two such attempts the first counts.
-local packed = redis.call('HEXISTS', KEYS[1], 'open') == 1 and redis.call('HGET', KEYS[1], ARGV[1])
-if not packed then
+-- uses: claims
+local claim = is_open(KEYS[1]) and read_claim(KEYS[1], ARGV[1])
+if not claim then
   return 0
 end
-local claim = cmsgpack.unpack(packed)
 local attempt = tonumber(ARGV[2])
 if claim[3] == attempt then
   return redis.call('HGET', KEYS[2], ARGV[1]) == ARGV[3] and 1 or 0
@@ -15,7 +15,7 @@ end
 if claim[3] > 0 or attempt <= claim[2] or attempt > claim[1] then
   return 0
 end
-redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({claim[1], claim[2], attempt, false, {}}))
+write_claim(KEYS[1], ARGV[1], {claim[1], claim[2], attempt, false, {}})
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 for i = 4, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])

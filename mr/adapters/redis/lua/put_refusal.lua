@@ -1,11 +1,11 @@
 -- put_refusal v1: remember a refused request, the newest of a bounded number.
 -- KEYS: 1 refusals (hash, expires), 2 their ids by time (sorted set, expires)
 -- ARGV: 1 job id, 2 refusal, 3 how long they are kept in milliseconds, 4 most that are kept
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- uses: time
+local now = now_ms()
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
-local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms - tonumber(ARGV[3]))
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - tonumber(ARGV[3]))
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1 - tonumber(ARGV[4]))) do
   old[#old + 1] = id
 end

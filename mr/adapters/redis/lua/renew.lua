@@ -1,27 +1,23 @@
--- renew v2: extend the leases of running attempts; says what mr.protocol.claims.renew says.
+-- renew v2: extend the leases of running attempts; equivalent to mr.protocol.claims.renew.
 -- KEYS: 1 claims (hash)
 -- ARGV: 1 incarnation, 2 lease in milliseconds, then task id and attempt for each
--- Returns the ids of the tasks that are to stop.
-local open = redis.call('HEXISTS', KEYS[1], 'open') == 1
-local time = redis.call('TIME')
-local expires_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[2])
+-- Returns the ids of the tasks whose attempts must stop.
+-- uses: time, claims
+local open = is_open(KEYS[1])
+local expires_ms = now_ms() + tonumber(ARGV[2])
 local stopped = {}
 for i = 3, #ARGV, 2 do
-  local packed = open and redis.call('HGET', KEYS[1], ARGV[i])
+  local claim = open and read_claim(KEYS[1], ARGV[i]) or new_claim()
   local held = false
-  if packed then
-    local claim = cmsgpack.unpack(packed)
-    for _, holder in ipairs(claim[5]) do
-      if holder[3] == tonumber(ARGV[i + 1]) and holder[2] == ARGV[1] and holder[4] ~= 0 then
-        holder[4] = expires_ms
-        held = true
-      end
-    end
-    if held then
-      redis.call('HSET', KEYS[1], ARGV[i], cmsgpack.pack(claim))
+  for _, holder in ipairs(claim[5]) do
+    if holder[3] == tonumber(ARGV[i + 1]) and holder[2] == ARGV[1] and holder[4] ~= 0 then
+      holder[4] = expires_ms
+      held = true
     end
   end
-  if not held then
+  if held then
+    write_claim(KEYS[1], ARGV[i], claim)
+  else
     stopped[#stopped + 1] = ARGV[i]
   end
 end

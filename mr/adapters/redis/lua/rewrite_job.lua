@@ -5,19 +5,19 @@
 --       6 number of claims; for each claim: task id, claim, number of its results' key (6 or 7), result or '',
 --       its location, field and value of its place ('' where there are none);
 --       then for each further entry: number of its key (4 or 5), field, value
--- Claims are raised as mr.protocol.claims.catch_up says; what the store knows beyond that stays.
+-- Claims are raised as by mr.protocol.claims.catch_up; what the store knows beyond that stays.
 -- Returns the job's new generation, or 'deposed' when a higher epoch wrote the job: nothing is changed then.
-if tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1]) then
+-- uses: time, fence, claims
+if is_deposed() then
   return 'deposed'
 end
-local generation = math.max(tonumber(redis.call('HGET', KEYS[1], 'generation') or '0'), tonumber(ARGV[2])) + 1
-if redis.call('HEXISTS', KEYS[3], 'open') == 0 then
+local new_generation = next_generation()  -- read before the job is deleted
+if not is_open(KEYS[3]) then
   for i = 1, #KEYS do
     redis.call('DEL', KEYS[i])
   end
 end
-local time = redis.call('TIME')
-local expires_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[3])
+local expires_ms = now_ms() + tonumber(ARGV[3])
 
 local function fits(holder, released, running)
   for _, other in ipairs(released) do
@@ -62,8 +62,7 @@ end
 
 local last_claim = 6 + 7 * tonumber(ARGV[6])
 for i = 7, last_claim, 7 do
-  local packed = redis.call('HGET', KEYS[3], ARGV[i])
-  local before = packed and cmsgpack.unpack(packed) or {0, 0, 0, false, {}}
+  local before = read_claim(KEYS[3], ARGV[i]) or new_claim()
   local after = catch_up(before, cmsgpack.unpack(ARGV[i + 1]))
   local results = KEYS[tonumber(ARGV[i + 2])]
   if after[3] == 0 then
@@ -75,15 +74,16 @@ for i = 7, last_claim, 7 do
       redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
     end
   end
-  redis.call('HSET', KEYS[3], ARGV[i], cmsgpack.pack(after))
+  write_claim(KEYS[3], ARGV[i], after)
 end
 for i = last_claim + 1, #ARGV, 3 do
   redis.call('HSET', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2])
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'record', ARGV[4], 'generation', string.format('%d', generation))
+redis.call('HSET', KEYS[1], 'record', ARGV[4])
+note_write(new_generation)
 redis.call('SET', KEYS[2], ARGV[5])
 redis.call('HSET', KEYS[3], 'open', '1')
 for i = 1, #KEYS do
   redis.call('PERSIST', KEYS[i])
 end
-return generation
+return new_generation

@@ -17,7 +17,7 @@ from mr.coordinator.effects import Effects
 from mr.dead_letters import guarded
 from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
-from mr.ports.jobs import RestoredJob
+from mr.ports.scheduling import RestoredJob
 from mr.protocol.codec import JSON, decode, encode, pack, unpack
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.jobs import RequestReply

@@ -1,4 +1,4 @@
-"""The link to Redis, as far as it can be held to its word without a server."""
+"""The client of Redis, as far as it can be held to its word without a server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis import exceptions
 
-from mr.adapters.redis.client import RedisLink
+from mr.adapters.redis.client import RedisClient
 from tests.support.waiting import eventually
 
 
@@ -31,11 +31,11 @@ class LosesCancellations:
 
 
 @pytest.fixture
-async def link(monkeypatch: pytest.MonkeyPatch) -> RedisLink:
-    link = RedisLink("redis://127.0.0.1:1/0", connect_seconds=1, reconnect_seconds=1)
-    monkeypatch.setattr(link, "_client", LosesCancellations())
-    await link.open()
-    return link
+async def client(monkeypatch: pytest.MonkeyPatch) -> RedisClient:
+    client = RedisClient("redis://127.0.0.1:1/0", connect_seconds=1, reconnect_seconds=1)
+    monkeypatch.setattr(client, "_redis", LosesCancellations())
+    await client.open()
+    return client
 
 
 class RefusesAtFirst:
@@ -84,41 +84,41 @@ REFUSALS = (
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal)[:12])
 async def test_a_server_that_takes_no_writes_for_a_moment_is_waited_for(
-    link: RedisLink, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+    client: RedisClient, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
-    monkeypatch.setattr(link, "_client", RefusesAtFirst(refusal))
-    assert await link.command("SET", "key", "value") == b"OK"
-    monkeypatch.setattr(link, "_client", RefusesAtFirst(refusal))
-    assert await link.script("renew_lead", ["key"], []) == b"OK"
-    monkeypatch.setattr(link, "_client", Pipelined(refusal))
-    assert await link.commands([("GET", "key"), ("SET", "key", "value")]) == [b"read", b"OK"]
+    monkeypatch.setattr(client, "_redis", RefusesAtFirst(refusal))
+    assert await client.command("SET", "key", "value") == b"OK"
+    monkeypatch.setattr(client, "_redis", RefusesAtFirst(refusal))
+    assert await client.script("renew_lead", ["key"], []) == b"OK"
+    monkeypatch.setattr(client, "_redis", Pipelined(refusal))
+    assert await client.commands([("GET", "key"), ("SET", "key", "value")]) == [b"read", b"OK"]
 
 
-async def ends_cancelled(link: RedisLink, waiting: Awaitable[bytes]) -> None:
+async def ends_cancelled(client: RedisClient, waiting: Awaitable[bytes]) -> None:
     task = asyncio.ensure_future(waiting)
-    await link._client.asked.wait()
+    await client._redis.asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def test_a_cancellation_is_heeded_where_the_client_loses_it(link: RedisLink) -> None:
-    await ends_cancelled(link, link.command("GET", "key"))
+async def test_a_cancellation_is_heeded_where_the_client_loses_it(client: RedisClient) -> None:
+    await ends_cancelled(client, client.command("GET", "key"))
 
 
-async def test_a_time_out_is_heeded_where_the_client_loses_it(link: RedisLink) -> None:
+async def test_a_time_out_is_heeded_where_the_client_loses_it(client: RedisClient) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await link.command("GET", "key")
+            await client.command("GET", "key")
 
 
-async def test_a_cancelled_task_may_still_use_the_store(link: RedisLink) -> None:
+async def test_a_cancelled_task_may_still_use_the_store(client: RedisClient) -> None:
     async def farewell() -> bytes:
         try:
             await asyncio.Event().wait()
         finally:
-            assert await link.command("PING") == b"PONG"
-            link._client.asked.set()
+            assert await client.command("PING") == b"PONG"
+            client._redis.asked.set()
         raise AssertionError("never set")
 
     task = asyncio.ensure_future(farewell())
@@ -126,19 +126,19 @@ async def test_a_cancelled_task_may_still_use_the_store(link: RedisLink) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert link._client.asked.is_set()
+    assert client._redis.asked.is_set()
 
 
 async def test_an_outage_in_which_reads_are_answered_is_told_once(
-    link: RedisLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: RedisClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = RefusesAtFirst(REFUSALS[0])
-    monkeypatch.setattr(link, "_client", client)
-    client.refusals *= 2
-    write = asyncio.create_task(link.command("SET", "key", "value"))
-    await eventually(lambda: len(client.refusals) == 1)
-    refusals, client.refusals = client.refusals, []
-    assert await link.command("GET", "key") == b"OK"
-    client.refusals = refusals
+    server = RefusesAtFirst(REFUSALS[0])
+    monkeypatch.setattr(client, "_redis", server)
+    server.refusals *= 2
+    write = asyncio.create_task(client.command("SET", "key", "value"))
+    await eventually(lambda: len(server.refusals) == 1)
+    refusals, server.refusals = server.refusals, []
+    assert await client.command("GET", "key") == b"OK"
+    server.refusals = refusals
     await write
     assert sum("trying again" in message for message in caplog.messages) == 1

@@ -1,0 +1,81 @@
+"""Jobs as the coordinator writes them, fenced by its epoch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mr.protocol.claims import Claim, Placement
+from mr.protocol.ids import Incarnation, JobId, TaskId
+from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.records import JobRecord, Outcome, Refusal, TaskRecord, TaskResult
+
+
+class RestoredJob(msgspec.Struct, frozen=True):
+    """Everything the store knows of an unfinished job, for a coordinator that takes over."""
+
+    record: JobRecord
+    spec: JobSpec
+    splits: tuple[Split, ...]
+    tasks: Mapping[TaskId, TaskRecord]
+    claims: Mapping[TaskId, Claim]
+    results: Mapping[TaskId, TaskResult]
+
+
+class SchedulingStore(Protocol):
+    """What the coordinator alone calls.
+
+    A write raises Deposed when a coordinator with a higher epoch has written that job. Each write raises the
+    job's generation. `save_job`, `reopen`, `speculate`, `release_dead` and `outcomes` raise StoreBehind, and
+    change nothing, when the store has lost a write that it had acknowledged to this client; `rewrite` repairs
+    such a job.
+    """
+
+    async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
+        """Write a new job and open its claims, in one step. False: the id is taken."""
+
+    async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
+        """Write a job's record and the records of the tasks that changed, in one step."""
+
+    async def end_job(
+        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+    ) -> None:
+        """Write the final records, close the claims (from now on GONE), delete spec, splits and map results.
+
+        The rest expires after `history_seconds`.
+        """
+
+    async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
+        """Declare committed map outputs lost. One that has moved since, or was made again, stays."""
+
+    async def speculate(self, job: JobId, tasks: Sequence[TaskId], epoch: int) -> None:
+        """Allow each of these tasks a second holder, on another worker."""
+
+    async def release_dead(
+        self, job: JobId, leases: Iterable[tuple[TaskId, Incarnation]], epoch: int
+    ) -> None:
+        """Give back the leases of dead workers, so that others can claim the tasks at once."""
+
+    async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
+        """What is recorded of each of these tasks, read in one step; an empty Outcome for an unknown one."""
+
+    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
+        """Read every unfinished job, oldest first, and raise its epoch to this one."""
+
+    async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:
+        """Which of these jobs have lost writes that the store had acknowledged to this client.
+
+        The store was emptied, or came back in an older state. One round trip for hundreds of jobs.
+        """
+
+    async def rewrite(self, job: RestoredJob, epoch: int, lease_seconds: float) -> None:
+        """Bring a job in such a store up to what is known of it: see `mr.protocol.claims.catch_up`.
+
+        What the store knows beyond that stays. Leases that it had lost start anew.
+        """
+
+    async def prune_jobs(self) -> None:
+        """Delete what is kept for jobs whose history has expired."""
+
+    async def put_refusal(self, refusal: Refusal, keep_seconds: float) -> None:
+        """Keep the trace of a refused request for a time; of all, the newest MAX_REFUSALS."""

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.errors import UnencodableValue
-from mr.formats.output import parquet
+from mr.formats.output import row_groups
 from mr.formats.output.part_writer import PartWriter
 from mr.protocol.formats import OutputFormatName
 
@@ -74,8 +74,8 @@ def scratch() -> Iterator[Path]:
 @pytest.fixture(autouse=True, scope="module")
 def small_row_groups() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "ROW_GROUP_ROWS", 5)
-        patch.setattr(parquet, "ROW_GROUP_BYTES", 70)
+        patch.setattr(row_groups, "ROW_GROUP_ROWS", 5)
+        patch.setattr(row_groups, "ROW_GROUP_BYTES", 70)
         yield
 
 

@@ -1,172 +1,26 @@
-"""Format `parquet`: a Parquet file with the columns key and value.
+"""Format `parquet`: a file with the columns key and value; their types as `row_groups` finds them."""
 
-Each column has one type in the whole file: that of the objects in its first row group, as
-`parquet_types` folds it. None fits every type, but a column (or a list in it) of nothing else in the
-first row group stays one of nulls. Row groups are cut at counted rows and bytes of the pairs
-themselves. So neither the file nor whether a job works depends on which pairs meet in one batch.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mr.errors import UnencodableKey, UnencodableValue
-from mr.formats.output.parquet_types import (
-    NoCommonType,
-    cast_column,
-    common,
-    normal,
-    settled,
-    to_column,
-    type_of,
-)
-
-#: Rows, and bytes as `_sizes` counts them, at which a row group ends.
-ROW_GROUP_ROWS = 131_072
-ROW_GROUP_BYTES = 64 * 1024 * 1024
-
-_ERRORS: dict[str, type[UnencodableKey | UnencodableValue]] = {
-    "key": UnencodableKey,
-    "value": UnencodableValue,
-}
-_ADVICE = "a Parquet column has one type: make them uniform, or choose another output format"
+from mr.formats.output.row_groups import RowGroupWriter
 
 
-class Writer:
-    """Collects pairs and writes them in row groups."""
+class Writer(RowGroupWriter):
+    """Writes row groups as they come; a file without rows has columns of type null."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._types: dict[str, pa.DataType] = {"key": pa.null(), "value": pa.null()}
-        self._held: list[pa.Table] = []
-        self._held_rows = 0
-        self._held_bytes = 0
-        self._writer: pq.ParquetWriter | None = None
+    name = "Parquet"
 
-    def pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
-        """Write pairs of Python objects."""
-        items = {"key": keys, "value": values}
-        columns = {}
-        for name in items:
-            with _refusing(name):
-                columns[name] = to_column(items[name], type_of(items[name]))
+    def open(self, file: Any, schema: pa.Schema) -> None:
+        """Begin the file."""
+        self._parquet = pq.ParquetWriter(file, schema, compression="zstd")
 
-        def piece(start: int, stop: int) -> dict[str, Any]:
-            if stop - start == len(keys):
-                return columns
-            return {
-                name: to_column(items[name][start:stop], type_of(items[name][start:stop])) for name in items
-            }
+    def write_group(self, group: pa.Table) -> None:
+        """Write a row group."""
+        self._parquet.write_table(group, row_group_size=group.num_rows)
 
-        self._hold(columns, piece)
-
-    def table(self, table: Any) -> None:
-        """Write a table."""
-        columns = {}
-        for name in ("key", "value"):
-            column = table.column(name)
-            with _refusing(name):
-                columns[name] = cast_column(column, normal(column.type))
-        self._hold(
-            columns,
-            lambda start, stop: {name: column.slice(start, stop - start) for name, column in columns.items()},
-        )
-
-    def end(self) -> None:
-        """Write what is left and the footer; a file without rows has columns of type null."""
-        self._write_group()
-        self._open().close()
-
-    def _agreed(self, name: str, found: pa.DataType) -> pa.DataType:
-        """Give the type that fits what was written and what comes; once a row group is out, it is fixed."""
-        known = self._types[name]
-        both = common(known, found)
-        if both is None or (self._writer is not None and settled(both) != known):
-            raise _ERRORS[name](f"a {name} of type {found} follows {name}s of type {known}; {_ADVICE}")
-        return both
-
-    def _hold(self, columns: dict[str, Any], piece: Callable[[int, int], dict[str, Any]]) -> None:
-        """Keep rows, and write a row group at each row that fills one.
-
-        `piece` gives the columns of some of the rows: their type is that of these rows alone, since the
-        rows after the end of a row group have no part in it.
-        """
-        totals = np.cumsum(sum(_sizes(column) for column in columns.values()))
-        start, before, rows = 0, 0, len(totals)
-        while start < rows:
-            room = ROW_GROUP_BYTES - self._held_bytes
-            filled = int(np.searchsorted(totals, before + room)) + 1
-            stop = min(filled, start + ROW_GROUP_ROWS - self._held_rows, rows)
-            self._keep(piece(start, stop))
-            self._held_rows += stop - start
-            self._held_bytes += int(totals[stop - 1]) - before
-            start, before = stop, int(totals[stop - 1])
-            if self._held_rows >= ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
-                self._write_group()
-
-    def _keep(self, columns: dict[str, Any]) -> None:
-        """Keep the columns of some rows of one row group."""
-        held = {}
-        for name, column in columns.items():
-            self._types[name] = self._agreed(name, column.type)
-            with _refusing(name):
-                held[name] = cast_column(column, self._types[name])
-        self._held.append(pa.table(held))
-
-    def _write_group(self) -> None:
-        """Write the held rows as one row group."""
-        if not self._held:
-            return
-        self._types = {name: settled(found) for name, found in self._types.items()}
-        with _refusing("value"):
-            held = [
-                {name: cast_column(table.column(name), wanted) for name, wanted in self._types.items()}
-                for table in self._held
-            ]
-            group = pa.concat_tables(map(pa.table, held)).combine_chunks()
-            self._open().write_table(group, row_group_size=group.num_rows)
-        self._held, self._held_rows, self._held_bytes = [], 0, 0
-
-    def _open(self) -> pq.ParquetWriter:
-        if self._writer is None:
-            schema = pa.schema(list(self._types.items()))
-            self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
-        return self._writer
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn what Arrow and Parquet cannot hold into UnencodableKey or UnencodableValue."""
-    try:
-        yield
-    except NoCommonType as error:
-        raise _ERRORS[name](f"{name}s are {error}; {_ADVICE}") from error
-    except (ValueError, TypeError, NotImplementedError, OverflowError, KeyError) as error:  # Arrow's too
-        raise _ERRORS[name](f"{name}s cannot be written to Parquet: {error}; {_ADVICE}") from error
-
-
-def _sizes(column: Any) -> Any:
-    """Count the bytes of each row of a column: 8, and characters or the sum of what is nested.
-
-    What is null counts 8 whatever its type, and as a member of a struct nothing, as if it were not there.
-    So the count does not depend on what else the column holds.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        return np.concatenate([np.zeros(0, np.int64), *map(_sizes, column.chunks)])
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        return pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64) + 8
-    if pa.types.is_list(kind):
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        inside = np.concatenate(([0], np.cumsum(_sizes(column.flatten()))))
-        ends = np.cumsum(lengths)
-        return inside[ends] - inside[ends - lengths] + 8
-    sizes = np.full(len(column), 8, dtype=np.int64)
-    for member in column.flatten() if pa.types.is_struct(kind) else ():
-        sizes += np.where(member.is_valid().to_numpy(zero_copy_only=False), _sizes(member), 0)
-    return sizes
+    def close(self) -> None:
+        """Write the footer."""
+        self._parquet.close()

@@ -16,8 +16,8 @@ import pytest
 import xxhash
 
 from mr.errors import UnencodableKey, UnencodableValue
-from mr.formats.output.parquet import ROW_GROUP_ROWS
 from mr.formats.output.part_writer import OutputUnwritable, PartWriter, part_name
+from mr.formats.output.row_groups import ROW_GROUP_ROWS
 from mr.protocol.formats import OutputFormatName
 
 FORMATS: tuple[OutputFormatName, ...] = ("text", "jsonl", "csv", "parquet")

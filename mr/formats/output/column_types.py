@@ -65,7 +65,9 @@ def _struct_of(items: Iterable[dict[Any, Any]]) -> pa.DataType:
     for item in items:
         for name, member in item.items():
             if type(name) is not str:
-                raise NoCommonType(f"dicts with a key of type {type(name).__name__}, where Parquet has names")
+                raise NoCommonType(
+                    f"dicts with a key of type {type(name).__name__}, where columns have names"
+                )
             members.setdefault(name, []).append(member)
     return pa.struct([(name, type_of(found)) for name, found in members.items()])
 

@@ -85,10 +85,12 @@ def test_the_walks_never_go_back_up() -> None:
     walks = re.findall(r"^### (?:Map|Reduce|Down): .+?\n(.+?)(?=^##)", text, re.DOTALL | re.MULTILINE)
     assert len(walks) == 3
     for walk in walks:
-        steps = [
-            [ROOMS.index(name) for name in re.findall(r"\*\*([a-z ]+)\*\*", step)]
-            for step in re.findall(r"^\d+\. .+$", walk, re.MULTILINE)
-        ]
-        rooms = [room for step in steps for room in step]
-        assert len(steps) > 5 and all(steps)
-        assert rooms == sorted(rooms)
+        steps = re.findall(r"^\d+\. .+?(?=^\d+\. |\n\n|\Z)", walk, re.DOTALL | re.MULTILINE)
+        assert len(steps) > 5
+        way = [re.findall(r"\*\*([a-z ]+)\*\*", step) for step in steps]
+        assert all(way)
+        ranks = [ROOMS.index(room) for rooms in way for room in rooms]
+        assert ranks == sorted(ranks)
+        for step, rooms in zip(steps, way, strict=True):
+            files = set(re.findall(r"`workers/(\w+)/", step))
+            assert files <= {room.replace(" ", "") for room in rooms}, step

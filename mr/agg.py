@@ -157,6 +157,29 @@ def _unordered(values: Iterable[Any]) -> str:
     return "values of different types"
 
 
+def as_float(value: Any) -> float:
+    """A number as a float, 0.0 for -0.0. Raises BadAggregate for anything else, or one beyond a float."""
+    if type(value) not in (int, float, bool):
+        raise BadAggregate(
+            f"mr.agg.quantiles takes numbers; it met {safe_repr(value)} of type {type(value).__name__}"
+        )
+    try:
+        return float(value) + 0.0
+    except OverflowError as error:
+        raise BadAggregate(f"mr.agg.quantiles: {error}") from error
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    low, high = ordered[below], ordered[below + 1 if below + 1 < len(ordered) else below]
+    weight = place - below
+    if weight == 0 or low == high:
+        return low
+    step = high - low
+    return low + step * weight if weight < 0.5 else high - step * (1 - weight)
+
+
 def _sum(values: Iterable[Any]) -> Any:
     total: Any = 0
     for value in values:
@@ -240,3 +263,27 @@ def top_k(k: int) -> Aggregation:
     if type(k) is not int or not 1 <= k <= MAX_INT64:
         raise BadJob(f"mr.agg.top_k({safe_repr(k)}): k must be a whole number from 1 up")
     return Aggregation(AggregationSpec("top_k", (k,)), lambda values: top(values, k), top_k.__doc__ or "")
+
+
+def quantiles(*shares: float) -> Aggregation:
+    """Exact quantiles of numbers, a list of floats: `quantiles(0, 0.5, 1)` gives least, median and largest.
+
+    Between two values a quantile is interpolated linearly, as NumPy does by default. It is NaN when any value
+    of the key is. Like `collect` it sends all values to the reducer, and holds those of one key in memory
+    there, with some 50 bytes for each.
+    """
+    for share in shares:
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise BadJob(f"mr.agg.quantiles: {safe_repr(share)} is no share; give numbers from 0 to 1")
+    if not shares:
+        raise BadJob("mr.agg.quantiles() needs at least one share, a number from 0 to 1")
+    wanted = tuple(map(float, shares))
+
+    def reduce_values(values: Iterable[Any]) -> list[float]:
+        ordered = sorted(map(as_float, values))
+        if any(map(math.isnan, ordered)):
+            return [math.nan] * len(wanted)
+        return [_quantile(ordered, share) for share in wanted]
+
+    spec = AggregationSpec("quantiles", wanted)
+    return Aggregation(spec, reduce_values, quantiles.__doc__ or "", combines=False)

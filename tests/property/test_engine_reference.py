@@ -1,6 +1,7 @@
 """The engine against a plain reference: random records, splits, reducers and spills, the same pairs."""
 
 import itertools
+import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,7 @@ AGGREGATES: dict[str, Callable[[list[int]], Any]] = {
     "mean": lambda values: sum(values) / len(values),
     "collect": list,
     "count_distinct": lambda values: len(set(values)),
+    "quantiles(0, 0.5)": lambda values: [float(min(values)), statistics.median(map(float, values))],
     "top_k(2)": lambda values: sorted(values, reverse=True)[:2],
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -210,6 +211,26 @@ def test_top_k_is_a_sorted_slice(run: Any, kind: Any, k: int, combine: bool, dat
         for groups in reference(ordered, sizes["partitions"])
     ]
     check_results(ordered, sizes, mr.agg.top_k(k), wanted, combine)
+
+
+FINITE = st.floats(-1e300, 1e300) | st.floats(-2, 2)
+SHARES = st.lists(st.floats(0, 1) | st.sampled_from([0, 1, 0.5, 0.25]), min_size=1, max_size=3)
+
+
+@SETTINGS
+@given(runs(), SHARES, st.booleans(), st.booleans(), st.data())
+def test_quantiles_are_those_of_numpy(
+    run: Any, shares: list[float], with_nan: bool, combine: bool, data: st.DataObject
+) -> None:
+    maps, sizes = run
+    kinds = st.sampled_from([FINITE, INTEGERS, st.booleans(), FINITE | INTEGERS | st.booleans()])
+    kind = FINITE | st.just(math.nan) if with_nan else data.draw(kinds)
+    numbers = [[(key, data.draw(kind)) for key, _ in pairs] for pairs in maps]
+    wanted = [
+        [(key, np.quantile(np.array(given, np.float64), shares).tolist()) for key, given in groups]
+        for groups in reference(numbers, sizes["partitions"])
+    ]
+    check_results(numbers, sizes, mr.agg.quantiles(*shares), wanted, combine)
 
 
 @SETTINGS

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from mr.agg import identity, top
+from mr.agg import as_float, identity, top
 from mr.errors import BadAggregate
 from mr.protocol.aggregation import AggregationSpec
 from mr.workers.shuffle.columns import Column, Kind, normalise, value_list
@@ -73,6 +73,39 @@ class TopK(SelectingKernel):
         return np.array(kept, np.int64)
 
 
+class Quantiles(ValueKernel):
+    """Interpolates between the sorted values of each key."""
+
+    def lists(self, values: Column, offsets: Positions) -> tuple[Column, Positions]:
+        numbers = _floats(values, offsets)
+        counts = np.diff(offsets)
+        numbers = numbers[np.lexsort((numbers, np.repeat(np.arange(len(counts)), counts)))]
+        shares = np.array(self.spec.arguments, np.float64)
+        places = shares * (counts[:, np.newaxis] - 1)
+        below = places.astype(np.int64)
+        low = numbers[offsets[:-1, np.newaxis] + below]
+        high = numbers[offsets[:-1, np.newaxis] + np.minimum(below + 1, counts[:, np.newaxis] - 1)]
+        weights = places - below
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = high - low
+            between = np.where(weights < 0.5, low + step * weights, high - step * (1 - weights))
+        found = np.where((weights == 0) | (low == high), low, between)
+        found[np.isnan(numbers[offsets[1:] - 1])] = np.nan  # NaN is sorted last
+        return Column(Kind.FLOAT, pa.array(found.ravel())), np.arange(len(counts) + 1) * len(shares)
+
+
+def _floats(values: Column, offsets: Positions) -> np.ndarray[Any, Any]:
+    """Numbers as floats. Raises BadValue, with the place between `offsets`, for what is no number."""
+    if values.kind in (Kind.INT, Kind.FLOAT, Kind.BOOL):
+        return values.numpy().astype(np.float64) + 0.0
+    numbers: list[float] = []
+    try:
+        numbers.extend(map(as_float, value_list(values)))
+    except BadAggregate as error:
+        raise BadValue(str(error), int(np.searchsorted(offsets, len(numbers), side="right")) - 1) from error
+    return np.array(numbers)
+
+
 def _alike(values: Column) -> Column:
     """Values such that those which count as one (`mr.agg.identity`) have equal bytes: those of the first."""
     if values.kind is Kind.FLOAT:
@@ -102,5 +135,5 @@ _UNIQUE: Final = frozenset(
 
 
 VALUE_KERNELS: Mapping[str, type[ValueKernel]] = MappingProxyType(
-    {"collect": ValueKernel, "count_distinct": CountDistinct, "top_k": TopK}
+    {"collect": ValueKernel, "count_distinct": CountDistinct, "top_k": TopK, "quantiles": Quantiles}
 )

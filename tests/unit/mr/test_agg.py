@@ -14,6 +14,7 @@ from mr.errors import BadAggregate, BadJob, SegmentCorrupt
 from mr.protocol.aggregation import AggregationSpec
 from mr.workers.shuffle.aggregate import KERNELS, finished, kernel_of
 from mr.workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
+from mr.workers.shuffle.result_table import to_pairs
 from mr.workers.shuffle.rows import Rows, concatenate
 from mr.workers.shuffle.state_kernels import STATE_KERNELS
 
@@ -33,6 +34,9 @@ STATEFUL = [getattr(mr.agg, name) for name in STATE_KERNELS]
         (mr.agg.collect, [2, 1, 2], [2, 1, 2]),
         (mr.agg.count_distinct, [1, 1.0, True, 1, [1], [1], -0.0, 0.0], 5),
         (mr.agg.count_distinct, [Decimal("1.0"), Decimal("1.00"), Decimal("NaN"), Decimal("sNaN")], 2),
+        (mr.agg.quantiles(0, 0.5, 1), [3, 1, True, 2], [1.0, 1.5, 3.0]),
+        (mr.agg.quantiles(0, 0.5, 1), [1, math.nan], [math.nan] * 3),
+        (mr.agg.quantiles(0.2, 0.75, 1), [math.inf, math.inf, -0.0, 0.0], [0.0, math.inf, math.inf]),
         (mr.agg.top_k(2), [1, 3.0, True, 3, 2], [3.0, 3]),
         (mr.agg.top_k(5), ["a", "c", "b"], ["c", "b", "a"]),
         (mr.agg.top_k(2), [1, math.inf, Decimal("sNaN")], [Decimal("sNaN"), math.inf]),
@@ -41,10 +45,14 @@ STATEFUL = [getattr(mr.agg, name) for name in STATE_KERNELS]
 )
 def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result: Any) -> None:
     assert list(map(repr, aggregation("key", values))) == [repr(("key", result))]
+    rows = Rows(key_column(["key"] * len(values)), {"value": value_column(values)})
+    (table,) = kernel_of(aggregation.spec).results(rows)
+    assert repr(to_pairs(table)) == repr((["key"], [result]))
 
 
 def test_names() -> None:
-    assert set(KERNELS) == {"sum", "count", "min", "max", "mean", "collect", "count_distinct", "top_k"}
+    plain = {"sum", "count", "min", "max", "mean", "collect", "count_distinct"}
+    assert set(KERNELS) == plain | {"top_k", "quantiles"}
     assert all(hasattr(mr.agg, name) for name in KERNELS)
     assert repr(mr.agg.mean) == "mr.agg.mean"
     assert repr(mr.agg.top_k(3)) == "mr.agg.top_k(3)"
@@ -146,6 +154,28 @@ def test_what_has_no_order_names_the_key(values: list[Any], told: str) -> None:
 def test_top_k_refuses_what_is_no_number_of_values(k: Any) -> None:
     with pytest.raises(BadJob, match=re.escape(f"mr.agg.top_k({k!r}): k must be a whole number from 1 up")):
         mr.agg.top_k(k)
+
+
+@pytest.mark.parametrize("shares", [(), (1.5,), (0.5, -0.1), ("a",), (True,), (math.nan,)], ids=repr)
+def test_quantiles_refuse_what_is_no_share(shares: Any) -> None:
+    with pytest.raises(BadJob, match=r"^mr\.agg\.quantiles.* from 0 to 1$"):
+        mr.agg.quantiles(*shares)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["x"], "takes numbers; it met 'x' of type str"),
+        ([0.5, 1, None], "met None"),
+        ([1 << 2000], "too large"),
+    ],
+)
+def test_quantiles_of_what_is_no_number_name_the_key(values: list[Any], told: str) -> None:
+    rows = Rows(key_column(["a", *"b" * len(values)]), {"value": value_column([1, *values])})
+    with pytest.raises(BadAggregate, match=rf"mr\.agg\.quantiles.*{told}.* \(key 'b'\)"):
+        list(kernel_of(mr.agg.quantiles(0.5).spec).results(rows))
+    with pytest.raises(BadAggregate, match=told):
+        mr.agg.quantiles(0.5).reduce_values(values)
 
 
 def test_numbers_beyond_a_float() -> None:

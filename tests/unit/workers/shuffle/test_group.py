@@ -29,6 +29,7 @@ AGGREGATIONS = [
     mr.agg.collect,
     mr.agg.count_distinct,
     mr.agg.top_k(40),
+    mr.agg.quantiles(0.1, 0.77),
 ]
 
 

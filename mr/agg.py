@@ -10,6 +10,7 @@ As `combine_fn` beside a `reduce_fn` of one's own they give that function partia
 
 import builtins
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -245,6 +246,18 @@ collect = Aggregation(
     lambda values: builtins.list(values),
     "All values in a list, in input order.",
     combines=False,
+)
+first = Aggregation(
+    AggregationSpec("first"),
+    lambda values: next(iter(values)),
+    "The first value in input order.",
+    feeds_reduce_fn=True,
+)
+last = Aggregation(
+    AggregationSpec("last"),
+    lambda values: deque(values, maxlen=1)[0],
+    "The last value in input order.",
+    feeds_reduce_fn=True,
 )
 count_distinct = Aggregation(
     AggregationSpec("count_distinct"),

@@ -105,6 +105,8 @@ AGGREGATES: dict[str, Callable[[list[int]], Any]] = {
     "collect": list,
     "count_distinct": lambda values: len(set(values)),
     "quantiles(0, 0.5)": lambda values: [float(min(values)), statistics.median(map(float, values))],
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
     "top_k(2)": lambda values: sorted(values, reverse=True)[:2],
 }
 
@@ -119,6 +121,27 @@ def test_built_ins_give_what_python_would(
     assert sorted(itertools.chain.from_iterable(parts)) == sorted(expected)
     for part in parts:
         assert [line for line in expected if line in part] == part
+
+
+#: A Python reducer that goes on with the partial results of a built-in `combine_fn`.
+AFTER_BUILT_IN = {
+    "sum": "sum(values)",
+    "min": "min(values)",
+    "max": "max(values)",
+    "first": "next(values)",
+    "last": "list(values)[-1]",
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(table=numbers, name=st.sampled_from(sorted(AFTER_BUILT_IN)), bound=st.fixed_dictionaries(bounds))
+def test_a_python_reducer_goes_on_with_partial_results(
+    table: list[tuple[str, int]], name: str, bound: dict[str, int]
+) -> None:
+    reducer = f"def reduce_fn(key, values):\n    yield key, {AFTER_BUILT_IN[name]}\n"
+    assert run_job(f"{reducer}combine_fn = mr.agg.{name}\n", table, **bound) == run_job(
+        reducer, table, **bound
+    )
 
 
 @settings(max_examples=25, deadline=None)

@@ -172,6 +172,17 @@ def test_aggregates_of_any_value(run: tuple[list[Pairs], dict[str, int]], name: 
     check_aggregate(maps, sizes, getattr(mr.agg, name), combine)
 
 
+@SETTINGS
+@given(runs(), st.sampled_from([(mr.agg.first, 0), (mr.agg.last, -1)]), st.booleans())
+def test_first_and_last_are_those_of_a_list(run: Any, end: tuple[Aggregation, int], combine: bool) -> None:
+    maps, sizes = run
+    aggregation, place = end
+    wanted = [
+        [(key, given[place]) for key, given in groups] for groups in reference(maps, sizes["partitions"])
+    ]
+    check_results(maps, sizes, aggregation, wanted, combine)
+
+
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=1)), ZoneInfo("Europe/Berlin")])
 DECIMALS = st.decimals(-2, 2, places=1) | st.sampled_from(
     list(map(Decimal, ["1", "1.00", "-0", "0E+3", "1E1"]))

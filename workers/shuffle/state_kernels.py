@@ -148,6 +148,26 @@ class Extreme(StateKernel):
         return value_column([v + 0.0 if type(v) is float else v for v in value_list(chosen)])
 
 
+class End(StateKernel):
+    """State: the first or the last value so far."""
+
+    def start(self, values: Column, codes: Positions, groups: int) -> States:
+        rows = np.arange(len(codes))
+        if self.spec.name == "first":
+            chosen = np.full(groups, len(rows))
+            np.minimum.at(chosen, codes, rows)
+        else:
+            chosen = np.zeros(groups, np.int64)
+            np.maximum.at(chosen, codes, rows)
+        return {"value": values.take(chosen)}
+
+    def merge(self, states: States, codes: Positions, groups: int) -> States:
+        return self.start(states["value"], codes, groups)
+
+    def final(self, states: States) -> Column:
+        return states["value"]
+
+
 STATE_KERNELS: Mapping[str, type[StateKernel]] = MappingProxyType(
-    {"sum": Sum, "count": Count, "mean": Mean, "min": Extreme, "max": Extreme}
+    {"sum": Sum, "count": Count, "mean": Mean, "min": Extreme, "max": Extreme, "first": End, "last": End}
 )

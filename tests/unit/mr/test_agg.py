@@ -34,6 +34,8 @@ STATEFUL = [getattr(mr.agg, name) for name in STATE_KERNELS]
         (mr.agg.collect, [2, 1, 2], [2, 1, 2]),
         (mr.agg.count_distinct, [1, 1.0, True, 1, [1], [1], -0.0, 0.0], 5),
         (mr.agg.count_distinct, [Decimal("1.0"), Decimal("1.00"), Decimal("NaN"), Decimal("sNaN")], 2),
+        (mr.agg.first, [-0.0, None, 1], -0.0),
+        (mr.agg.last, [1, "x", (2, [3])], (2, [3])),
         (mr.agg.quantiles(0, 0.5, 1), [3, 1, True, 2], [1.0, 1.5, 3.0]),
         (mr.agg.quantiles(0, 0.5, 1), [1, math.nan], [math.nan] * 3),
         (mr.agg.quantiles(0.2, 0.75, 1), [math.inf, math.inf, -0.0, 0.0], [0.0, math.inf, math.inf]),
@@ -51,7 +53,7 @@ def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result
 
 
 def test_names() -> None:
-    plain = {"sum", "count", "min", "max", "mean", "collect", "count_distinct"}
+    plain = {"sum", "count", "min", "max", "mean", "collect", "count_distinct", "first", "last"}
     assert set(KERNELS) == plain | {"top_k", "quantiles"}
     assert all(hasattr(mr.agg, name) for name in KERNELS)
     assert repr(mr.agg.mean) == "mr.agg.mean"

@@ -28,6 +28,8 @@ AGGREGATIONS = [
     mr.agg.mean,
     mr.agg.collect,
     mr.agg.count_distinct,
+    mr.agg.first,
+    mr.agg.last,
     mr.agg.top_k(40),
     mr.agg.quantiles(0.1, 0.77),
 ]

@@ -1,18 +1,26 @@
 """Reports are hints: what the store says of their tasks and workers, read before anything is decided."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from mr.coordinator.core.events import Event, JobBroken, ReportReceived
 from mr.errors import BadMessage
-from mr.ports.store import StateStore
+from mr.ports.scheduling import SchedulingStore
+from mr.ports.workers import WorkerStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, is_task_id
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import Outcome
 
 
-async def checked(store: StateStore, events: Sequence[Event], active: Collection[JobId]) -> tuple[Event, ...]:
+class ReportStore(SchedulingStore, WorkerStore, Protocol):
+    """What reports are checked against."""
+
+
+async def checked(
+    store: ReportStore, events: Sequence[Event], active: Collection[JobId]
+) -> tuple[Event, ...]:
     """The events, each report of an active job with what the store says: one read for each job.
 
     A job whose records cannot be read gets a JobBroken in place of its reports. Raises StoreUnavailable.
@@ -28,7 +36,7 @@ async def checked(store: StateStore, events: Sequence[Event], active: Collection
 
 
 async def _read(
-    store: StateStore, job: JobId, tasks: Sequence[TaskId]
+    store: SchedulingStore, job: JobId, tasks: Sequence[TaskId]
 ) -> Mapping[TaskId, Outcome] | BadMessage:
     try:
         return await store.outcomes(job, tasks)

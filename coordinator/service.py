@@ -13,6 +13,7 @@ from mr.coordinator.runner import Runner
 from mr.errors import BadMessage, Deposed
 from mr.ports.broker import Broker, Consumer, Delivery
 from mr.ports.clock import Clock
+from mr.ports.leadership import LeadershipStore
 from mr.ports.store import StateStore
 from mr.protocol.queues import coordinator_queue
 from mr.settings import Settings
@@ -70,7 +71,7 @@ async def run_coordinator(
 
 
 async def _ask_for_lead(
-    settings: Settings, store: StateStore, stop: asyncio.Event, holder: str, epoch: int
+    settings: Settings, store: LeadershipStore, stop: asyncio.Event, holder: str, epoch: int
 ) -> tuple[int, int | None]:
     """Ask for the lead. Returns the highest epoch known until then, and the one that was won, if any."""
     known = await store.last_epoch()
@@ -95,7 +96,7 @@ async def _ignore(delivery: Delivery) -> None:
 class _Standby:
     """Waits for the lead, and takes it from one whose process has ended without waiting for its lease."""
 
-    def __init__(self, settings: Settings, broker: Broker, store: StateStore) -> None:
+    def __init__(self, settings: Settings, broker: Broker, store: LeadershipStore) -> None:
         self._broker = broker
         self._store = store
         self._pause_seconds = min(LOOK_SECONDS, settings.lease_seconds / 5)

@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from mr.coordinator.core.commands import EndJob
 from mr.coordinator.core.events import Event, JobBroken, JobRestored
@@ -12,8 +13,8 @@ from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
 from mr.errors import StoreBehind
 from mr.ports.clock import Clock
-from mr.ports.scheduling import RestoredJob
-from mr.ports.store import StateStore
+from mr.ports.code import CodeStore
+from mr.ports.scheduling import RestoredJob, SchedulingStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec
 from mr.protocol.records import JobRecord
@@ -44,6 +45,10 @@ class _Ended:
     at: float
 
 
+class UnfinishedStore(SchedulingStore, CodeStore, Protocol):
+    """Where unfinished jobs and their code are kept."""
+
+
 class StoredJobs:
     """The unfinished jobs and those that ended lately.
 
@@ -53,7 +58,7 @@ class StoredJobs:
     def __init__(
         self,
         settings: Settings,
-        store: StateStore,
+        store: UnfinishedStore,
         clock: Clock,
         effects: Effects,
         snapshot: Callable[[JobId], RestoredJob | None],

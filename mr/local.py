@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.async_tools import cancel_and_wait
 from mr.bundle import Bundle
 from mr.client import Client, Snapshot

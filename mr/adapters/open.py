@@ -7,13 +7,13 @@ from mr.settings import Settings
 
 def open_broker(settings: Settings) -> Broker:
     """Make the RabbitMQ adapter, not yet connected. Raises BadSetting for a URL that is none."""
-    from mr.adapters.rabbitmq import RabbitBroker
+    from mr.adapters.rabbitmq.broker import RabbitBroker
 
     return RabbitBroker(settings)
 
 
 def open_store(settings: Settings) -> StateStore:
     """Make the Redis adapter, not yet connected. Raises BadSetting for a URL that is none."""
-    from mr.adapters.redis import RedisStore
+    from mr.adapters.redis.store import RedisStore
 
     return RedisStore(settings)

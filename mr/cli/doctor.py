@@ -23,6 +23,7 @@ from mr.error_text import printable_line
 from mr.errors import ClusterUnreachable, MrError
 from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.store import StateStore
+from mr.ports.workers import WorkerStore
 from mr.protocol import queues
 from mr.settings import Settings
 
@@ -244,7 +245,7 @@ async def _clocks(store: StateStore) -> Finding:
     return Finding("ok", "clocks", f"within {max(abs(skew), 0.001):.3f} s of Redis")
 
 
-async def _workers(store: StateStore) -> Finding:
+async def _workers(store: WorkerStore) -> Finding:
     views = await store.workers()
     live = [view for view in views if view.live]
     if not live:

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.exchange import MemoryBrokerServer
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.adapters.open import open_broker, open_store
-from mr.adapters.redis import RedisStore, keys
+from mr.adapters.redis import keys
+from mr.adapters.redis.store import RedisStore
 from mr.ports.broker import Broker
 from mr.ports.store import StateStore
 from mr.protocol.ids import JobId, WorkerId

@@ -7,7 +7,7 @@ from typing import Any
 import pika
 import pytest
 
-from mr.adapters.rabbitmq import RabbitBroker
+from mr.adapters.rabbitmq.broker import RabbitBroker
 from mr.errors import BadMessage
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import decode

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pika
 import pytest
 
-from mr.adapters.rabbitmq import RabbitBroker
+from mr.adapters.rabbitmq.broker import RabbitBroker
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.protocol.queues import EVENTS_EXCHANGE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pika
 import pytest
 
-from mr.adapters.rabbitmq import RabbitBroker
+from mr.adapters.rabbitmq.broker import RabbitBroker
 from mr.adapters.rabbitmq.connection import Channel, Connection
 from mr.errors import BadSetting, BrokerUnavailable
 from mr.ports.broker import Delivery

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mr.adapters.rabbitmq import RabbitBroker
+from mr.adapters.rabbitmq.broker import RabbitBroker
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.queues import TASKS_QUEUE

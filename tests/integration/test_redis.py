@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from mr.adapters.redis import RedisStore
+from mr.adapters.redis.store import RedisStore
 from mr.errors import BadSetting, StoreUnavailable
 from mr.ports.claims import ClaimReply
 from mr.protocol.claims import Verdict

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.coordinator.core.invariants import InvariantBroken
 from mr.protocol.ids import JobId
 from mr.protocol.records import JobState, TaskState

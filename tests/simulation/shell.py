@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from mr.adapters.memory import MemoryStore, MemoryStoreServer
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.coordinator.core.commands import (
     EFFECTS,
     AbandonOutput,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
 from mr.workers.daemon.adoption import needs_outputs

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Verdict
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index, task_kind

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.ports.broker import OnDelivery, OutgoingMessage
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import decode, encode

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.claims import Claim
 from mr.protocol.codec import decode, encode

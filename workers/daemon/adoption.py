@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from mr.errors import BadMessage
-from mr.ports.store import StateStore
+from mr.ports.claims import ClaimStore
+from mr.ports.jobs import JobStore
 from mr.protocol.claims import Placement
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.jobs import JobSpec
@@ -19,12 +21,16 @@ from mr.workers.shuffle.transfer.served_outputs import Outputs
 log = logging.getLogger(__name__)
 
 
+class AdoptionStore(JobStore, ClaimStore, Protocol):
+    """What is recorded of the outputs, and where to record that they have moved."""
+
+
 def needs_outputs(record: JobRecord) -> bool:
     """Whether some reduce of a job has yet to read what its maps made."""
     return not record.state.terminal and record.reduces_committed < record.reduces
 
 
-async def adopt(store: StateStore, spool: Spool, outputs: Outputs, origin: WorkerIdentity) -> None:
+async def adopt(store: AdoptionStore, spool: Spool, outputs: Outputs, origin: WorkerIdentity) -> None:
     """Take over the outputs of dead workers that are recorded and needed; delete everything else of them.
 
     To be done before the first heartbeat: what is not registered by then counts as lost. Raises
@@ -43,7 +49,7 @@ async def adopt(store: StateStore, spool: Spool, outputs: Outputs, origin: Worke
 
 
 async def _adopt_job(
-    store: StateStore,
+    store: AdoptionStore,
     spool: Spool,
     outputs: Outputs,
     origin: WorkerIdentity,
@@ -80,7 +86,7 @@ async def _adopt_job(
 
 
 async def _recorded(
-    store: StateStore, spec: JobSpec, left: list[LeftOutput]
+    store: JobStore, spec: JobSpec, left: list[LeftOutput]
 ) -> list[tuple[LeftOutput, MapOutput]]:
     """The outputs that are recorded to be where they were found, each with its record.
 

@@ -4,14 +4,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from mr.bundle import check_bundle, unpack_bundle
 from mr.error_text import error_text
 from mr.errors import BadJob, BadMessage, MrError
-from mr.ports.store import StateStore
+from mr.ports.code import CodeStore
+from mr.ports.jobs import JobStore
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
@@ -43,10 +44,14 @@ class _Job:
         self.spec: JobSpec | None = None
 
 
+class InputStore(JobStore, CodeStore, Protocol):
+    """What an attempt needs before it can start: the job's spec, its code, where the map outputs lie."""
+
+
 class Preparation:
     """Makes orders; keeps specs and unpacked code for as long as their jobs last."""
 
-    def __init__(self, store: StateStore, spool: Spool, settings: Settings, origin: WorkerIdentity) -> None:
+    def __init__(self, store: InputStore, spool: Spool, settings: Settings, origin: WorkerIdentity) -> None:
         self._store = store
         self._spool = spool
         self._origin = origin

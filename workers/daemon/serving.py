@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from typing import Protocol
 
 from mr.errors import BadMessage, StoreUnavailable
-from mr.ports.store import StateStore
+from mr.ports.jobs import JobStore
+from mr.ports.workers import WorkerStore
 from mr.protocol.ids import JobId, WorkerId
 from mr.workers.daemon.adoption import needs_outputs
 from mr.workers.shuffle.transfer.served_outputs import Outputs
@@ -12,8 +14,12 @@ from mr.workers.shuffle.transfer.served_outputs import Outputs
 log = logging.getLogger(__name__)
 
 
+class DrainStore(JobStore, WorkerStore, Protocol):
+    """Which jobs need outputs, and which workers are left."""
+
+
 async def serve_until_unneeded(
-    store: StateStore, outputs: Outputs, worker: WorkerId, look_seconds: float
+    store: DrainStore, outputs: Outputs, worker: WorkerId, look_seconds: float
 ) -> None:
     """Return when no job needs what this worker serves, or no other worker is left to need it.
 
@@ -29,7 +35,7 @@ async def serve_until_unneeded(
         await asyncio.sleep(look_seconds)
 
 
-async def _is_needed(store: StateStore, job: JobId) -> bool:
+async def _is_needed(store: JobStore, job: JobId) -> bool:
     """Whether a reduce may still ask for outputs of a job. One that cannot be looked up may need them."""
     try:
         record = await store.get_job(job)
@@ -39,7 +45,7 @@ async def _is_needed(store: StateStore, job: JobId) -> bool:
     return record is None or needs_outputs(record)
 
 
-async def _others_work(store: StateStore, worker: WorkerId) -> bool:
+async def _others_work(store: WorkerStore, worker: WorkerId) -> bool:
     """Whether another worker lives and stays."""
     try:
         views = await store.workers()

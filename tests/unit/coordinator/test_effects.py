@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.commands import (
     Command,

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
 from mr.bundle import build_bundle, content_id
 from mr.coordinator import intake

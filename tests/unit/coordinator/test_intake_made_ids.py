@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker
+from mr.adapters.memory.broker import MemoryBroker
 from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.state import submitted_record
 from mr.coordinator.intake import Intake

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker
+from mr.adapters.memory.broker import MemoryBroker
 from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.commands import ProbeWorker
 from mr.coordinator.core.events import Event, ProbeOutcome, WorkerProbed

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core.scheduler import Scheduler

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
 from mr.coordinator.runner import Runner
 from mr.errors import Deposed

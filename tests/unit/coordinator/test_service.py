@@ -8,7 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.exchange import MemoryBrokerServer
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.bundle import build_bundle
 from mr.coordinator.service import _Standby, run_coordinator
 from mr.ports.broker import Delivery, OutgoingMessage

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.bundle import Bundle
 from mr.client import Client, Unanswered, new_job_id
 from mr.errors import BadJob, MrError, NotFound

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker
+from mr.adapters.memory.broker import MemoryBroker
 from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryStore, MemoryStoreServer
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.cli import invoke
 from mr.cli.doctor import disk
 from mr.errors import BrokerUnavailable

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mr.adapters.memory import MemoryStore, MemoryStoreServer
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.cli import invoke
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mr.adapters.memory import MemoryBroker, MemoryBrokerServer, MemoryStore, MemoryStoreServer
+from mr.adapters.memory.broker import MemoryBroker
+from mr.adapters.memory.exchange import MemoryBrokerServer
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.cli import invoke
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import codec, queues

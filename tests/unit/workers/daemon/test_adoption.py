@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId

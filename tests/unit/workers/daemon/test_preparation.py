@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mr.adapters.memory import MemoryStore
+from mr.adapters.memory.store import MemoryStore
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.records import MapOutput

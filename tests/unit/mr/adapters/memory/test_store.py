@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mr.adapters.memory import MemoryStore, MemoryStoreServer
 from mr.adapters.memory.exchange import topic_matches
+from mr.adapters.memory.state import MemoryStoreServer
+from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Verdict
 from mr.protocol.records import JobState
 from tests.contract import samples
@@ -126,7 +127,7 @@ def test_a_hash_stands_for_any_number_of_words(before: list[str], after: list[st
 
 def test_opening_adapters_is_light_until_it_is_done() -> None:
     code = (
-        "import sys, mr.adapters.open, mr.adapters.memory; "
+        "import sys, mr.adapters.open, mr.adapters.memory.store; "
         "sys.exit(bool({'pika', 'redis', 'pyarrow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -141,7 +142,7 @@ def test_the_daemons_leave_arrow_to_their_tasks() -> None:
 
 
 def test_pika_keeps_quiet() -> None:
-    import mr.adapters.rabbitmq  # noqa: F401 (the import sets the logger up)
+    import mr.adapters.rabbitmq.connection  # noqa: F401 (the import sets the logger up)
 
     logger = logging.getLogger("pika")
     assert not logger.propagate

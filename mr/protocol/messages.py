@@ -1,7 +1,5 @@
 """What the queues carry. Ids and small facts only; the bytes travel in the data plane."""
 
-from typing import Any
-
 import msgspec
 
 from mr.protocol.bounds import Attempt, Seconds
@@ -103,4 +101,3 @@ class LifecycleEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int | None = None
     worker: WorkerId | None = None
     cause: str | None = None
-    detail: dict[str, Any] = {}

@@ -8,9 +8,9 @@ from weakref import WeakValueDictionary
 
 from mr.coordinator.core.commands import (
     AbandonOutput,
+    CloseJob,
     Command,
     EmitEvent,
-    EndJob,
     FinishOutput,
     InspectClaims,
     LogFault,
@@ -30,7 +30,7 @@ from mr.coordinator.core.events import (
     OutputFailed,
     OutputFinished,
 )
-from mr.coordinator.core.state import bare_record
+from mr.coordinator.core.job_records import bare_record
 from mr.coordinator.probes import Prober
 from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
@@ -91,6 +91,8 @@ class Effects:
         its last value. Raises StoreBehind, before anything is published, when the store is to be given back
         what it lost; then all may be carried out anew. Raises Deposed, StoreUnavailable or BrokerUnavailable.
         """
+        for command in commands:
+            log.debug("%s: %s", type(command).__name__, command.cause)
         await self.persist(commands)
         await self._publish(commands)
         for command in commands:
@@ -122,11 +124,11 @@ class Effects:
         tasks: dict[JobId, dict[TaskId, TaskRecord]] = {}
         ended: set[JobId] = set()
         for command in commands:
-            if isinstance(command, SaveJob | EndJob):
+            if isinstance(command, SaveJob | CloseJob):
                 job_id = command.record.job_id
                 records[job_id] = command.record
                 tasks.setdefault(job_id, {}).update((task.task_id, task) for task in command.tasks)
-                if isinstance(command, EndJob):
+                if isinstance(command, CloseJob):
                     ended.add(job_id)
         await asyncio.gather(
             *(

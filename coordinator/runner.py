@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mr.coordinator.core.commands import EndJob, WriteBack
+from mr.coordinator.core.commands import CloseJob, WriteBack
 from mr.coordinator.core.events import (
     CancelRequested,
     Event,
@@ -16,8 +16,8 @@ from mr.coordinator.core.events import (
     ReportReceived,
     WorkersObserved,
 )
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import submitted_record
 from mr.coordinator.effects import Effects
 from mr.coordinator.intake import Intake
 from mr.coordinator.reports import checked
@@ -161,7 +161,7 @@ class Runner:
         commands = self._scheduler.handle_all(read, self._clock.wall())
         await self._with_whole_store(lambda: self._effects.perform(commands))
         for command in commands:
-            if isinstance(command, EndJob):
+            if isinstance(command, CloseJob):
                 self._jobs.note_ended(command)
         await self._jobs.write_back(c.job_id for c in commands if isinstance(c, WriteBack))
 

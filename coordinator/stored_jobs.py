@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mr.coordinator.core.commands import EndJob
+from mr.coordinator.core.commands import CloseJob
 from mr.coordinator.core.events import Event, JobBroken, JobRestored
 from mr.coordinator.effects import Effects
 from mr.dead_letters import FATAL, surviving
@@ -41,7 +41,7 @@ class _Code:
 class _Ended:
     """How a job ended, and when, by the clock that never goes back."""
 
-    command: EndJob
+    command: CloseJob
     at: float
 
 
@@ -94,7 +94,7 @@ class StoredJobs:
         found = self._ended.get(job_id)
         return None if found is None else found.command.record
 
-    def note_ended(self, command: EndJob) -> None:
+    def note_ended(self, command: CloseJob) -> None:
         """Note that a job's end is in the store."""
         job_id = command.record.job_id
         self._codes.pop(job_id, None)

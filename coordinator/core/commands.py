@@ -2,7 +2,7 @@
 
 Order of effects, which a list of commands keeps and the shell follows from first to last:
 
-1. *persist*: Reopen, ReleaseDead, Speculate, then SaveJob or EndJob;
+1. *persist*: Reopen, ReleaseDead, Speculate, then SaveJob or CloseJob;
 2. *publish*: PublishTasks, then SendControl, then EmitEvent;
 3. *ask*: InspectClaims, ProbeWorker, WriteBack, FinishOutput, AbandonOutput, LogFault; events answer;
 4. *acknowledge* the delivery which brought the event (the shell's part, after the last command).
@@ -12,6 +12,7 @@ behind it, and the report comes again: publishing again is harmless (the claim d
 """
 
 from enum import IntEnum
+from typing import ClassVar
 
 import msgspec
 
@@ -30,40 +31,59 @@ class Effect(IntEnum):
     ASK = 3
 
 
-class Reopen(msgspec.Struct, frozen=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What all commands have in common."""
+
+    #: The step of the order of effects to which commands of this type belong.
+    effect: ClassVar[Effect]
+    #: Why it was given, in a few words: for the debug log and for tests.
+    cause: str
+
+
+class Reopen(Command, frozen=True):
     """`StateStore.reopen`: these committed map outputs are gone, if they still are recorded to be there."""
+
+    effect = Effect.PERSIST
 
     job_id: JobId
     lost: dict[TaskId, Placement]
 
 
-class ReleaseDead(msgspec.Struct, frozen=True):
+class ReleaseDead(Command, frozen=True):
     """`StateStore.release_dead`: these lives have ended, so nobody need wait for their leases to run out."""
+
+    effect = Effect.PERSIST
 
     job_id: JobId
     leases: tuple[tuple[TaskId, Incarnation], ...]
 
 
-class Speculate(msgspec.Struct, frozen=True):
+class Speculate(Command, frozen=True):
     """`StateStore.speculate`: allow each of these tasks a second holder. Its PublishTasks follows."""
+
+    effect = Effect.PERSIST
 
     job_id: JobId
     tasks: tuple[TaskId, ...]
 
 
-class SaveJob(msgspec.Struct, frozen=True):
+class SaveJob(Command, frozen=True):
     """`StateStore.save_job`: the record and those of the tasks that changed."""
+
+    effect = Effect.PERSIST
 
     record: JobRecord
     tasks: tuple[TaskRecord, ...]
 
 
-class EndJob(msgspec.Struct, frozen=True):
+class CloseJob(Command, frozen=True):
     """`StateStore.end_job`: the job is over. `tasks` are all of them.
 
     `tasks` may be fewer for a job that could not be handled. A SendControl(EndJob) and, unless the job
     COMPLETED, an AbandonOutput follow in the same list.
     """
+
+    effect = Effect.PERSIST
 
     record: JobRecord
     tasks: tuple[TaskRecord, ...]
@@ -77,29 +97,37 @@ class Publication(msgspec.Struct, frozen=True):
     priority: int
 
 
-class PublishTasks(msgspec.Struct, frozen=True):
+class PublishTasks(Command, frozen=True):
     """Publish to `mr.tasks`, in this order, confirms awaited together."""
+
+    effect = Effect.PUBLISH
 
     tasks: tuple[Publication, ...]
 
 
-class SendControl(msgspec.Struct, frozen=True):
+class SendControl(Command, frozen=True):
     """Broadcast on `mr.control`."""
+
+    effect = Effect.PUBLISH
 
     control: Control
 
 
-class EmitEvent(msgspec.Struct, frozen=True):
+class EmitEvent(Command, frozen=True):
     """Publish on `mr.events`: key `job_event_key`, or `task_event_key` where `task_id` is given."""
+
+    effect = Effect.PUBLISH
 
     event: LifecycleEvent
 
 
-class InspectClaims(msgspec.Struct, frozen=True):
+class InspectClaims(Command, frozen=True):
     """Read the claims of a job, then the results; the event ClaimsObserved answers.
 
     In that order: a result read after its claim is that of the claim's winner or a newer one.
     """
+
+    effect = Effect.ASK
 
     job_id: JobId
     #: Results are wanted of these where they are committed; of others they may be left out.
@@ -110,8 +138,10 @@ class InspectClaims(msgspec.Struct, frozen=True):
     asked_at: float = 0.0
 
 
-class ProbeWorker(msgspec.Struct, frozen=True):
+class ProbeWorker(Command, frozen=True):
     """Ask whether a life's process runs; the event WorkerProbed answers, where there is something to tell."""
+
+    effect = Effect.ASK
 
     incarnation: Incarnation
     #: Its last heartbeat that is known.
@@ -126,18 +156,22 @@ class ProbeWorker(msgspec.Struct, frozen=True):
     silent: bool = False
 
 
-class WriteBack(msgspec.Struct, frozen=True):
+class WriteBack(Command, frozen=True):
     """The store was seen to have lost something of this job: `StateStore.rewrite`; JobWrittenBack answers."""
+
+    effect = Effect.ASK
 
     job_id: JobId
 
 
-class FinishOutput(msgspec.Struct, frozen=True):
+class FinishOutput(Command, frozen=True):
     """`finish_output` with these arguments; the event OutputFinished or OutputFailed answers.
 
     Idempotent, and may be given again after a takeover. An AbandonOutput of the same job is carried
     out after it, never beside it.
     """
+
+    effect = Effect.ASK
 
     job_id: JobId
     output: str
@@ -147,50 +181,18 @@ class FinishOutput(msgspec.Struct, frozen=True):
     manifest: Manifest
 
 
-class AbandonOutput(msgspec.Struct, frozen=True):
+class AbandonOutput(Command, frozen=True):
     """`abandon_output(output, job_id)`: the job failed or was cancelled. Nothing answers."""
+
+    effect = Effect.ASK
 
     job_id: JobId
     output: str
 
 
-class LogFault(msgspec.Struct, frozen=True):
+class LogFault(Command, frozen=True):
     """Log at level error what the engine could not handle: the traceback, and the job's last events."""
 
+    effect = Effect.ASK
+
     text: str
-
-
-Command = (
-    Reopen
-    | ReleaseDead
-    | Speculate
-    | SaveJob
-    | EndJob
-    | PublishTasks
-    | SendControl
-    | EmitEvent
-    | InspectClaims
-    | WriteBack
-    | ProbeWorker
-    | FinishOutput
-    | AbandonOutput
-    | LogFault
-)
-
-#: The step of each command.
-EFFECTS: dict[type[Command], Effect] = {
-    Reopen: Effect.PERSIST,
-    ReleaseDead: Effect.PERSIST,
-    Speculate: Effect.PERSIST,
-    SaveJob: Effect.PERSIST,
-    EndJob: Effect.PERSIST,
-    PublishTasks: Effect.PUBLISH,
-    SendControl: Effect.PUBLISH,
-    EmitEvent: Effect.PUBLISH,
-    InspectClaims: Effect.ASK,
-    WriteBack: Effect.ASK,
-    ProbeWorker: Effect.ASK,
-    FinishOutput: Effect.ASK,
-    AbandonOutput: Effect.ASK,
-    LogFault: Effect.ASK,
-}

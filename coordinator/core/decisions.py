@@ -1,13 +1,16 @@
-"""What one turn of the scheduler decides, gathered, then given out in the order of effects. Pure."""
+"""What a batch of events leads to: changes of the state, and the commands they give rise to. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from mr.coordinator.core.commands import (
     AbandonOutput,
+    CloseJob,
     Command,
     EmitEvent,
-    EndJob,
     FinishOutput,
     InspectClaims,
     LogFault,
@@ -21,173 +24,298 @@ from mr.coordinator.core.commands import (
     Speculate,
     WriteBack,
 )
-from mr.coordinator.core.state import ActiveJob, Task
+from mr.coordinator.core.state import RECENT_STEPS, ActiveJob, SchedulerState, Task
+from mr.coordinator.core.transitions import JobCause, TaskCause, next_job_state, next_task_state
 from mr.error_text import bounded
-from mr.protocol import messages
 from mr.protocol.claims import Placement
+from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
-from mr.protocol.messages import WIRE_VERSION, Control, LifecycleEvent, TaskMessage
+from mr.protocol.messages import WIRE_VERSION, Control, EndJob, LifecycleEvent, TaskMessage
 from mr.protocol.queues import task_priority
-from mr.protocol.records import JobRecord, JobState, TaskRecord
+from mr.protocol.records import JobRecord, JobState, TaskRecord, Transition
 
 #: Characters of a cause in a lifecycle event: it may quote what a task printed or raised.
 CAUSE_CHARACTERS = 10_000
 
-#: Handles one job: an exception inside fails that job.
-Isolate = Callable[[ActiveJob], AbstractContextManager[None]]
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Gathered(Generic[T]):
+    """What one command is to carry, in the order it was decided, and the causes."""
+
+    items: list[T] = field(default_factory=list)
+    causes: dict[str, None] = field(default_factory=dict)
+
+    def add(self, cause: str, *items: T) -> None:
+        self.items += items
+        self.causes[cause] = None
+
+    @property
+    def cause(self) -> str:
+        return "; ".join(self.causes)
 
 
 class Decisions:
-    """Collects decisions; the jobs that changed are saved once, whatever happened to them."""
+    """The state and what has been decided about it since the last commands.
 
-    def __init__(self) -> None:
-        #: What decisions go by: never goes back.
-        self.now = 0.0
-        #: What records and events show: seconds since the epoch.
-        self.wall = 0.0
-        self._changed: dict[JobId, dict[TaskId, None]] = {}
-        self._lost: dict[JobId, dict[TaskId, Placement]] = {}
-        self._released: dict[JobId, list[tuple[TaskId, Incarnation]]] = {}
-        self._backups: dict[JobId, list[TaskId]] = {}
+    The only writer of job and task records: each change also has the record saved. However often a job
+    changes, it is saved once.
+    """
+
+    def __init__(self, state: SchedulerState, now: float = 0.0, time_of_day: float | None = None) -> None:
+        self.state = state
+        #: Seconds by the clock that decisions go by; it never goes back.
+        self.now = now
+        self._time_of_day = time_of_day
+        self._changed: dict[JobId, _Gathered[TaskId]] = defaultdict(_Gathered)
+        self._lost: dict[JobId, _Gathered[tuple[TaskId, Placement]]] = defaultdict(_Gathered)
+        self._released: dict[JobId, _Gathered[tuple[TaskId, Incarnation]]] = defaultdict(_Gathered)
+        self._backups: dict[JobId, _Gathered[TaskId]] = defaultdict(_Gathered)
+        self._published: _Gathered[Publication] = _Gathered()
+        self._inspected: dict[JobId, str] = {}
+        self._written_back: dict[JobId, str] = {}
+        self._closed: list[tuple[ActiveJob, JobCause]] = []
+        self._broken: list[tuple[CloseJob, AbandonOutput]] = []
+        self._controls: list[SendControl] = []
+        self._events: list[EmitEvent] = []
         self._probes: list[ProbeWorker] = []
-        self._published: list[Publication] = []
-        self._controls: list[Control] = []
-        self._events: list[LifecycleEvent] = []
-        self._inspected: dict[JobId, None] = {}
-        self._written_back: dict[JobId, None] = {}
         self._finished: list[FinishOutput] = []
-        self._ended: list[ActiveJob] = []
-        self._broken: list[tuple[EndJob, str]] = []
         self._faults: list[LogFault] = []
 
-    def touch(self, job: ActiveJob, task: Task | None = None) -> None:
-        """Have a job's record saved, and that of the task."""
-        changed = self._changed.setdefault(job.job_id, {})
-        if task is not None:
-            changed[task.task_id] = None
+    @property
+    def time_of_day(self) -> float:
+        """What records and events show: seconds since the epoch."""
+        return self.now if self._time_of_day is None else self._time_of_day
 
-    def reopen(self, job: ActiveJob, task: Task, place: Placement) -> None:
+    # --- changes of the state
+
+    def move(self, job: ActiveJob, task: Task, cause: TaskCause, **fields: object) -> None:
+        """Take a task's step that the table lists, and change other fields of its record.
+
+        Raises IllegalTransition and changes nothing.
+        """
+        target = next_task_state(task.state, cause, task.history)
+        task.history = (*task.history, (self.now, cause))[-RECENT_STEPS:]
+        job.write_task(task, state=target, **fields)
+        self._changed[job.job_id].add(cause, task.task_id)
+
+    def change(self, job: ActiveJob, task: Task, cause: str, **fields: object) -> None:
+        """Change fields of a task's record other than its state."""
+        job.write_task(task, **fields)
+        self._changed[job.job_id].add(cause, task.task_id)
+
+    def step(self, job: ActiveJob, cause: JobCause, detail: str = "") -> None:
+        """Take a job's step that the table lists; one to another state is emitted and enters the history.
+
+        Raises IllegalTransition and changes nothing.
+        """
+        before = [(step.at, step.cause) for step in job.record.history]
+        state = next_job_state(job.record.state, cause, before)
+        if state is job.record.state:
+            return
+        line = f"{cause}: {detail}" if detail else str(cause)
+        job.write(
+            state=state,
+            history=(*job.record.history, Transition(state, self.time_of_day, line)),
+            cause=(detail or line) if state in (JobState.FAILED, JobState.CANCELLED) else "",
+            waiting_for="" if state.terminal else job.record.waiting_for,
+        )
+        self._changed[job.job_id].add(cause)
+        self.emit_job_event(job.record, cause)
+
+    def note_waiting(self, job: ActiveJob, waiting_for: str) -> None:
+        """Record what keeps a job from going on."""
+        if waiting_for != job.record.waiting_for:
+            job.write(waiting_for=waiting_for)
+            self._changed[job.job_id].add("what it waits for")
+
+    def add_failure(self, job: ActiveJob, task: Task, failure: Failure) -> None:
+        """Count a failed attempt in the job's record."""
+        job.group_failure(task, failure)
+        job.write(attempts_failed=job.record.attempts_failed + 1)
+        self._changed[job.job_id].add("attempt failed")
+
+    def save_all(self, job: ActiveJob, cause: str) -> None:
+        """Save a job and all of its tasks."""
+        for name in job.tasks:
+            self._changed[job.job_id].add(cause, name)
+
+    # --- commands
+
+    def reopen(self, job: ActiveJob, task: Task, place: Placement, cause: str) -> None:
         """Declare a committed output lost."""
-        self._lost.setdefault(job.job_id, {})[task.task_id] = place
+        self._lost[job.job_id].add(cause, (task.task_id, place))
 
-    def release_dead(self, job: ActiveJob, task: Task, incarnation: Incarnation) -> None:
-        """Give back the lease of a life that is known to have ended."""
-        self._released.setdefault(job.job_id, []).append((task.task_id, incarnation))
+    def release_dead(self, job: ActiveJob, task: Task, incarnation: Incarnation, cause: str) -> None:
+        """Give back the lease of an incarnation that is known to have ended."""
+        self._released[job.job_id].add(cause, (task.task_id, incarnation))
 
-    def probe(self, commands: Iterable[ProbeWorker]) -> None:
-        """Ask for workers' processes."""
-        self._probes += commands
-
-    def speculate(self, job: ActiveJob, task: Task) -> None:
+    def speculate(self, job: ActiveJob, task: Task, cause: str) -> None:
         """Allow a task a backup attempt."""
-        self._backups.setdefault(job.job_id, []).append(task.task_id)
+        self._backups[job.job_id].add(cause, task.task_id)
 
-    def publish(self, job: ActiveJob, task: Task, *, priority: int | None = None) -> None:
-        """Put a message for a task on the queue, at its job's priority unless another is given."""
+    def publish(self, job: ActiveJob, task: Task, cause: str, *, priority: int | None = None) -> None:
+        """Put a message for a task on the queue, by default at its job's priority."""
         message = TaskMessage(WIRE_VERSION, job.job_id, task.task_id)
         if priority is None:
             priority = task_priority(job.spec.priority, task.kind)
-        self._published.append(Publication(message, priority))
+        self._published.add(cause, Publication(message, priority))
 
-    def control(self, control: Control) -> None:
-        """Tell the workers something."""
-        self._controls.append(control)
+    def control(self, control: Control, cause: str) -> None:
+        """Broadcast a control message to the workers."""
+        self._controls.append(SendControl(control, cause=cause))
 
-    def inspect(self, job: ActiveJob) -> None:
-        """Ask for the claims of a job."""
+    def probe(self, commands: Iterable[ProbeWorker]) -> None:
+        """Ask whether workers' processes run."""
+        self._probes += commands
+
+    def inspect(self, job: ActiveJob, cause: str) -> None:
+        """Read the claims of a job."""
         job.inspected_at = self.now
-        self._inspected[job.job_id] = None
+        self._inspected[job.job_id] = cause
 
-    def write_back(self, job: ActiveJob) -> None:
-        """Have the store given back what it has lost of a job."""
-        self._written_back[job.job_id] = None
+    def write_back(self, job: ActiveJob, cause: str) -> None:
+        """Give the store back what it has lost of a job."""
+        self._written_back[job.job_id] = cause
 
     def finish(self, command: FinishOutput) -> None:
-        """Have a job's output completed."""
+        """Complete a job's output."""
         self._finished.append(command)
 
-    def end(self, job: ActiveJob) -> None:
-        """Have a job that has just become terminal closed."""
-        self._ended.append(job)
-        self._controls.append(messages.EndJob(job.job_id))
+    def close(self, job: ActiveJob, cause: JobCause) -> None:
+        """Forget a job that has just entered its last state, and have it closed everywhere."""
+        del self.state.jobs[job.job_id]
+        self._closed.append((job, cause))
+        self.control(EndJob(job.job_id), cause)
 
-    def end_broken(self, record: JobRecord, tasks: tuple[TaskRecord, ...], output: str) -> None:
-        """Have a job closed that could not be handled; `record` says so."""
-        self._broken.append((EndJob(record, tasks), output))
-        self._controls.append(messages.EndJob(record.job_id))
-        self._tell(record)
+    def close_broken(self, record: JobRecord, tasks: tuple[TaskRecord, ...], output: str) -> None:
+        """Close a job that could not be handled; `record` says so."""
+        cause = JobCause.BROKEN
+        abandon = AbandonOutput(record.job_id, output, cause=cause)
+        self._broken.append((CloseJob(record, tasks, cause=cause), abandon))
+        self.control(EndJob(record.job_id), cause)
+        self.emit_job_event(record, cause)
 
-    def log_fault(self, text: str) -> None:
-        """Have a failure of the engine's own logged."""
-        self._faults.append(LogFault(text))
+    def log_fault(self, text: str, cause: str) -> None:
+        """Log a failure of the engine itself."""
+        self._faults.append(LogFault(text, cause=cause))
 
-    def emit_job_event(self, job: ActiveJob) -> None:
-        """Let the world know that a job entered its state."""
-        self._tell(job.record)
-
-    def _tell(self, record: JobRecord) -> None:
-        cause = bounded(record.history[-1].cause, CAUSE_CHARACTERS)
-        self._events.append(
-            LifecycleEvent(WIRE_VERSION, record.job_id, str(record.state), self.wall, cause=cause)
+    def emit_job_event(self, record: JobRecord, cause: str) -> None:
+        """Publish that a job entered its state."""
+        step = record.history[-1]
+        event = LifecycleEvent(
+            WIRE_VERSION,
+            record.job_id,
+            str(record.state),
+            self.time_of_day,
+            cause=bounded(step.cause, CAUSE_CHARACTERS),
         )
+        self._events.append(EmitEvent(event, cause=cause))
 
     def emit_task_event(
-        self, job: ActiveJob, task: Task, state: str, attempt: int, worker: WorkerId, cause: str | None = None
+        self,
+        job: ActiveJob,
+        task: Task,
+        state: str,
+        attempt: int,
+        worker: WorkerId,
+        detail: str | None = None,
     ) -> None:
-        """Let the world know how an attempt ended."""
-        cause = None if cause is None else bounded(cause, CAUSE_CHARACTERS)
-        self._events.append(
-            LifecycleEvent(
-                WIRE_VERSION, job.job_id, state, self.wall, task.task_id, attempt, worker, cause=cause
-            )
+        """Publish how an attempt ended."""
+        event = LifecycleEvent(
+            WIRE_VERSION,
+            job.job_id,
+            state,
+            self.time_of_day,
+            task.task_id,
+            attempt,
+            worker,
+            cause=None if detail is None else bounded(detail, CAUSE_CHARACTERS),
         )
+        self._events.append(EmitEvent(event, cause=f"attempt {state.lower()}"))
 
-    def commands(self, jobs: Mapping[JobId, ActiveJob], isolate: Isolate) -> list[Command]:
+    # --- the result
+
+    def commands(self, isolate: "Isolate") -> list[Command]:
         """Everything decided, in the order of effects, without what concerns a job that ended meanwhile.
 
-        An exception while the records of a job are made fails that job alone, by `isolate(job)`.
+        An exception while the records of a job are made fails that job alone, by `isolate(self, job)`.
         """
-        saved: list[Command] = []
+        saves = [*self._saves(isolate), *self._closings(isolate)]
+        # Only now is it known which jobs are left: making the records may have failed some.
+        return [
+            *self._claim_changes(),
+            *saves,
+            *(close for close, _ in self._broken),
+            *self._publications(),
+            *self._controls,
+            *self._events,
+            *self._questions(),
+            *(finish for finish in self._finished if finish.job_id in self.state.jobs),
+            *(
+                AbandonOutput(job.job_id, job.spec.output, cause=cause)
+                for job, cause in self._closed
+                if job.record.state is not JobState.COMPLETED
+            ),
+            *(abandon for _, abandon in self._broken),
+            *self._faults,
+        ]
+
+    def _saves(self, isolate: "Isolate") -> list[Command]:
+        saves: list[Command] = []
         for job_id, changed in self._changed.items():
-            if job_id in jobs:
-                job = jobs[job_id]
-                with isolate(job):
-                    saved.append(SaveJob(job.current_record(), _records(job, changed)))
-        for job in self._ended:
-            with isolate(job):
-                saved.append(EndJob(*self._final(job)))
-        commands: list[Command] = []
-        commands += [Reopen(job, lost) for job, lost in self._lost.items() if job in jobs]
-        commands += [ReleaseDead(job, tuple(held)) for job, held in self._released.items() if job in jobs]
-        commands += [Speculate(job, tuple(tasks)) for job, tasks in self._backups.items() if job in jobs]
-        commands += saved
-        commands += [end for end, _ in self._broken]
-        published = tuple(p for p in self._published if p.message.job_id in jobs)
-        if published:
-            commands.append(PublishTasks(published))
-        commands += [SendControl(control) for control in self._controls]
-        commands += [EmitEvent(event) for event in self._events]
-        commands += [
-            InspectClaims(job, tuple(jobs[job].outstanding), jobs[job].doubtful, self.now)
-            for job in self._inspected
-            if job in jobs
+            job = self.state.jobs.get(job_id)
+            if job is not None:
+                with isolate(self, job):
+                    record, tasks = job.current_record(), _records(job, changed.items)
+                    saves.append(SaveJob(record, tasks, cause=changed.cause))
+        return saves
+
+    def _closings(self, isolate: "Isolate") -> list[Command]:
+        """With the records of all tasks: an emptied store may have lost those that did not change."""
+        closings: list[Command] = []
+        for job, cause in self._closed:
+            with isolate(self, job):
+                closings.append(CloseJob(job.current_record(), _records(job, job.tasks), cause=cause))
+        return closings
+
+    def _claim_changes(self) -> list[Command]:
+        jobs = self.state.jobs
+        return [
+            *(Reopen(j, dict(lost.items), cause=lost.cause) for j, lost in self._lost.items() if j in jobs),
+            *(
+                ReleaseDead(j, tuple(held.items), cause=held.cause)
+                for j, held in self._released.items()
+                if j in jobs
+            ),
+            *(
+                Speculate(j, tuple(tasks.items), cause=tasks.cause)
+                for j, tasks in self._backups.items()
+                if j in jobs
+            ),
         ]
-        commands += self._probes
-        commands += [WriteBack(job) for job in self._written_back if job in jobs]
-        commands += [finish for finish in self._finished if finish.job_id in jobs]
-        commands += [
-            AbandonOutput(job.job_id, job.spec.output)
-            for job in self._ended
-            if job.record.state is not JobState.COMPLETED
+
+    def _publications(self) -> list[Command]:
+        left = tuple(p for p in self._published.items if p.message.job_id in self.state.jobs)
+        return [PublishTasks(left, cause=self._published.cause)] if left else []
+
+    def _questions(self) -> list[Command]:
+        jobs = self.state.jobs
+        return [
+            *(
+                InspectClaims(j, tuple(jobs[j].outstanding), jobs[j].doubtful, self.now, cause=cause)
+                for j, cause in self._inspected.items()
+                if j in jobs
+            ),
+            *self._probes,
+            *(WriteBack(j, cause=cause) for j, cause in self._written_back.items() if j in jobs),
         ]
-        commands += [AbandonOutput(end.record.job_id, output) for end, output in self._broken]
-        commands += self._faults
-        return commands
-
-    def _final(self, job: ActiveJob) -> tuple[JobRecord, tuple[TaskRecord, ...]]:
-        """All of a job's records: an emptied store may have lost those that did not change."""
-        return job.current_record(), _records(job, job.tasks)
 
 
-def _records(job: ActiveJob, changed: Iterable[TaskId]) -> tuple[TaskRecord, ...]:
-    return tuple(job.tasks[task].record for task in changed)
+#: Handles one job: an exception inside fails that job.
+Isolate = Callable[[Decisions, ActiveJob], AbstractContextManager[None]]
+
+
+def _records(job: ActiveJob, tasks: Iterable[TaskId]) -> tuple[TaskRecord, ...]:
+    return tuple(job.tasks[name].record for name in dict.fromkeys(tasks))

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterable
 
-from mr.coordinator.core.attempts import SchedulerState, publish_task
+from mr.coordinator.core.attempts import publish_task
 from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.isolation import isolated
 from mr.coordinator.core.policy import (
@@ -19,28 +19,28 @@ from mr.protocol.queues import MAX_JOB_PRIORITY, task_priority
 from mr.protocol.records import TaskState
 
 
-def fill_window(core: SchedulerState, turn: Decisions) -> None:
+def fill_window(decisions: Decisions) -> None:
     """Publish waiting tasks while the window has room.
 
     A priority level sees only what is out at its own level and above, so that a full window of lower
     jobs never delays it. Inside a level the queue is first in, first out: jobs start tasks in the shares
     in which they are published here.
     """
-    limit = window_limit(core.settings, core.cluster.slots)
-    core.peak_window = max(core.peak_window, limit + aged_limit(core.cluster.slots))
-    jobs: list[list[ActiveJob]] = [[] for _ in core.levels]
-    for job in core.jobs.values():
+    limit = window_limit(decisions.state.settings, decisions.state.membership.slots)
+    decisions.state.peak_window = max(
+        decisions.state.peak_window, limit + aged_limit(decisions.state.membership.slots)
+    )
+    jobs: list[list[ActiveJob]] = [[] for _ in decisions.state.levels]
+    for job in decisions.state.jobs.values():
         jobs[job.spec.priority].append(job)
     out = 0
     for priority in range(MAX_JOB_PRIORITY, -1, -1):
         out += sum(len(job.outstanding) for job in jobs[priority])
         if out < limit:
-            out += _fill_level(core, turn, core.levels[priority], jobs[priority], limit - out)
+            out += _fill_level(decisions, decisions.state.levels[priority], jobs[priority], limit - out)
 
 
-def _fill_level(
-    core: SchedulerState, turn: Decisions, level: Level, jobs: Iterable[ActiveJob], room: int
-) -> int:
+def _fill_level(decisions: Decisions, level: Level, jobs: Iterable[ActiveJob], room: int) -> int:
     """Publish up to `room` tasks of equal priority, the earliest start tag first. Returns how many.
 
     Start-time fair queueing: a job's next task starts where its last one was charged to, or now, in
@@ -48,20 +48,20 @@ def _fill_level(
     """
     ready: list[tuple[float, int, ActiveJob]] = []
     for job in jobs:
-        with isolated(core, turn, job):
-            if _next_task(turn, job) is not None:
+        with isolated(decisions, job):
+            if _next_task(decisions, job) is not None:
                 ready.append((max(job.charged_until, level.virtual_seconds), job.order, job))
     heapq.heapify(ready)
     published = 0
     while ready and published < room:
         tag, order, job = ready[0]
         task = None
-        with isolated(core, turn, job):
-            task = _next_task(turn, job)
+        with isolated(decisions, job):
+            task = _next_task(decisions, job)
             if task is not None:
                 _charge(level, job, task, tag)
-                publish_task(turn, job, task)
-        if task is None or job.job_id not in core.jobs:
+                publish_task(decisions, job, task, "the window has room")
+        if task is None or job.job_id not in decisions.state.jobs:
             heapq.heappop(ready)
             continue
         level.virtual_seconds = tag
@@ -70,8 +70,8 @@ def _fill_level(
     return published
 
 
-def _next_task(turn: Decisions, job: ActiveJob) -> Task | None:
-    return None if job.output_done else job.next_waiting(turn.now)
+def _next_task(decisions: Decisions, job: ActiveJob) -> Task | None:
+    return None if job.output_done else job.next_waiting(decisions.now)
 
 
 def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
@@ -88,7 +88,7 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
 # --- ageing
 
 
-def publish_aged(core: SchedulerState, turn: Decisions) -> None:
+def publish_aged(decisions: Decisions) -> None:
     """Publish one task, before all others, of each job that waited too long behind those of higher priority.
 
     Called once a tick, as it looks at every job.
@@ -96,42 +96,43 @@ def publish_aged(core: SchedulerState, turn: Decisions) -> None:
     A message keeps the priority it was published with, so one that is queued is published once more: the
     claim lets one of the two run. At most half of the slots are given away like this.
     """
-    patience_seconds = core.settings.starvation_seconds
-    busy = max((job.spec.priority for job in core.jobs.values() if job.outstanding), default=0)
-    room = aged_limit(core.cluster.slots)
+    patience_seconds = decisions.state.settings.starvation_seconds
+    busy = max((job.spec.priority for job in decisions.state.jobs.values() if job.outstanding), default=0)
+    room = aged_limit(decisions.state.membership.slots)
     starved: list[ActiveJob] = []
-    for job in list(core.jobs.values()):
+    for job in list(decisions.state.jobs.values()):
         if job.aged is not None and job.tasks[job.aged].state not in OUTSTANDING_STATES:
             job.aged = None
         room -= job.aged is not None
-        with isolated(core, turn, job):
-            _note_idle(turn, job, busy)
-        if job.idle_since is not None and turn.now - job.idle_since >= patience_seconds:
+        with isolated(decisions, job):
+            _note_idle(decisions, job, busy)
+        if job.idle_since is not None and decisions.now - job.idle_since >= patience_seconds:
             starved.append(job)
     for job in sorted(starved, key=lambda job: (job.idle_since or 0.0, job.order))[: max(0, room)]:
-        with isolated(core, turn, job):
-            _publish_first(core, turn, job)
+        with isolated(decisions, job):
+            _publish_first(decisions, job)
 
 
-def _publish_first(core: SchedulerState, turn: Decisions, job: ActiveJob) -> None:
+def _publish_first(decisions: Decisions, job: ActiveJob) -> None:
     """Publish one task of a job before all others."""
-    task = _first_queued(job) or _next_task(turn, job)
+    task = _first_queued(job) or _next_task(decisions, job)
     if task is None:
         return
     if task.state is TaskState.WAITING:
-        level = core.levels[job.spec.priority]
+        level = decisions.state.levels[job.spec.priority]
         _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
-    publish_task(turn, job, task, priority=task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE))
-    job.aged, job.idle_since = task.task_id, turn.now
+    first = task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE)
+    publish_task(decisions, job, task, "the job waited too long", priority=first)
+    job.aged, job.idle_since = task.task_id, decisions.now
 
 
-def _note_idle(turn: Decisions, job: ActiveJob, busy: int) -> None:
+def _note_idle(decisions: Decisions, job: ActiveJob, busy: int) -> None:
     """Note since when a job could run tasks and runs none, while jobs of priority `busy` have some out."""
     running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
-    if job.spec.priority >= busy or running or not (job.outstanding or _next_task(turn, job)):
+    if job.spec.priority >= busy or running or not (job.outstanding or _next_task(decisions, job)):
         job.idle_since = None
     elif job.idle_since is None:
-        job.idle_since = turn.now
+        job.idle_since = decisions.now
 
 
 def _first_queued(job: ActiveJob) -> Task | None:

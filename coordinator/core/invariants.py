@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from mr.coordinator.core.attempts import SchedulerState
-from mr.coordinator.core.state import OUTSTANDING_STATES, ActiveJob, Task
+from mr.coordinator.core.state import OUTSTANDING_STATES, ActiveJob, SchedulerState, Task
 from mr.errors import MrError
 from mr.protocol.ids import TaskKind
 from mr.protocol.queues import MAX_JOB_PRIORITY
@@ -14,26 +13,26 @@ class InvariantBroken(MrError):
     """The scheduler's state contradicts itself. Please report it with the events that led here."""
 
 
-def check(core: SchedulerState) -> None:
+def check(state: SchedulerState) -> None:
     """Check the whole state. Raises InvariantBroken, naming every contradiction."""
-    broken = list(_broken(core))
+    broken = list(_broken(state))
     if broken:
         raise InvariantBroken("; ".join(broken))
 
 
-def _broken(core: SchedulerState) -> Iterator[str]:
-    for job in core.jobs.values():
+def _broken(state: SchedulerState) -> Iterator[str]:
+    for job in state.jobs.values():
         for message in _broken_in_job(job):
             yield f"{job.job_id}: {message}"
     for priority in range(MAX_JOB_PRIORITY + 1):
         queued = sum(
             job.count(kind, TaskState.QUEUED)
-            for job in core.jobs.values()
+            for job in state.jobs.values()
             if job.spec.priority == priority
             for kind in TaskKind
         )
-        if queued > core.peak_window:
-            yield f"{queued} tasks of priority {priority} are queued, over {core.peak_window}"
+        if queued > state.peak_window:
+            yield f"{queued} tasks of priority {priority} are queued, over {state.peak_window}"
 
 
 def _broken_in_job(job: ActiveJob) -> Iterator[str]:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import msgspec
 
-from mr.coordinator.core.attempts import SchedulerState
 from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.events import (
     CancelRequested,
@@ -20,7 +19,9 @@ from mr.coordinator.core.events import (
     OutputFinished,
     ReportReceived,
 )
-from mr.coordinator.core.state import OPEN_STATES, ActiveJob, failed_record, submitted_record
+from mr.coordinator.core.job_records import failed_record, submitted_record
+from mr.coordinator.core.state import OPEN_STATES, ActiveJob, SchedulerState
+from mr.coordinator.core.transitions import JobCause
 from mr.error_text import fault
 from mr.protocol.ids import JobId
 from mr.protocol.messages import WorkerStopped
@@ -44,9 +45,9 @@ def job_of(event: Event) -> JobId | None:
             return None
 
 
-def note_event(core: SchedulerState, event: Event) -> None:
+def note_event(state: SchedulerState, event: Event) -> None:
     """Keep the last few events of a job, for the log if the engine fails over it."""
-    job = core.jobs.get(job_of(event) or JobId(""))
+    job = state.jobs.get(job_of(event) or JobId(""))
     if job is not None:
         what = type(event).__name__
         if isinstance(event, ReportReceived) and not isinstance(event.report, WorkerStopped):
@@ -56,69 +57,70 @@ def note_event(core: SchedulerState, event: Event) -> None:
 
 
 @contextmanager
-def isolated(core: SchedulerState, turn: Decisions, job: ActiveJob) -> Iterator[None]:
+def isolated(decisions: Decisions, job: ActiveJob) -> Iterator[None]:
     """Handle one job: an exception inside fails this job, and is logged with its last events."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the outermost frame around one job: it fails, and is logged
-        break_job(core, turn, job, error)
+        break_job(decisions, job, error)
 
 
-def each_job(core: SchedulerState, turn: Decisions, act: Callable[[ActiveJob], object]) -> None:
+def each_job(decisions: Decisions, act: Callable[[ActiveJob], object]) -> None:
     """Do something for every active job, each on its own."""
-    for job in list(core.jobs.values()):
-        with isolated(core, turn, job):
+    for job in list(decisions.state.jobs.values()):
+        with isolated(decisions, job):
             act(job)
 
 
 @contextmanager
-def logged(turn: Decisions, what: str) -> Iterator[None]:
+def logged(decisions: Decisions, what: str) -> Iterator[None]:
     """Do something that concerns no single job: an exception inside is logged, and the rest goes on."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the outermost frame around one step: it is logged
-        turn.log_fault(f"{what} failed\n{_told(error)}")
+        decisions.log_fault(f"{what} failed\n{_traceback(error)}", f"{what} failed")
 
 
-def break_job(core: SchedulerState, turn: Decisions, job: ActiveJob, error: Exception) -> None:
+def break_job(decisions: Decisions, job: ActiveJob, error: Exception) -> None:
     """Fail a job whose state can no longer be trusted; only its records are used."""
-    core.jobs.pop(job.job_id, None)
-    tasks = tuple(_closed(task.record, turn.wall) for task in job.tasks.values())
-    _break(turn, job.record, tasks, job.spec.output, error, "\n".join(job.recent))
+    decisions.state.jobs.pop(job.job_id, None)
+    tasks = tuple(_closed(task.record, decisions.time_of_day) for task in job.tasks.values())
+    _break(decisions, job.record, tasks, job.spec.output, error, "\n".join(job.recent))
 
 
-def break_event(core: SchedulerState, turn: Decisions, event: Event, error: Exception) -> None:
+def break_event(decisions: Decisions, event: Event, error: Exception) -> None:
     """Fail the job of an event that could not be handled; an event of no job is logged and dropped."""
-    job = core.jobs.get(job_of(event) or JobId(""))
+    job = decisions.state.jobs.get(job_of(event) or JobId(""))
     if job is not None:
-        break_job(core, turn, job, error)
+        break_job(decisions, job, error)
     elif isinstance(event, JobAccepted):
-        _break(turn, submitted_record(event.spec), (), event.spec.output, error)
+        _break(decisions, submitted_record(event.spec), (), event.spec.output, error)
     elif isinstance(event, JobRestored):
-        tasks = tuple(_closed(task, turn.wall) for task in event.job.tasks.values())
-        _break(turn, event.job.record, tasks, event.job.spec.output, error)
+        tasks = tuple(_closed(task, decisions.time_of_day) for task in event.job.tasks.values())
+        _break(decisions, event.job.record, tasks, event.job.spec.output, error)
     else:
-        turn.log_fault(f"{type(event).__name__} is left out\n{_told(error)}")
+        cause = f"{type(event).__name__} is ignored"
+        decisions.log_fault(f"{cause}\n{_traceback(error)}", cause)
 
 
 def _break(
-    turn: Decisions,
+    decisions: Decisions,
     record: JobRecord,
     tasks: tuple[TaskRecord, ...],
     output: str,
     error: Exception,
     recent: str = "",
 ) -> None:
-    cause = fault(error)
-    turn.log_fault(f"job {record.job_id} cannot be handled, so it fails\n{_told(error)}\n{recent}")
-    turn.end_broken(failed_record(record, cause, turn.wall), tasks, output)
+    text = f"job {record.job_id} cannot be handled, so it fails\n{_traceback(error)}\n{recent}"
+    decisions.log_fault(text, JobCause.BROKEN)
+    decisions.close_broken(failed_record(record, fault(error), decisions.time_of_day), tasks, output)
 
 
-def _told(error: Exception) -> str:
+def _traceback(error: Exception) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def _closed(record: TaskRecord, wall: float) -> TaskRecord:
+def _closed(record: TaskRecord, at: float) -> TaskRecord:
     if record.state not in OPEN_STATES:
         return record
-    return msgspec.structs.replace(record, state=TaskState.CANCELLED, ended_at=wall)
+    return msgspec.structs.replace(record, state=TaskState.CANCELLED, ended_at=at)

@@ -4,7 +4,7 @@ Before a map is run again the store is asked: a worker that was restarted in the
 outputs of its dead predecessor, and nothing is lost.
 """
 
-from mr.coordinator.core.attempts import SchedulerState, reopen_output
+from mr.coordinator.core.attempts import reopen_output
 from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.events import ClaimsObserved
 from mr.coordinator.core.isolation import each_job
@@ -13,22 +13,24 @@ from mr.protocol.claims import Claim
 from mr.protocol.records import MapOutput, TaskState
 
 
-def doubt_outputs(core: SchedulerState, turn: Decisions) -> None:
+def doubt_outputs(decisions: Decisions) -> None:
     """Ask the store about each job that needs outputs of a worker which is gone, once a lease at most."""
-    each_job(core, turn, lambda job: _doubt(core, turn, job))
+    each_job(decisions, lambda job: _doubt(decisions, job))
 
 
-def _doubt(core: SchedulerState, turn: Decisions, job: ActiveJob) -> None:
+def _doubt(decisions: Decisions, job: ActiveJob) -> None:
     if not job.needs_map_outputs:
         return
-    if not any(core.cluster.outputs_gone(incarnation, turn.now) for incarnation in job.outputs):
+    if not any(
+        decisions.state.membership.outputs_gone(incarnation, decisions.now) for incarnation in job.outputs
+    ):
         return
-    if not job.doubtful or turn.now - job.inspected_at >= core.settings.lease_seconds:
+    if not job.doubtful or decisions.now - job.inspected_at >= decisions.state.settings.lease_seconds:
         job.doubtful = True
-        turn.inspect(job)
+        decisions.inspect(job, "a worker that held outputs is gone")
 
 
-def settle_outputs(core: SchedulerState, turn: Decisions, job: ActiveJob, answer: ClaimsObserved) -> None:
+def settle_outputs(decisions: Decisions, job: ActiveJob, answer: ClaimsObserved) -> None:
     """Follow the outputs that were relocated; run those maps again whose output is lost.
 
     The answer holds the results of all maps that were committed when it was asked for.
@@ -43,11 +45,11 @@ def settle_outputs(core: SchedulerState, turn: Decisions, job: ActiveJob, answer
         recorded = answer.results.get(task.task_id)
         output = None if recorded is None else recorded.output
         if not answer.claims.get(task.task_id, Claim()).winner or not isinstance(output, MapOutput):
-            reopen_output(turn, job, task)
+            reopen_output(decisions, job, task, "the store has no such output")
             continue
         if recorded is not None and output.placement != known.placement:
-            core.cluster.hear_of(output.worker, output.incarnation, turn.now)
+            decisions.state.membership.hear_of(output.worker, output.incarnation, decisions.now)
             job.move_output(task, recorded)
-            turn.touch(job, task)
-        if core.cluster.outputs_gone(output.incarnation, turn.now):
-            reopen_output(turn, job, task)
+            decisions.change(job, task, "another worker has adopted the output", worker=output.worker)
+        if decisions.state.membership.outputs_gone(output.incarnation, decisions.now):
+            reopen_output(decisions, job, task, "its worker is gone")

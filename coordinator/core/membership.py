@@ -57,7 +57,7 @@ class Blame:
         return any(at > since for at in self.jobs.values())
 
 
-class Cluster:
+class Membership:
     """The workers, as the last look at the store showed them."""
 
     def __init__(self, settings: Settings) -> None:
@@ -191,7 +191,10 @@ class Cluster:
             replaced = life.address in taken and not self._is_seen(name, life)
             silent = now - life.alive_at > SILENT_BEATS * settings.heartbeat_seconds
             where = life.control_queue, life.address
-            commands.append(ProbeWorker(name, life.number, *where, life.reachable, replaced, silent))
+            cause = "its heartbeats have stopped" if silent else "its turn has come"
+            commands.append(
+                ProbeWorker(name, life.number, *where, life.reachable, replaced, silent, cause=cause)
+            )
         return commands
 
     def probed(self, incarnation: Incarnation, number: int, outcome: ProbeOutcome) -> bool:

@@ -2,6 +2,8 @@
 
 import math
 
+import xxhash
+
 from mr.protocol.ids import JobId, TaskId
 from mr.settings import Settings
 
@@ -43,17 +45,11 @@ FORGET_LEASES = 360
 #: Attempts that may have been granted without our knowledge when an emptied store is written again.
 ATTEMPT_GAP = 16
 
-_MASK = (1 << 64) - 1
-
 
 def chance(seed: int, *parts: object) -> float:
-    """Draw a number in [0, 1) that depends on nothing but the arguments: FNV-1a, then SplitMix64's finish."""
-    state = (0xCBF29CE484222325 ^ (seed & _MASK)) & _MASK
-    for byte in "\0".join(str(part) for part in parts).encode():
-        state = ((state ^ byte) * 0x100000001B3) & _MASK
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-    return ((state ^ (state >> 31)) >> 11) / (1 << 53)
+    """Draw a number in [0, 1) that depends on nothing but the arguments."""
+    text = "\0".join(map(str, parts)).encode()
+    return (xxhash.xxh3_64_intdigest(text, seed) >> 11) / (1 << 53)
 
 
 def retry_delay_seconds(settings: Settings, seed: int, job: JobId, task: TaskId, tries: int) -> float:

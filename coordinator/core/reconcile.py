@@ -4,56 +4,54 @@ Suspicion never acts by itself. It asks for the claims, and the claims decide: c
 held by somebody who lives, or free to run again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from mr.coordinator.core.attempts import (
-    SchedulerState,
     check_result,
     lose_attempts,
     publish_task,
     record_outcome,
     reopen_output,
     replace_result,
-    set_record,
     was_adopted,
 )
 from mr.coordinator.core.decisions import Decisions
-from mr.coordinator.core.events import ClaimsObserved
+from mr.coordinator.core.events import ClaimsObserved, JobWrittenBack
 from mr.coordinator.core.isolation import each_job, isolated
 from mr.coordinator.core.policy import LEASE_PATIENCE, PATIENCE
 from mr.coordinator.core.state import OPEN_STATES, ActiveJob, RunningAttempt, Task
 from mr.coordinator.core.transitions import TaskCause
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import Incarnation, TaskId
-from mr.protocol.records import Outcome, RunningTask, TaskResult, TaskState, WorkerView
+from mr.protocol.records import Outcome, RunningTask, TaskState, WorkerView
 
 # --- what heartbeats show
 
 
-def note_running(core: SchedulerState, turn: Decisions) -> None:
+def note_running(decisions: Decisions) -> None:
     """Take in what the live workers say they run."""
-    for view in core.cluster.views.values():
+    for view in decisions.state.membership.views.values():
         for running in view.beat.running:
-            job = core.jobs.get(running.job_id)
+            job = decisions.state.jobs.get(running.job_id)
             task = job.tasks.get(running.task_id) if job is not None else None
             if job is not None and task is not None:
-                with isolated(core, turn, job):
-                    _note_sighting(turn, job, task, view, running)
+                with isolated(decisions, job):
+                    _note_sighting(decisions, job, task, view, running)
 
 
 def _note_sighting(
-    turn: Decisions, job: ActiveJob, task: Task, view: WorkerView, running: RunningTask
+    decisions: Decisions, job: ActiveJob, task: Task, view: WorkerView, running: RunningTask
 ) -> None:
     """Mark one attempt as running, unless its end is known: heartbeats are older than reports."""
     number = running.attempt
     if task.state not in OPEN_STATES or number in task.failed or number <= task.fenced_attempt:
         return
     known = task.running.get(number)
-    started_at = turn.now - view.age_seconds - running.elapsed_seconds
+    started_at = decisions.now - view.age_seconds - running.elapsed_seconds
     if known is None or known.incarnation != view.beat.incarnation:
-        known = RunningAttempt(view.beat.worker, view.beat.incarnation, turn.now, started_at)
-        start_attempt(turn, job, task, number, known)
-    known.seen_at, known.started_at = turn.now, started_at
+        known = RunningAttempt(view.beat.worker, view.beat.incarnation, decisions.now, started_at)
+        start_attempt(decisions, job, task, number, known)
+    known.seen_at, known.started_at = decisions.now, started_at
     known.bytes_in = running.bytes_in
     progress = (running.phase, running.progress, running.records)
     if progress != known.progress:
@@ -61,56 +59,56 @@ def _note_sighting(
     known.stalled_seconds = running.elapsed_seconds - known.progressed_after
 
 
-def start_attempt(turn: Decisions, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt) -> None:
+def start_attempt(
+    decisions: Decisions, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt
+) -> None:
     """Note an attempt that was not known to run."""
-    job.move(task, TaskCause.STARTED)
+    fields: dict[str, object] = {}
+    if number >= task.record.attempt:
+        started_at = decisions.time_of_day - (decisions.now - attempt.started_at)
+        fields = {"attempt": number, "worker": attempt.worker, "started_at": started_at}
+    decisions.move(job, task, TaskCause.STARTED, **fields)
     task.running[number] = attempt
     task.lost.discard(number)
-    if number >= task.record.attempt:
-        set_record(
-            task,
-            attempt=number,
-            worker=attempt.worker,
-            started_at=turn.wall - (turn.now - attempt.started_at),
-        )
-    turn.touch(job, task)
 
 
 # --- suspicion
 
 
-def inspect_suspects(core: SchedulerState, turn: Decisions, ended: set[Incarnation]) -> None:
+def inspect_suspects(decisions: Decisions, ended: set[Incarnation]) -> None:
     """Ask for the claims of each job that a death may concern, or of which a task is silent for too long."""
-    each_job(core, turn, lambda job: _inspect(core, turn, job, ended))
+    each_job(decisions, lambda job: _inspect(decisions, job, ended))
 
 
-def _inspect(core: SchedulerState, turn: Decisions, job: ActiveJob, ended: set[Incarnation]) -> None:
+def _inspect(decisions: Decisions, job: ActiveJob, ended: set[Incarnation]) -> None:
     if not job.outstanding:
         return
-    pause_seconds = turn.now - job.inspected_at
-    silent = pause_seconds >= core.settings.lease_seconds and any(_suspects(core, turn, job))
+    pause_seconds = decisions.now - job.inspected_at
+    silent = pause_seconds >= decisions.state.settings.lease_seconds and any(_suspects(decisions, job))
     if ended or silent:
-        turn.inspect(job)
+        decisions.inspect(job, "a worker has ended" if ended else "a task is silent")
 
 
-def _suspects(core: SchedulerState, turn: Decisions, job: ActiveJob) -> Iterator[TaskId]:
+def _suspects(decisions: Decisions, job: ActiveJob) -> Iterator[TaskId]:
     """Tasks of which nothing was seen for too long."""
     for task_id in job.outstanding:
         task = job.tasks[task_id]
         if task.state is TaskState.QUEUED:
-            suspicious = is_overdue(core, task, turn.now)
+            suspicious = is_overdue(decisions, task)
         else:
             seen_at = max((a.seen_at for a in task.running.values()), default=0.0)
-            suspicious = turn.now - seen_at > core.settings.lease_seconds
+            suspicious = decisions.now - seen_at > decisions.state.settings.lease_seconds
         if suspicious:
             yield task_id
 
 
-def is_overdue(core: SchedulerState, task: Task, now: float) -> bool:
+def is_overdue(decisions: Decisions, task: Task) -> bool:
     """Whether a queued task's message must be taken for lost."""
-    waited_seconds = now - task.queued_at
-    limit_seconds = core.settings.republish_seconds
-    return (core.ready == 0 and waited_seconds > limit_seconds) or waited_seconds > PATIENCE * limit_seconds
+    waited_seconds = decisions.now - task.queued_at
+    limit_seconds = decisions.state.settings.republish_seconds
+    if decisions.state.ready > 0:
+        limit_seconds *= PATIENCE
+    return waited_seconds > limit_seconds
 
 
 # --- what the claims show
@@ -136,95 +134,88 @@ def _has_forgotten(task: Task, answer: ClaimsObserved) -> bool:
     return claim.attempt < task.record.attempt or claim.fenced_attempt < task.fenced_attempt
 
 
-def settle_claims(
-    core: SchedulerState,
-    turn: Decisions,
-    job: ActiveJob,
-    claims: Mapping[TaskId, Claim],
-    results: Mapping[TaskId, TaskResult],
-) -> None:
+def settle_claims(decisions: Decisions, job: ActiveJob, answer: ClaimsObserved | JobWrittenBack) -> None:
     """Bring each open task in line with its claim."""
-    for task_id, claim in claims.items():
+    for task_id, claim in answer.claims.items():
         task = job.tasks.get(task_id)
-        if task is None or task.state not in OPEN_STATES or job.job_id not in core.jobs:
+        if task is None or task.state not in OPEN_STATES or job.job_id not in decisions.state.jobs:
             continue
         task.fenced_attempt = max(task.fenced_attempt, claim.fenced_attempt)
         if not claim.winner:
-            _settle_open(core, turn, job, task, claim)
+            _settle_open(decisions, job, task, claim)
         else:
-            record_outcome(core, turn, job, task, Outcome(claim, results.get(task_id)))
+            record_outcome(decisions, job, task, Outcome(claim, answer.results.get(task_id)))
     for task_id in list(job.outstanding):
-        if task_id not in claims and job.job_id in core.jobs:
-            _settle_open(core, turn, job, job.tasks[task_id], Claim())
+        if task_id not in answer.claims and job.job_id in decisions.state.jobs:
+            _settle_open(decisions, job, job.tasks[task_id], Claim())
 
 
-def settle_written_back(
-    core: SchedulerState,
-    turn: Decisions,
-    job: ActiveJob,
-    claims: Mapping[TaskId, Claim],
-    results: Mapping[TaskId, TaskResult],
-) -> None:
+def settle_written_back(decisions: Decisions, job: ActiveJob, answer: JobWrittenBack) -> None:
     """Bring a job in line with a store that came back older, now that it knows again what is known here.
 
     Meanwhile it may have given tasks to others, who committed. Messages may have been dropped, because it
     knew of no such job: what waits for its message is published again.
     """
     for task in job.tasks.values():
-        claim, result = claims.get(task.task_id, Claim()), results.get(task.task_id)
-        task.leases = {h.attempt: (h.expires_ms, turn.now) for h in claim.running}
+        claim = answer.claims.get(task.task_id, Claim())
+        result = answer.results.get(task.task_id)
+        task.leases = {h.attempt: (h.expires_ms, decisions.now) for h in claim.running}
         if task.state is TaskState.QUEUED:
-            task.queued_at = turn.now  # published below, once it is clear that nobody holds it
+            task.queued_at = decisions.now  # published below, once it is clear that nobody holds it
         if task.state is not TaskState.COMMITTED:
             continue
         if not claim.winner:
-            reopen_output(turn, job, task)
+            reopen_output(decisions, job, task, "the store has lost the commit")
         elif result is not None and result != task.result and claim.winner > task.fenced_attempt:
             check_result(job.spec, task.kind, task.task_id, claim.winner, result)
-            replace_result(turn, job, task, result)
+            replace_result(decisions, job, task, result)
     job.doubtful = False
-    settle_claims(core, turn, job, claims, results)
+    settle_claims(decisions, job, answer)
     for task_id in list(job.outstanding):
         task = job.tasks[task_id]
-        if task.state is TaskState.QUEUED and job.job_id in core.jobs:
-            publish_task(turn, job, task)
+        if task.state is TaskState.QUEUED and job.job_id in decisions.state.jobs:
+            publish_task(decisions, job, task, "the store came back older")
 
 
-def _settle_open(core: SchedulerState, turn: Decisions, job: ActiveJob, task: Task, claim: Claim) -> None:
+def _settle_open(decisions: Decisions, job: ActiveJob, task: Task, claim: Claim) -> None:
     """A task that is not committed: somebody who lives holds it, or it runs again."""
-    set_record(task, attempt=max(task.record.attempt, claim.attempt))
+    if claim.attempt > task.record.attempt:
+        decisions.change(job, task, "the store has given a claim", attempt=claim.attempt)
     holders = [h for h in claim.running if h.attempt not in task.failed and h.attempt > task.fenced_attempt]
-    living = [h for h in holders if _is_alive(core, turn, task, h)]
+    living = [h for h in holders if _is_alive(decisions, task, h)]
     for holder in claim.running:
-        if core.cluster.is_gone(holder.incarnation):
-            turn.release_dead(job, task, holder.incarnation)
+        if decisions.state.membership.is_gone(holder.incarnation):
+            decisions.release_dead(job, task, holder.incarnation, "the process has ended")
     if living:
-        _keep_holders(turn, job, task, living)
+        _keep_holders(decisions, job, task, living)
     elif task.state is TaskState.RUNNING:
-        if holders or not _reported_lately(core, turn, task):
-            _lose(core, turn, job, task, holders)
+        if holders or not _reported_lately(decisions, task):
+            _lose(decisions, job, task, holders)
     elif task.state is TaskState.QUEUED:
         if any(h.attempt not in task.lost for h in holders):
-            _lose(core, turn, job, task, holders)
-        elif is_overdue(core, task, turn.now):
-            publish_task(turn, job, task)
+            _lose(decisions, job, task, holders)
+        elif is_overdue(decisions, task):
+            publish_task(decisions, job, task, "its message was lost")
 
 
-def _is_alive(core: SchedulerState, turn: Decisions, task: Task, holder: Holder) -> bool:
+def _is_alive(decisions: Decisions, task: Task, holder: Holder) -> bool:
     """Whether a holder still runs: its worker lives, and renews the lease.
 
     The lease's expiry is by the store's clock, so it is not compared with ours: what counts is
     whether it moves.
     """
-    core.cluster.hear_of(holder.worker, holder.incarnation, turn.now)
+    decisions.state.membership.hear_of(holder.worker, holder.incarnation, decisions.now)
     noted = task.leases.get(holder.attempt)
     if noted is None or noted[0] != holder.expires_ms:
-        noted = task.leases[holder.attempt] = (holder.expires_ms, turn.now)
-    patience_seconds = LEASE_PATIENCE * core.settings.lease_seconds
-    return not core.cluster.is_dead(holder.incarnation) and turn.now - noted[1] <= patience_seconds
+        noted = task.leases[holder.attempt] = (holder.expires_ms, decisions.now)
+    patience_seconds = LEASE_PATIENCE * decisions.state.settings.lease_seconds
+    return (
+        not decisions.state.membership.is_dead(holder.incarnation)
+        and decisions.now - noted[1] <= patience_seconds
+    )
 
 
-def _keep_holders(turn: Decisions, job: ActiveJob, task: Task, living: list[Holder]) -> None:
+def _keep_holders(decisions: Decisions, job: ActiveJob, task: Task, living: list[Holder]) -> None:
     """The living holders are what runs; whoever else was believed to run has ended."""
     numbers = {h.attempt for h in living}
     for number in [n for n in task.running if n not in numbers]:
@@ -234,21 +225,25 @@ def _keep_holders(turn: Decisions, job: ActiveJob, task: Task, living: list[Hold
         known = task.running.get(holder.attempt)
         if known is None:
             attempt = RunningAttempt(holder.worker, holder.incarnation, seen_at, seen_at)
-            start_attempt(turn, job, task, holder.attempt, attempt)
+            start_attempt(decisions, job, task, holder.attempt, attempt)
         else:
             known.seen_at = max(known.seen_at, seen_at)
 
 
-def _reported_lately(core: SchedulerState, turn: Decisions, task: Task) -> bool:
+def _reported_lately(decisions: Decisions, task: Task) -> bool:
     """Whether a task without a claim ran a moment ago on a worker that lives: its report is on its way."""
     return any(
-        not core.cluster.is_dead(a.incarnation) and turn.now - a.seen_at <= core.settings.lease_seconds
+        not decisions.state.membership.is_dead(a.incarnation)
+        and decisions.now - a.seen_at <= decisions.state.settings.lease_seconds
         for a in task.running.values()
     )
 
 
-def _lose(core: SchedulerState, turn: Decisions, job: ActiveJob, task: Task, holders: list[Holder]) -> None:
+def _lose(decisions: Decisions, job: ActiveJob, task: Task, holders: list[Holder]) -> None:
     """Give the attempts up; the task runs again when the store no longer holds it for them."""
-    due_at = max((core.cluster.leases_gone_at(h.incarnation, turn.now) for h in holders), default=turn.now)
+    due_at = max(
+        (decisions.state.membership.leases_gone_at(h.incarnation, decisions.now) for h in holders),
+        default=decisions.now,
+    )
     task.lost |= {h.attempt for h in holders} | set(task.running)
-    lose_attempts(core, turn, job, task, due_at)
+    lose_attempts(decisions, job, task, due_at)

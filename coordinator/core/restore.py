@@ -2,81 +2,72 @@
 
 import msgspec
 
-from mr.coordinator.core.attempts import SchedulerState, check_result
+from mr.coordinator.core.attempts import check_result
 from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.events import JobAccepted
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.policy import ATTEMPT_GAP
-from mr.coordinator.core.state import ActiveJob, RunningAttempt, Task, submitted_record
+from mr.coordinator.core.state import ActiveJob, RunningAttempt, SchedulerState, Task
 from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import TaskId, TaskKind
-from mr.protocol.jobs import JobSpec
-from mr.protocol.records import MapOutput, TaskRecord, TaskResult, TaskState
+from mr.protocol.records import MapOutput, TaskRecord, TaskState
 
 
-def new_job(core: SchedulerState, event: JobAccepted) -> ActiveJob:
+def new_job(state: SchedulerState, event: JobAccepted) -> ActiveJob:
     """Make the state of an accepted job: every task waits."""
-    job = ActiveJob(event.spec, event.splits, submitted_record(event.spec), core.accepted, event.now)
-    core.accepted += 1
+    job = ActiveJob(event.spec, event.splits, submitted_record(event.spec), state.accepted, event.now)
+    state.accepted += 1
     for kind, name in job.ids():
         job.add(Task(kind, TaskRecord(task_id=name, state=TaskState.WAITING)))
     return job
 
 
-def restored_job(core: SchedulerState, restored: RestoredJob, turn: Decisions) -> ActiveJob:
+def restored_job(decisions: Decisions, restored: RestoredJob) -> ActiveJob:
     """Make the state of a job from what the store kept.
 
     Claims and results outrank the task records: they say what is committed and what may run.
     Whatever nobody holds waits, and is published again: a message too many does no harm.
     Raises BadMessage for a result that cannot be that of its task.
     """
-    job = ActiveJob(restored.spec, restored.splits, restored.record, core.accepted, turn.now)
-    core.accepted += 1
+    state = decisions.state
+    job = ActiveJob(restored.spec, restored.splits, restored.record, state.accepted, decisions.now)
+    state.accepted += 1
     for kind, name in job.ids():
-        record = restored.tasks.get(name) or TaskRecord(task_id=name, state=TaskState.WAITING)
-        claim = restored.claims.get(name, Claim())
-        job.add(_restored_task(core, job.spec, kind, record, claim, restored.results.get(name), turn))
-    core.peak_window = max(core.peak_window, sum(len(j.outstanding) for j in [*core.jobs.values(), job]))
+        job.add(_restored_task(decisions, restored, kind, name))
+    outstanding = sum(len(j.outstanding) for j in (*state.jobs.values(), job))
+    state.peak_window = max(state.peak_window, outstanding)
     return job
 
 
-def _restored_task(
-    core: SchedulerState,
-    spec: JobSpec,
-    kind: TaskKind,
-    record: TaskRecord,
-    claim: Claim,
-    result: TaskResult | None,
-    turn: Decisions,
-) -> Task:
-    attempt = max(record.attempt, claim.attempt)
-    #: A record that waits or is queued has counted the end of every attempt it knows of.
+def _restored_task(decisions: Decisions, restored: RestoredJob, kind: TaskKind, name: TaskId) -> Task:
+    record = restored.tasks.get(name) or TaskRecord(task_id=name, state=TaskState.WAITING)
+    claim, result = restored.claims.get(name, Claim()), restored.results.get(name)
+    # A record that waits or is queued has counted the end of every attempt it knows of.
     settled = record.attempt if record.state in (TaskState.WAITING, TaskState.QUEUED) else record.attempt - 1
     held = {holder.attempt for holder in claim.running}
-    task = Task(kind, record, fenced_attempt=claim.fenced_attempt)
-    #: A store that came back older may show one as running whose failure is counted.
-    task.failed = (set(range(claim.fenced_attempt + 1, settled + 1)) - held) | set(record.failed)
-    task.failed.discard(claim.winner)
-    running = [holder for holder in claim.running if holder.attempt not in task.failed]
+    # A store that came back older may show one as running whose failure is counted.
+    failed = (set(range(claim.fenced_attempt + 1, settled + 1)) - held) | set(record.failed)
+    failed.discard(claim.winner)
+    running = [holder for holder in claim.running if holder.attempt not in failed]
+    membership, now = decisions.state.membership, decisions.now
     for holder in claim.running:
-        core.cluster.hear_of(holder.worker, holder.incarnation, turn.now)
+        membership.hear_of(holder.worker, holder.incarnation, now)
+    fields: dict[str, object] = {"state": TaskState.WAITING}
     if claim.winner and result is not None:
-        check_result(spec, kind, record.task_id, claim.winner, result)
-        task.result, task.committed_at = result, turn.now
+        check_result(restored.spec, kind, name, claim.winner, result)
         if isinstance(result.output, MapOutput):
-            core.cluster.hear_of(result.output.worker, result.output.incarnation, turn.now)
-        changes = {
-            "state": TaskState.COMMITTED,
-            "stats": result.stats,
-            "ended_at": record.ended_at or turn.wall,
-        }
+            membership.hear_of(result.output.worker, result.output.incarnation, now)
+        ended_at = record.ended_at or decisions.time_of_day
+        fields = {"state": TaskState.COMMITTED, "stats": result.stats, "ended_at": ended_at}
     elif running:
-        now = turn.now
+        fields = {"state": TaskState.RUNNING, "worker": running[-1].worker}
+    record = msgspec.structs.replace(record, attempt=max(record.attempt, claim.attempt), **fields)
+    task = Task(kind, record, failed=failed, fenced_attempt=claim.fenced_attempt)
+    if record.state is TaskState.COMMITTED:
+        task.result, task.committed_at = result, now
+    elif record.state is TaskState.RUNNING:
         task.running = {h.attempt: RunningAttempt(h.worker, h.incarnation, now, now) for h in running}
-        changes = {"state": TaskState.RUNNING, "worker": running[-1].worker}
-    else:
-        changes = {"state": TaskState.WAITING}
-    task.record = msgspec.structs.replace(record, attempt=attempt, **changes)
     return task
 
 

@@ -1,6 +1,5 @@
 """Backup attempts for those that are slow without reason. Pure."""
 
-from mr.coordinator.core.attempts import SchedulerState, set_record
 from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.isolation import isolated
 from mr.coordinator.core.policy import backup_patience_seconds, most_finished, straggler_seconds
@@ -9,39 +8,41 @@ from mr.protocol.ids import TaskKind, WorkerId, task_id
 from mr.protocol.records import TaskState
 
 
-def start_backups(core: SchedulerState, turn: Decisions) -> None:
+def start_backups(decisions: Decisions) -> None:
     """Give each straggler one backup while slots are free that no waiting message will fill."""
-    free = core.cluster.free_slots()
-    budget = sum(free.values()) - core.ready
-    for job in list(core.jobs.values()):
+    free = decisions.state.membership.free_slots()
+    budget = sum(free.values()) - decisions.state.ready
+    for job in list(decisions.state.jobs.values()):
         if budget <= 0:
             return
-        with isolated(core, turn, job):
-            for task in _stragglers(core, turn, job):
+        with isolated(decisions, job):
+            for task in _stragglers(decisions, job):
                 if budget > 0 and _another_worker_is_free(task, free):
-                    _publish_backup(turn, job, task)
+                    _publish_backup(decisions, job, task)
                     budget -= 1
 
 
-def _stragglers(core: SchedulerState, turn: Decisions, job: ActiveJob) -> list[Task]:
+def _stragglers(decisions: Decisions, job: ActiveJob) -> list[Task]:
     """Running tasks of a job that are due for a backup: too slow, or their backup's message found nobody."""
     found: list[Task] = []
     for kind in TaskKind:
         total = len(job.splits) if kind is TaskKind.MAP else job.spec.reduces
         finished = job.count(kind, TaskState.COMMITTED)
         median = job.median(kind)
-        if job.output_done or median is None or not most_finished(core.settings, finished, total):
+        if job.output_done or median is None or not most_finished(decisions.state.settings, finished, total):
             continue
         median_seconds, median_index = median
         median_bytes = job.input_bytes(job.tasks[task_id(kind, median_index)])
         running = [job.tasks[name] for name in job.outstanding if job.tasks[name].kind is kind]
         for task in running:
-            if len(task.running) != 1 or not _may_have_backup(core, turn, task):
+            if len(task.running) != 1 or not _may_have_backup(decisions, task):
                 continue
             (attempt,) = task.running.values()
-            limit = straggler_seconds(core.settings, median_seconds, median_bytes, job.input_bytes(task))
-            stuck = straggler_seconds(core.settings, median_seconds, 1, 1)
-            if turn.now - attempt.started_at > limit or _is_stalled(attempt, stuck):
+            limit = straggler_seconds(
+                decisions.state.settings, median_seconds, median_bytes, job.input_bytes(task)
+            )
+            stuck = straggler_seconds(decisions.state.settings, median_seconds, 1, 1)
+            if decisions.now - attempt.started_at > limit or _is_stalled(attempt, stuck):
                 found.append(task)
     return found
 
@@ -52,11 +53,13 @@ def _is_stalled(attempt: RunningAttempt, limit_seconds: float) -> bool:
     return 0 < share < 1 and attempt.stalled_seconds > limit_seconds
 
 
-def _may_have_backup(core: SchedulerState, turn: Decisions, task: Task) -> bool:
+def _may_have_backup(decisions: Decisions, task: Task) -> bool:
     """Whether a task was given no backup yet, or one whose message nobody took."""
     if not task.record.speculative:
         return True
-    return core.ready == 0 and turn.now - task.backup_at > backup_patience_seconds(core.settings)
+    return decisions.state.ready == 0 and decisions.now - task.backup_at > backup_patience_seconds(
+        decisions.state.settings
+    )
 
 
 def _another_worker_is_free(task: Task, free: dict[WorkerId, int]) -> bool:
@@ -69,9 +72,9 @@ def _another_worker_is_free(task: Task, free: dict[WorkerId, int]) -> bool:
     return False
 
 
-def _publish_backup(turn: Decisions, job: ActiveJob, task: Task) -> None:
-    task.backup_at = turn.now
-    set_record(task, speculative=True)
-    turn.speculate(job, task)
-    turn.touch(job, task)
-    turn.publish(job, task)
+def _publish_backup(decisions: Decisions, job: ActiveJob, task: Task) -> None:
+    task.backup_at = decisions.now
+    cause = "the attempt is a straggler"
+    decisions.change(job, task, cause, speculative=True)
+    decisions.speculate(job, task, cause)
+    decisions.publish(job, task, cause)

@@ -3,82 +3,40 @@
 import heapq
 from bisect import insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from mr.coordinator.core.policy import (
-    MAX_FAILURE_GROUPS,
-    MAX_GROUP_TASKS,
-    MAX_JOB_COUNTERS,
-    MINIMUM_COST_SECONDS,
-)
-from mr.coordinator.core.transitions import JobCause, TaskCause, next_job_state, next_task_state
-from mr.protocol.bounds import clamped, clamped_real
+from mr.coordinator.core.complaints import Complaints
+from mr.coordinator.core.membership import Membership
+from mr.coordinator.core.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MINIMUM_COST_SECONDS
+from mr.coordinator.core.totals import Totals
+from mr.coordinator.core.transitions import TaskCause
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.queues import MAX_JOB_PRIORITY
 from mr.protocol.records import (
     FailureGroup,
     JobRecord,
-    JobState,
     MapOutput,
     TaskRecord,
     TaskResult,
     TaskState,
     TaskStats,
-    Transition,
 )
+from mr.settings import Settings
 
 #: Events kept of each job, for the log if the engine fails over it.
 RECENT_EVENTS = 20
+#: Steps kept of each task, for the error if it is to take one that is not allowed.
+RECENT_STEPS = 8
 
 OPEN_STATES = (TaskState.WAITING, TaskState.QUEUED, TaskState.RUNNING)
 #: Published and unfinished: what the window counts.
 OUTSTANDING_STATES = (TaskState.QUEUED, TaskState.RUNNING)
-
-
-def submitted_record(spec: JobSpec) -> JobRecord:
-    """Make the first record of a job, to be written by `StateStore.create_job`."""
-    return JobRecord(
-        job_id=spec.job_id,
-        name=spec.name,
-        state=JobState.SUBMITTED,
-        output=spec.output,
-        priority=spec.priority,
-        maps=spec.maps,
-        reduces=spec.reduces,
-        history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
-        request=spec.request,
-    )
-
-
-def failed_record(record: JobRecord, cause: str, wall: float) -> JobRecord:
-    """Make the last record of a job that cannot be handled, from whatever its record was."""
-    history = (*record.history, Transition(JobState.FAILED, wall, f"{JobCause.BROKEN}: {cause}"))
-    return msgspec.structs.replace(
-        record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
-    )
-
-
-def bare_record(record: JobRecord) -> JobRecord:
-    """What is left of a final record that cannot be stored: plain facts, in ASCII."""
-    last = record.history[-1]
-    cause = ascii(record.cause[:1000]).strip("'")
-    return JobRecord(
-        job_id=record.job_id,
-        name=ascii(record.name[:200]).strip("'"),
-        state=record.state,
-        output=ascii(record.output).strip("'"),
-        priority=record.priority,
-        maps=record.maps,
-        reduces=record.reduces,
-        history=(Transition(record.state, last.at, cause),),
-        cause=cause,
-    )
 
 
 @dataclass(slots=True)
@@ -105,7 +63,9 @@ class Task:
     """One task of an active job."""
 
     kind: TaskKind
-    record: TaskRecord
+    _record: TaskRecord
+    #: Its last steps: (when, why).
+    history: tuple[tuple[float, TaskCause], ...] = ()
     running: dict[int, RunningAttempt] = field(default_factory=dict)
     #: Attempts whose failure was reported: nothing is heard of them again.
     failed: set[int] = field(default_factory=set)
@@ -129,19 +89,28 @@ class Task:
     backup_at: float = 0.0
 
     @property
+    def record(self) -> TaskRecord:
+        """What is saved of it; changed by `Decisions` only."""
+        return self._record
+
+    @property
     def task_id(self) -> TaskId:
         """Its id."""
-        return self.record.task_id
+        return self._record.task_id
 
     @property
     def state(self) -> TaskState:
         """Its state."""
-        return self.record.state
+        return self._record.state
 
     @property
     def index(self) -> int:
         """Number of its split or partition."""
-        return task_index(self.record.task_id)
+        return task_index(self._record.task_id)
+
+    def write(self, fields: Mapping[str, object]) -> None:
+        """Change fields of the record. Called by the job, which keeps count of the states."""
+        self._record = msgspec.structs.replace(self._record, **fields)
 
 
 @dataclass(slots=True)
@@ -154,50 +123,6 @@ class Level:
     cost_seconds: float = MINIMUM_COST_SECONDS
 
 
-class Totals:
-    """Sums over committed attempts; peak memory is a maximum and never shrinks.
-
-    Of all counters seen, the MAX_JOB_COUNTERS whose names sort first are kept: the same ones in whatever
-    order the tasks come, for a name that gave way once has that many before it for good.
-    """
-
-    _SUMMED = tuple(
-        f.name for f in msgspec.structs.fields(TaskStats) if f.name not in ("peak_memory_bytes", "counters")
-    )
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = dict.fromkeys(self._SUMMED, 0)
-        self._peak = 0
-        self._counters: dict[str, int] = {}
-
-    def replace(self, old: TaskStats, new: TaskStats) -> None:
-        """Count `new` in place of `old`, what the task had contributed before (the default: nothing)."""
-        for name in self._SUMMED:
-            self._sums[name] += getattr(new, name) - getattr(old, name)
-        self._peak = max(self._peak, new.peak_memory_bytes)
-        for name, amount in old.counters.items():
-            if name in self._counters:
-                self._counters[name] -= amount
-        for name, amount in new.counters.items():
-            self._counters[name] = self._counters.get(name, 0) + amount
-        if len(self._counters) > MAX_JOB_COUNTERS:
-            first = sorted(self._counters)[:MAX_JOB_COUNTERS]
-            self._counters = {name: self._counters[name] for name in first}
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """The user's counters, by name, at most MAX_JOB_COUNTERS, each stopped at the ends of int64."""
-        return {name: clamped(total) for name, total in sorted(self._counters.items())}
-
-    def stats(self) -> TaskStats:
-        """The sums as a record."""
-        sums: dict[str, Any] = {
-            name: clamped(total) if isinstance(total, int) else clamped_real(total)
-            for name, total in self._sums.items()
-        }
-        return TaskStats(**sums, peak_memory_bytes=self._peak, counters=self.counters)
-
-
 class ActiveJob:
     """One job that has not ended."""
 
@@ -206,7 +131,7 @@ class ActiveJob:
     ) -> None:
         self.spec = spec
         self.splits = splits
-        self.record = record
+        self._record = record
         #: Place in the order of acceptance: decides between equals.
         self.order = order
         self.tasks: dict[TaskId, Task] = {}
@@ -259,15 +184,17 @@ class ActiveJob:
         self._file(task)
         self.totals.replace(TaskStats(), task.record.stats)
 
-    def move(self, task: Task, cause: TaskCause) -> None:
-        """Take the step that the table lists. Raises IllegalTransition and changes nothing."""
-        target = next_task_state(task.state, cause)
+    def write_task(self, task: Task, **fields: object) -> None:
+        """Change fields of a task's record, and what depends on its state. Called by `Decisions` only."""
+        if "state" not in fields:
+            task.write(fields)
+            return
         self._count(task, -1)
-        task.record = msgspec.structs.replace(task.record, state=target)
+        task.write(fields)
         self._count(task, 1)
-        if target is not TaskState.RUNNING:
+        if task.state is not TaskState.RUNNING:
             task.running.clear()
-        if target in (TaskState.RUNNING, TaskState.COMMITTED):
+        if task.state in (TaskState.RUNNING, TaskState.COMMITTED):
             self.idle_since = None
         self._file(task)
 
@@ -307,7 +234,6 @@ class ActiveJob:
         self.unfile_output(task)
         task.result = result
         if isinstance(result.output, MapOutput):
-            task.record = msgspec.structs.replace(task.record, worker=result.output.worker)
             self._file_output(task, result.output)
 
     def next_waiting(self, now: float) -> Task | None:
@@ -359,24 +285,17 @@ class ActiveJob:
 
     # --- the record
 
-    def step(self, cause: JobCause, wall: float, detail: str = "") -> None:
-        """Take the job's step that the table lists. Raises IllegalTransition and changes nothing.
+    @property
+    def record(self) -> JobRecord:
+        """What is saved of it, but for its counts; changed by `Decisions` only."""
+        return self._record
 
-        The history keeps steps that lead to another state, with `wall`, in seconds since the epoch.
-        """
-        target = next_job_state(self.record.state, cause)
-        if target is self.record.state:
-            return
-        line = f"{cause}: {detail}" if detail else str(cause)
-        history = (*self.record.history, Transition(target, wall, line))
-        ended_badly = target in (JobState.FAILED, JobState.CANCELLED)
-        self.record = msgspec.structs.replace(
-            self.record, state=target, history=history, cause=(detail or line) if ended_badly else ""
-        )
+    def write(self, **fields: object) -> None:
+        """Change fields of the record. Called by `Decisions` only."""
+        self._record = msgspec.structs.replace(self._record, **fields)
 
-    def add_failure(self, task: Task, failure: Failure) -> None:
+    def group_failure(self, task: Task, failure: Failure) -> None:
         """Count a failed attempt under its cause; causes and their tasks are bounded."""
-        self.record = msgspec.structs.replace(self.record, attempts_failed=self.record.attempts_failed + 1)
         known = self.groups.get(failure.signature)
         if known is None:
             if len(self.groups) < MAX_FAILURE_GROUPS:
@@ -389,12 +308,31 @@ class ActiveJob:
 
     def current_record(self) -> JobRecord:
         """The record with its counts brought up to date."""
-        self.record = msgspec.structs.replace(
-            self.record,
+        self.write(
             maps_committed=self.count(TaskKind.MAP, TaskState.COMMITTED),
             reduces_committed=self.count(TaskKind.REDUCE, TaskState.COMMITTED),
             tasks_running=sum(self.count(kind, TaskState.RUNNING) for kind in TaskKind),
             stats=self.totals.stats(),
             failures=tuple(self.groups.values()),
         )
-        return self.record
+        return self._record
+
+
+@dataclass(slots=True)
+class SchedulerState:
+    """Everything a decision may look at."""
+
+    settings: Settings
+    seed: int
+    membership: Membership
+    complaints: Complaints
+    jobs: dict[JobId, ActiveJob] = field(default_factory=dict)
+    #: Messages nobody has been handed, as last seen.
+    ready: int = 0
+    #: Most tasks of one priority level and above that were ever allowed to be out.
+    peak_window: int = 0
+    accepted: int = 0
+    #: One for each job priority.
+    levels: tuple[Level, ...] = field(
+        default_factory=lambda: tuple(Level() for _ in range(MAX_JOB_PRIORITY + 1))
+    )

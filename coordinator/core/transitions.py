@@ -1,5 +1,6 @@
 """Every legal transition of a job and of a task, a row each. What is not listed raises. Pure."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from mr.errors import IllegalTransition
@@ -83,24 +84,31 @@ TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
     (TaskState.COMMITTED, TaskCause.OUTPUT_LOST): TaskState.WAITING,
 }
 
+#: Steps taken before, oldest first: (when, why).
+History = Iterable[tuple[float, str]]
+
 #: Where jobs and tasks come to rest.
 END_STATES = ("COMPLETED", "COMMITTED", "FAILED", "CANCELLED")
 
 
-def next_job_state(state: JobState, cause: JobCause) -> JobState:
+def next_job_state(state: JobState, cause: JobCause, history: History = ()) -> JobState:
     """Look up where `cause` leads a job from `state`. Raises IllegalTransition."""
     target = JOB_TRANSITIONS.get((state, cause))
     if target is None:
-        raise IllegalTransition(f"a job in state {state} takes no step for {cause!r}")
+        raise IllegalTransition(f"a job in state {state} takes no step for {cause!r}", _text(history))
     return target
 
 
-def next_task_state(state: TaskState, cause: TaskCause) -> TaskState:
+def next_task_state(state: TaskState, cause: TaskCause, history: History = ()) -> TaskState:
     """Look up where `cause` leads a task from `state`. Raises IllegalTransition."""
     target = TASK_TRANSITIONS.get((state, cause))
     if target is None:
-        raise IllegalTransition(f"a task in state {state} takes no step for {cause!r}")
+        raise IllegalTransition(f"a task in state {state} takes no step for {cause!r}", _text(history))
     return target
+
+
+def _text(history: History) -> str:
+    return ", ".join(f"{at:.3f} {cause}" for at, cause in history)
 
 
 def diagram() -> str:

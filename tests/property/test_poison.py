@@ -20,8 +20,8 @@ from mr.adapters.memory.store import MemoryStore
 from mr.bundle import build_bundle
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import submitted_record
 from mr.coordinator.service import run_coordinator
 from mr.errors import BadMessage
 from mr.ports.broker import OutgoingMessage
@@ -287,7 +287,7 @@ def test_no_stored_record_ends_the_scheduler_nor_another_job(data: st.DataObject
                 )
     assert OTHER in scheduler.active_jobs()
     for command in commands:
-        if isinstance(command, c.SaveJob | c.EndJob):
+        if isinstance(command, c.SaveJob | c.CloseJob):
             unpack(pack(command.record), JobRecord)
             unpack(pack(command.tasks), tuple[TaskRecord, ...])
         elif isinstance(command, c.EmitEvent):
@@ -325,5 +325,5 @@ def test_no_stored_result_ends_the_scheduler(data: st.DataObject) -> None:
         outcome = asyncio.run(read())
         report = e.ReportReceived(2.0, TaskCommitted(OTHER, MAP, 1, ANN, LIFE), outcome)
         for command in scheduler.handle(report):
-            if isinstance(command, c.EndJob | c.SaveJob):
+            if isinstance(command, c.CloseJob | c.SaveJob):
                 unpack(pack(command.record), JobRecord)

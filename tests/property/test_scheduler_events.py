@@ -2,17 +2,18 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.coordinator.core import events as e
-from mr.coordinator.core.commands import EFFECTS, EndJob, PublishTasks, SaveJob
+from mr.coordinator.core.commands import CloseJob, PublishTasks, SaveJob
+from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.invariants import check
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.restore import new_job
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import Task, submitted_record
+from mr.coordinator.core.state import ActiveJob, Task
 from mr.coordinator.core.transitions import (
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
@@ -27,6 +28,7 @@ from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task
 from mr.protocol.jobs import Split
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import (
+    JobRecord,
     JobState,
     MapOutput,
     Outcome,
@@ -201,23 +203,37 @@ happenings = st.one_of(
 @settings(max_examples=300, deadline=None)
 def test_any_events_in_any_order_keep_the_state_whole(script: list[tuple[float, Any]]) -> None:
     scheduler, twin = Scheduler(SETTINGS, seed=1), Scheduler(SETTINGS, seed=1)
+    store: dict[JobId, tuple[JobRecord, dict[TaskId, TaskRecord]]] = {}
     now = 100.0
     for pause, happening in [(0.0, lambda now: e.JobAccepted(now, spec_of("a"), splits_of("a"))), *script]:
         now += pause
         event = happening(now)
         before = set(scheduler.active_jobs())
         commands = scheduler.handle(event)
-        check(scheduler.core)
+        check(scheduler.state)
         assert commands == twin.handle(event), "equal events give equal commands"
-        steps = [EFFECTS[type(command)] for command in commands]
+        steps = [command.effect for command in commands]
         assert steps == sorted(steps)
+        assert all(command.cause for command in commands)
         _check_commands(scheduler, before, commands)
+        _save(store, commands)
+        for name, job in scheduler.state.jobs.items():
+            records = {task_id: task.record for task_id, task in job.tasks.items()}
+            assert store[name] == (job.record, records), "every change is saved"
+
+
+def _save(store: dict[JobId, tuple[JobRecord, dict[TaskId, TaskRecord]]], commands: list[Any]) -> None:
+    for command in commands:
+        if isinstance(command, SaveJob):
+            _, tasks = store.get(command.record.job_id, (command.record, {}))
+            saved = {task.task_id: task for task in command.tasks}
+            store[command.record.job_id] = (command.record, tasks | saved)
 
 
 def _check_commands(scheduler: Scheduler, before: set[JobId], commands: list[Any]) -> None:
     """Jobs that leave are ended, and only these; nobody publishes what was not saved as queued."""
     active = set(scheduler.active_jobs())
-    assert {x.record.job_id for x in commands if isinstance(x, EndJob)} == before - active
+    assert {x.record.job_id for x in commands if isinstance(x, CloseJob)} == before - active
     saved = {
         (x.record.job_id, t.task_id): t.state for x in commands if isinstance(x, SaveJob) for t in x.tasks
     }
@@ -226,16 +242,16 @@ def _check_commands(scheduler: Scheduler, before: set[JobId], commands: list[Any
             for task in command.tasks:
                 state = saved[task.message.job_id, task.message.task_id]
                 assert state in (TaskState.QUEUED, TaskState.RUNNING)
-        if isinstance(command, EndJob):
+        if isinstance(command, CloseJob):
             assert command.record.state.terminal
             assert all(
                 t.state in (TaskState.COMMITTED, TaskState.FAILED, TaskState.CANCELLED) for t in command.tasks
             )
 
 
-def fresh_job() -> Any:
-    scheduler = Scheduler(SETTINGS, seed=1)
-    return new_job(scheduler.core, e.JobAccepted(0.0, spec_of("a"), splits_of("a")))
+def fresh_job() -> tuple[Decisions, ActiveJob]:
+    decisions = Decisions(Scheduler(SETTINGS, seed=1).state)
+    return decisions, new_job(decisions.state, e.JobAccepted(0.0, spec_of("a"), splits_of("a")))
 
 
 @pytest.mark.parametrize("state", JobState)
@@ -243,14 +259,15 @@ def fresh_job() -> Any:
 def test_a_step_of_a_job_that_is_not_listed_raises_and_changes_nothing(
     state: JobState, cause: JobCause
 ) -> None:
-    job = fresh_job()
-    job.record = before = msgspec.structs.replace(job.record, state=state)
+    decisions, job = fresh_job()
+    job.write(state=state)
+    before = job.record
     if (state, cause) in JOB_TRANSITIONS:
-        job.step(cause, 1.0)
+        decisions.step(job, cause)
         assert job.record.state is JOB_TRANSITIONS[state, cause]
         return
     with pytest.raises(IllegalTransition):
-        job.step(cause, 1.0)
+        decisions.step(job, cause)
     assert job.record is before
 
 
@@ -259,7 +276,7 @@ def test_a_step_of_a_job_that_is_not_listed_raises_and_changes_nothing(
 def test_a_step_of_a_task_that_is_not_listed_raises_and_changes_nothing(
     state: TaskState, cause: TaskCause
 ) -> None:
-    job = fresh_job()
+    decisions, job = fresh_job()
     name = task_id(TaskKind.MAP, 0)
     task = Task(TaskKind.MAP, TaskRecord(task_id=name, state=state))
     job.tasks.pop(name)
@@ -267,9 +284,9 @@ def test_a_step_of_a_task_that_is_not_listed_raises_and_changes_nothing(
     job.add(task)
     before, counts, outstanding = task.record, dict(job.counts), dict(job.outstanding)
     if (state, cause) in TASK_TRANSITIONS:
-        job.move(task, cause)
+        decisions.move(job, task, cause)
         assert task.state is TASK_TRANSITIONS[state, cause]
         return
     with pytest.raises(IllegalTransition):
-        job.move(task, cause)
+        decisions.move(job, task, cause)
     assert (task.record, job.counts, job.outstanding) == (before, counts, outstanding)

@@ -19,7 +19,7 @@
     > refill a                                         what an emptied store is given back
 
 Time stands still but for `wait`. Events of the outside are left out unless a script says `> events on`,
-questions to workers unless it says `> probes on`.
+questions to workers unless it says `> probes on`, causes of commands unless it says `> causes on`.
 """
 
 import re
@@ -76,6 +76,7 @@ class Script:
         self.now = 0.0
         self.with_events = False
         self.with_probes = False
+        self.with_causes = False
         #: Number of each life's last heartbeat.
         self.numbers: dict[Incarnation, int] = {}
         #: Jobs whose maps write the output parts.
@@ -96,7 +97,7 @@ class Script:
         if verb == "wait":
             self.now += float(rest[0].removesuffix("s"))
             return []
-        if verb in ("events", "probes"):
+        if verb in ("events", "probes", "causes"):
             setattr(self, f"with_{verb}", rest == ["on"])
             return []
         if verb == "takeover":
@@ -108,10 +109,11 @@ class Script:
 
     def _handle(self, event: e.Event) -> list[str]:
         commands = self.scheduler.handle(event)
-        check(self.scheduler.core)
-        steps = [c.EFFECTS[type(command)] for command in commands]
+        check(self.scheduler.state)
+        steps = [command.effect for command in commands]
         assert steps == sorted(steps), "the order of effects"
-        return [text for command in commands if (text := self._render(command))]
+        rendered = [(self._render(command), command.cause) for command in commands]
+        return [f"{text}  ({cause})" if self.with_causes else text for text, cause in rendered if text]
 
     # --- what happens
 
@@ -225,7 +227,7 @@ class Script:
                 expires_ms = 1 + int((self.now if word == "held" else 0) * 1000)
                 claims[task] = Claim(attempt, 0, 0, False, (Holder(*life(where), attempt, expires_ms),))
         job_id = JobId(job)
-        active = self.scheduler.core.jobs.get(job_id)
+        active = self.scheduler.state.jobs.get(job_id)
         asked = (active.doubtful, active.inspected_at) if active is not None else (False, 0.0)
         return e.ClaimsObserved(self.now, job_id, claims, results, *asked)
 
@@ -285,7 +287,7 @@ class Script:
                     + _waiting(command)
                     + _tasks(command.tasks)
                 )
-            case c.EndJob():
+            case c.CloseJob():
                 cause = f" ({command.record.cause})" if command.record.cause else ""
                 return f"end {command.record.job_id} {command.record.state}{cause}" + _tasks(command.tasks)
             case c.PublishTasks():
@@ -308,7 +310,7 @@ class Script:
     def _publication(self, publication: c.Publication) -> str:
         """`a/map-00000`, and `@9` behind it where the priority is not the job's own."""
         message = publication.message
-        spec = self.scheduler.core.jobs[message.job_id].spec
+        spec = self.scheduler.state.jobs[message.job_id].spec
         usual = task_priority(spec.priority, task_kind(message.task_id))
         aged = "" if publication.priority == usual else f"@{publication.priority}"
         return f"{message.job_id}/{message.task_id}{aged}"

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from mr.adapters.memory.state import MemoryStoreServer
 from mr.adapters.memory.store import MemoryStore
 from mr.coordinator.core.commands import (
-    EFFECTS,
     AbandonOutput,
+    CloseJob,
     Command,
     EmitEvent,
-    EndJob,
     FinishOutput,
     InspectClaims,
     ProbeWorker,
@@ -36,8 +35,8 @@ from mr.coordinator.core.events import (
     WorkersObserved,
 )
 from mr.coordinator.core.invariants import check
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import submitted_record
 from mr.coordinator.effects import Effects
 from mr.coordinator.reports import checked
 from mr.coordinator.stored_jobs import StoredJobs
@@ -86,7 +85,7 @@ class SimulatedEffects(Effects):
     async def persist(self, commands: Iterable[Command]) -> None:
         """End jobs again."""
         for command in commands:
-            assert isinstance(command, EndJob)
+            assert isinstance(command, CloseJob)
             self._coordinator.world.say(f"{command.record.job_id} is ended again")
             self._coordinator.end_job(command)
 
@@ -250,8 +249,8 @@ class SimulatedCoordinator:
 
     def _handle(self, event: Event) -> None:
         commands = self.scheduler.handle(event)
-        check(self.scheduler.core)
-        steps = [EFFECTS[type(command)] for command in commands]
+        check(self.scheduler.state)
+        steps = [command.effect for command in commands]
         assert steps == sorted(steps), f"commands out of the order of effects: {commands}"
         for command in commands:
             if self.world.strikes(self.crash_probability):
@@ -296,7 +295,7 @@ class SimulatedCoordinator:
                 now_or_never(store.speculate(command.job_id, command.tasks, self.epoch))
             case SaveJob():
                 now_or_never(store.save_job(command.record, command.tasks, self.epoch))
-            case EndJob():
+            case CloseJob():
                 self.world.say(f"{command.record.job_id} {command.record.state}: {command.record.cause}")
                 self.end_job(command)
                 self.jobs.note_ended(command)
@@ -325,7 +324,7 @@ class SimulatedCoordinator:
             case AbandonOutput():
                 self._abandon(command.job_id)
 
-    def end_job(self, command: EndJob) -> None:
+    def end_job(self, command: CloseJob) -> None:
         """Write a job's end."""
         seconds = self.around.settings.history_seconds
         now_or_never(self.store.end_job(command.record, command.tasks, self.epoch, seconds))

@@ -9,9 +9,9 @@ from mr.adapters.memory.broker import MemoryBroker
 from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core.commands import (
+    CloseJob,
     Command,
     EmitEvent,
-    EndJob,
     InspectClaims,
     Publication,
     PublishTasks,
@@ -114,12 +114,12 @@ def task(state: TaskState) -> TaskRecord:
 async def test_persist_comes_before_publish_before_ask() -> None:
     shell = Shell()
     await shell.perform(
-        InspectClaims(JOB, (MAP,)),
-        EmitEvent(LifecycleEvent(1, JOB, "MAPPING", 0.0)),
-        SendControl(messages.StopAttempt(JOB, MAP, 1)),
-        PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),)),
-        SaveJob(record(JobState.MAPPING), (task(TaskState.QUEUED),)),
-        Reopen(JOB, {MAP: 1}),
+        InspectClaims(JOB, (MAP,), cause="test"),
+        EmitEvent(LifecycleEvent(1, JOB, "MAPPING", 0.0), cause="test"),
+        SendControl(messages.StopAttempt(JOB, MAP, 1), cause="test"),
+        PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),), cause="test"),
+        SaveJob(record(JobState.MAPPING), (task(TaskState.QUEUED),), cause="test"),
+        Reopen(JOB, {MAP: 1}, cause="test"),
     )
     assert [name for name, _ in shell.calls] == ["reopen", "save", "publish", "publish", "publish", "claims"]
     published = [what for name, what in shell.calls if name == "publish"]
@@ -130,8 +130,8 @@ async def test_persist_comes_before_publish_before_ask() -> None:
 async def test_the_last_value_of_a_batch_is_saved_once() -> None:
     shell = Shell()
     await shell.perform(
-        SaveJob(record(JobState.MAPPING, 0), (task(TaskState.QUEUED),)),
-        SaveJob(record(JobState.MAPPING, 1), (task(TaskState.COMMITTED),)),
+        SaveJob(record(JobState.MAPPING, 0), (task(TaskState.QUEUED),), cause="test"),
+        SaveJob(record(JobState.MAPPING, 1), (task(TaskState.COMMITTED),), cause="test"),
     )
     assert shell.calls == [("save", (1, [TaskState.COMMITTED], 7))]
 
@@ -139,8 +139,8 @@ async def test_the_last_value_of_a_batch_is_saved_once() -> None:
 async def test_an_end_takes_the_saves_before_it_along() -> None:
     shell = Shell()
     await shell.perform(
-        SaveJob(record(JobState.MAPPING), (task(TaskState.COMMITTED),)),
-        EndJob(record(JobState.COMPLETED), ()),
+        SaveJob(record(JobState.MAPPING), (task(TaskState.COMMITTED),), cause="test"),
+        CloseJob(record(JobState.COMPLETED), (), cause="test"),
     )
     assert shell.calls == [("end", (JobState.COMPLETED, [TaskState.COMMITTED]))]
 
@@ -154,8 +154,8 @@ async def test_nothing_is_published_when_the_store_is_away(monkeypatch: pytest.M
     monkeypatch.setattr(shell.store, "save_job", away)
     with pytest.raises(StoreUnavailable):
         await shell.perform(
-            PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),)),
-            SaveJob(record(JobState.MAPPING), ()),
+            PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),), cause="test"),
+            SaveJob(record(JobState.MAPPING), (), cause="test"),
         )
     assert shell.calls == []
 
@@ -167,7 +167,7 @@ async def test_a_job_whose_claims_cannot_be_read_fails(monkeypatch: pytest.Monke
         raise BadMessage("another version wrote it")
 
     monkeypatch.setattr(shell.store, "claims", unreadable)
-    await shell.perform(InspectClaims(JOB, (MAP,)))
+    await shell.perform(InspectClaims(JOB, (MAP,), cause="test"))
     (event,) = shell.events
     assert isinstance(event, JobBroken)
     assert (event.job_id, event.cause) == (JOB, "another version wrote it")

@@ -14,7 +14,7 @@ from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
 from mr.bundle import build_bundle, content_id
 from mr.coordinator import intake
-from mr.coordinator.core.state import submitted_record
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.intake import Intake
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack

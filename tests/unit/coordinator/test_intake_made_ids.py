@@ -10,7 +10,7 @@ import pytest
 
 from mr.adapters.memory.broker import MemoryBroker
 from mr.adapters.system_clock import SystemClock
-from mr.coordinator.core.state import submitted_record
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.intake import Intake
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import JSON

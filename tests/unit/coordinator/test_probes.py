@@ -41,7 +41,9 @@ class Desk:
     ) -> ProbeOutcome | None:
         """What one probe finds."""
         self.events.clear()
-        await self.prober.probe(ProbeWorker(LIFE, 7, queue, address, reachable, replaced, silent))
+        await self.prober.probe(
+            ProbeWorker(LIFE, 7, queue, address, reachable, replaced, silent, cause="test")
+        )
         if not self.events:
             return None
         (event,) = self.events
@@ -104,7 +106,7 @@ async def test_a_life_is_asked_for_once_at_a_time(desk: Desk, monkeypatch: pytes
         await answer.wait()
 
     monkeypatch.setattr(desk.broker, "publish", hang)
-    probe = ProbeWorker(LIFE, 7, "queue", desk.address, True, False)
+    probe = ProbeWorker(LIFE, 7, "queue", desk.address, True, False, cause="test")
     first = asyncio.create_task(desk.prober.probe(probe))
     await asyncio.sleep(0)
     await desk.prober.probe(probe)

@@ -8,8 +8,8 @@ import pytest
 from mr.adapters.memory.store import MemoryStore
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import submitted_record
 from mr.coordinator.reports import checked
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId
@@ -46,7 +46,7 @@ class Desk:
 
     @property
     def state(self) -> TaskState:
-        return self.scheduler.core.jobs[JOB].tasks[MAP].state
+        return self.scheduler.state.jobs[JOB].tasks[MAP].state
 
     async def claim(self) -> int:
         return (await self.store.claim(JOB, MAP, ANN, ANN_LIFE, 60.0)).attempt
@@ -89,7 +89,7 @@ async def test_a_failure_is_believed_of_the_attempts_own_worker_alone(desk: Desk
     assert await desk.hear(forged, msgspec.structs.replace(forged, worker=ANN)) == []
     assert await desk.claim() == 2  # before the first one's report was heard
     told = await desk.hear(TaskFailed(JOB, MAP, attempt, ANN, ANN_LIFE, BAD_JOB))
-    (end,) = [x for x in told if type(x) is c.EndJob]
+    (end,) = [x for x in told if type(x) is c.CloseJob]
     assert (end.record.state, end.record.cause) == (JobState.FAILED, "map-00000: give it up")
 
 
@@ -98,10 +98,10 @@ async def test_a_worker_that_still_beats_has_not_stopped(desk: Desk) -> None:
     views = tuple(await desk.store.workers())
     desk.scheduler.handle(e.WorkersObserved(1.0, views))
     await desk.hear(WorkerStopped(ANN, ANN_LIFE))
-    assert not desk.scheduler.core.cluster.is_dead(ANN_LIFE)
+    assert not desk.scheduler.state.membership.is_dead(ANN_LIFE)
     await desk.store.forget_worker(ANN, ANN_LIFE)
     await desk.hear(WorkerStopped(ANN, ANN_LIFE))
-    assert desk.scheduler.core.cluster.is_dead(ANN_LIFE)
+    assert desk.scheduler.state.membership.is_dead(ANN_LIFE)
 
 
 @pytest.mark.parametrize("task", ["map-00000\n", "map-99999", "", "x", "reduce-00000", "map-1"])
@@ -115,7 +115,7 @@ async def test_reports_of_what_is_no_task_of_the_job_change_nothing(desk: Desk, 
 async def test_a_stored_result_of_another_task_fails_its_job_alone(desk: Desk) -> None:
     await desk.commit(await desk.claim(), named=5)
     told = await desk.hear(TaskCommitted(JOB, MAP, 1, ANN, ANN_LIFE))
-    (end,) = [x for x in told if type(x) is c.EndJob]
+    (end,) = [x for x in told if type(x) is c.CloseJob]
     assert end.record.state is JobState.FAILED
     assert "the store's result of map-00000, attempt 1, is a PartOutput" in end.record.cause
     assert [type(x) for x in told if type(x) in (c.AbandonOutput, c.LogFault)] == [
@@ -128,5 +128,5 @@ async def test_a_stored_result_that_cannot_be_read_fails_its_job(desk: Desk) -> 
     await desk.commit(await desk.claim())
     desk.store.server.jobs[JOB].results[TaskKind.MAP][MAP] = b"\xc1"
     told = await desk.hear(TaskCommitted(JOB, MAP, 1, ANN, ANN_LIFE))
-    (end,) = [x for x in told if type(x) is c.EndJob]
+    (end,) = [x for x in told if type(x) is c.CloseJob]
     assert "a stored TaskResult cannot be read" in end.record.cause

@@ -9,9 +9,9 @@ import pytest
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core.invariants import InvariantBroken, check
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import submitted_record
 from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
@@ -92,7 +92,7 @@ def fed(*events: e.Event) -> tuple[Scheduler, list[c.Command]]:
     commands: list[c.Command] = []
     for event in events:
         commands = scheduler.handle(event)
-        check(scheduler.core)
+        check(scheduler.state)
     return scheduler, commands
 
 
@@ -116,7 +116,7 @@ def test_the_record_sums_committed_attempts_only() -> None:
 
 def test_a_reduce_s_input_is_what_its_attempt_says_or_what_was_committed() -> None:
     scheduler, _ = fed(accepted(1, 2), committed(MAP[0]), committed(REDUCE[0], stats=TaskStats(bytes_in=20)))
-    job = scheduler.core.jobs[JOB]
+    job = scheduler.state.jobs[JOB]
     names = (MAP[0], *REDUCE[:2])
     assert [job.input_bytes(job.tasks[name]) for name in names] == [100, 20, 0]
     running = RunningTask(JOB, REDUCE[1], 1, 0.0, 1.0, bytes_in=200)
@@ -193,8 +193,10 @@ def test_uncounted_attempts_have_a_bound_too() -> None:
     scheduler.handle(accepted(1, 1))
     disk_full = Failure(FailureKind.INFRASTRUCTURE, "the disk is full")
     for attempt in (1, 2):
-        assert not any(isinstance(x, c.EndJob) for x in scheduler.handle(failed(MAP[0], attempt, disk_full)))
-    record = only(scheduler.handle(failed(MAP[0], 3, disk_full)), c.EndJob).record
+        assert not any(
+            isinstance(x, c.CloseJob) for x in scheduler.handle(failed(MAP[0], attempt, disk_full))
+        )
+    record = only(scheduler.handle(failed(MAP[0], 3, disk_full)), c.CloseJob).record
     assert (record.state, record.cause) == (JobState.FAILED, "map-00000: the disk is full")
 
 
@@ -209,7 +211,7 @@ def test_nothing_fails_a_job_whose_output_is_complete() -> None:
         failed(MAP[0], 2, Failure(FailureKind.USER_ERROR, "no")),
     )
     commands = scheduler.handle(e.OutputFinished(2.0, JOB))
-    assert only(commands, c.EndJob).record.state is JobState.COMPLETED
+    assert only(commands, c.CloseJob).record.state is JobState.COMPLETED
 
 
 def test_the_window_bounds_what_is_published() -> None:
@@ -250,7 +252,7 @@ def test_an_output_that_cannot_be_written_fails_the_job_after_its_attempts() -> 
     away = Failure(FailureKind.INFRASTRUCTURE, "the file system is away")
     assert scheduler.handle(e.OutputFailed(2.0, JOB, away)) == []
     only(scheduler.handle(workers(10.0, 1)), c.FinishOutput)
-    record = only(scheduler.handle(e.OutputFailed(11.0, JOB, away)), c.EndJob).record
+    record = only(scheduler.handle(e.OutputFailed(11.0, JOB, away)), c.CloseJob).record
     assert (record.state, record.cause) == (JobState.FAILED, "the file system is away")
 
 
@@ -270,12 +272,11 @@ def test_a_restored_task_remembers_which_failures_were_counted() -> None:
     restored = RestoredJob(record, event.spec, event.splits, {MAP[0]: waiting}, {MAP[0]: Claim(1)}, {})
     scheduler, _ = fed(e.JobRestored(5.0, restored))
     assert scheduler.handle(failed(MAP[0], 1, failure)) == []
-    assert only(scheduler.handle(failed(MAP[0], 2, failure)), c.EndJob).record.state is JobState.FAILED
+    assert only(scheduler.handle(failed(MAP[0], 2, failure)), c.CloseJob).record.state is JobState.FAILED
 
 
 def test_the_invariants_notice_a_wrong_book() -> None:
     scheduler, _ = fed(accepted(2, 1))
-    task = scheduler.core.jobs[JOB].tasks[MAP[0]]
-    task.record = msgspec.structs.replace(task.record, state=TaskState.COMMITTED)
+    scheduler.state.jobs[JOB].tasks[MAP[0]].write({"state": TaskState.COMMITTED})
     with pytest.raises(InvariantBroken, match="COMMITTED with result None"):
-        check(scheduler.core)
+        check(scheduler.state)

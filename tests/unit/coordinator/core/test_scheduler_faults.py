@@ -12,8 +12,10 @@ from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core import scheduler as scheduler_module
+from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.core.state import ActiveJob, submitted_record
+from mr.coordinator.core.state import ActiveJob
+from mr.coordinator.core.transitions import JobCause
 from mr.coordinator.effects import Effects
 from mr.dead_letters import guarded
 from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
@@ -35,8 +37,8 @@ def accepted(job: str) -> e.JobAccepted:
     return e.JobAccepted(0.0, make_spec(job, 1, 0), make_splits(1))
 
 
-def ends(commands: Sequence[c.Command]) -> list[c.EndJob]:
-    return [command for command in commands if isinstance(command, c.EndJob)]
+def ends(commands: Sequence[c.Command]) -> list[c.CloseJob]:
+    return [command for command in commands if isinstance(command, c.CloseJob)]
 
 
 def failing_for(job: str, method: Any) -> Any:
@@ -57,14 +59,14 @@ def broken(commands: Sequence[c.Command]) -> None:
     assert end.record.cause == "RuntimeError: no such state"
     assert end.record.history[-1].cause == "it cannot be handled: RuntimeError: no such state"
     assert unpack(pack(end.record), JobRecord) == end.record
-    assert c.AbandonOutput(JobId("one"), "/out/one") in commands
+    assert c.AbandonOutput(JobId("one"), "/out/one", cause=JobCause.BROKEN) in commands
     (fault,) = [command.text for command in commands if isinstance(command, c.LogFault)]
     assert "Traceback" in fault and "job one cannot be handled" in fault
 
 
 @pytest.mark.parametrize(
     ("owner", "step"),
-    [(scheduler_module, "advance"), (Scheduler, "_note_waiting"), (ActiveJob, "current_record")],
+    [(scheduler_module, "advance"), (scheduler_module, "note_waiting"), (ActiveJob, "current_record")],
 )
 def test_what_fails_over_one_job_on_a_tick_fails_that_job(
     monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
@@ -118,13 +120,13 @@ async def test_a_record_that_cannot_be_stored_fails_its_job_with_bare_facts() ->
 
     effects = Effects(Settings(), MemoryBroker(), store, SystemClock(), take, spawned.append)
     record = msgspec.structs.replace(samples.record(), stats=TaskStats(counters={"huge": 2**70}))
-    await effects.perform([c.SaveJob(record, ())])
+    await effects.perform([c.SaveJob(record, (), cause="test")])
     for work in spawned:
         await work
     (event,) = events
     assert isinstance(event, e.JobBroken) and "cannot be encoded" in event.cause
     failed = msgspec.structs.replace(record, state=JobState.FAILED, cause="it is broken")
-    await effects.perform([c.EndJob(failed, ())])
+    await effects.perform([c.CloseJob(failed, (), cause="test")])
     kept = await store.get_job(record.job_id)
     assert kept is not None and (kept.state, kept.cause) == (JobState.FAILED, "it is broken")
 

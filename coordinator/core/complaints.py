@@ -8,7 +8,7 @@ others, who find out.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mr.coordinator.core.membership import Cluster
+from mr.coordinator.core.membership import Membership
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import PauseWorker
 from mr.settings import Settings
@@ -38,12 +38,12 @@ class _Complaint:
     times: int = 0
 
 
-class Reachability:
+class Complaints:
     """Recent complaints: which workers could not reach which others."""
 
-    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+    def __init__(self, settings: Settings, membership: Membership) -> None:
         self._settings = settings
-        self._cluster = cluster
+        self._membership = membership
         #: Worker complained of -> who complained.
         self._complaints: dict[WorkerId, dict[WorkerId, _Complaint]] = {}
         #: Workers paused only because of their own complaints.
@@ -60,7 +60,7 @@ class Reachability:
         Nothing follows from the silence of a worker whose heartbeats have stopped: its lease decides.
         """
         self._forget(now)
-        beating = [w for w, life in missed.items() if self._cluster.is_beating(w, life, now)]
+        beating = [w for w, life in missed.items() if self._membership.is_beating(w, life, now)]
         for worker in beating:
             if worker != reporter:
                 noted = self._complaints.setdefault(worker, {}).setdefault(reporter, _Complaint(now))
@@ -84,16 +84,16 @@ class Reachability:
                 self._complaints[worker] = fresh
             else:
                 del self._complaints[worker]
-        self._doubted = {worker for worker in self._doubted if self._cluster.is_paused(worker, now)}
+        self._doubted = {worker for worker in self._doubted if self._membership.is_paused(worker, now)}
 
     def _missed_by(self, reporter: WorkerId) -> Collection[WorkerId]:
         """The live workers that a worker complains of."""
         missed = [worker for worker, by_whom in self._complaints.items() if reporter in by_whom]
-        return [worker for worker in missed if worker in self._cluster.views]
+        return [worker for worker in missed if worker in self._membership.views]
 
     def _is_cut_off(self, worker: WorkerId) -> bool:
         """Whether a worker misses more than half of the others: then it is the one that cannot be reached."""
-        return 2 * len(self._missed_by(worker)) > len(self._cluster.views) - 1
+        return 2 * len(self._missed_by(worker)) > len(self._membership.views) - 1
 
     def _is_agreed(self, worker: WorkerId, reporter: WorkerId, now: float) -> bool:
         """Whether the reporter's word about a worker is confirmed, or as good as can be had."""
@@ -108,8 +108,8 @@ class Reachability:
 
     def _judges(self, worker: WorkerId, now: float) -> Iterator[WorkerId]:
         """Workers that take tasks and have not complained: one of them may find that all is well."""
-        for name, view in self._cluster.views.items():
-            takes_tasks = view.beat.open_slots > 0 and not self._cluster.is_paused(name, now)
+        for name, view in self._membership.views.items():
+            takes_tasks = view.beat.open_slots > 0 and not self._membership.is_paused(name, now)
             if takes_tasks and name != worker and name not in self._complaints[worker]:
                 yield name
 
@@ -119,12 +119,12 @@ class Reachability:
         for who in sorted(self._doubted & by_whom.keys()):
             if not self._is_cut_off(who):
                 self._doubted.discard(who)
-                self._cluster.resume(who)
+                self._membership.resume(who)
                 yield PauseWorker(who, 0.0, "")
         seconds = self._settings.exclude_seconds
         # One that misses nobody but itself was paused for its own complaint.
         was_doubted = worker in self._doubted and not self._is_cut_off(worker)
-        if self._cluster.pause(worker, seconds, now, new_reason=was_doubted):
+        if self._membership.pause(worker, seconds, now, new_reason=was_doubted):
             yield PauseWorker(worker, seconds, f"{_named('worker', by_whom)} cannot reach it")
 
     def _doubt(self, reporter: WorkerId, missed: Collection[WorkerId], now: float) -> Iterator[PauseWorker]:
@@ -132,7 +132,7 @@ class Reachability:
         seconds = self._settings.exclude_seconds
         if not self._is_cut_off(reporter):
             seconds = min(seconds, DOUBT_LEASES * self._settings.lease_seconds)
-        if self._cluster.pause(reporter, seconds, now):
+        if self._membership.pause(reporter, seconds, now):
             self._doubted.add(reporter)
             yield PauseWorker(reporter, seconds, f"cannot reach {_named('worker', missed)}")
 

@@ -5,8 +5,8 @@ import itertools
 import msgspec
 import pytest
 
-from mr.coordinator.core import state
-from mr.coordinator.core.state import Totals
+from mr.coordinator.core import totals as totals_module
+from mr.coordinator.core.totals import Totals
 from mr.protocol.bounds import MAX_INT64, MAX_REAL, MIN_INT64
 from mr.protocol.codec import pack, unpack
 from mr.protocol.records import TaskStats
@@ -26,7 +26,7 @@ def test_what_a_task_had_contributed_is_replaced() -> None:
 
 
 def test_the_counters_kept_do_not_depend_on_the_order_of_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_JOB_COUNTERS", 3)
+    monkeypatch.setattr(totals_module, "MAX_JOB_COUNTERS", 3)
     tasks = [stats(d=1, e=1), stats(b=1, e=2, f=9), stats(a=4, b=1), stats(c=1, e=1)]
     for order in itertools.permutations(tasks):
         totals = Totals()
@@ -37,7 +37,7 @@ def test_the_counters_kept_do_not_depend_on_the_order_of_the_tasks(monkeypatch: 
 
 
 def test_a_counter_that_gave_way_is_not_subtracted_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_JOB_COUNTERS", 2)
+    monkeypatch.setattr(totals_module, "MAX_JOB_COUNTERS", 2)
     totals = Totals()
     totals.replace(TaskStats(), stats(b=1, z=7))
     totals.replace(TaskStats(), stats(a=1))

@@ -1,0 +1,47 @@
+"""The first and the last record of a job. Pure."""
+
+import msgspec
+
+from mr.coordinator.core.transitions import JobCause
+from mr.protocol.jobs import JobSpec
+from mr.protocol.records import JobRecord, JobState, Transition
+
+
+def submitted_record(spec: JobSpec) -> JobRecord:
+    """Make the first record of a job, to be written by `StateStore.create_job`."""
+    return JobRecord(
+        job_id=spec.job_id,
+        name=spec.name,
+        state=JobState.SUBMITTED,
+        output=spec.output,
+        priority=spec.priority,
+        maps=spec.maps,
+        reduces=spec.reduces,
+        history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
+        request=spec.request,
+    )
+
+
+def failed_record(record: JobRecord, cause: str, at: float) -> JobRecord:
+    """Make the last record of a job that cannot be handled, from whatever its record was."""
+    history = (*record.history, Transition(JobState.FAILED, at, f"{JobCause.BROKEN}: {cause}"))
+    return msgspec.structs.replace(
+        record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
+    )
+
+
+def bare_record(record: JobRecord) -> JobRecord:
+    """What is left of a final record that cannot be stored: plain facts, in ASCII."""
+    last = record.history[-1]
+    cause = ascii(record.cause[:1000]).strip("'")
+    return JobRecord(
+        job_id=record.job_id,
+        name=ascii(record.name[:200]).strip("'"),
+        state=record.state,
+        output=ascii(record.output).strip("'"),
+        priority=record.priority,
+        maps=record.maps,
+        reduces=record.reduces,
+        history=(Transition(record.state, last.at, cause),),
+        cause=cause,
+    )

@@ -8,6 +8,7 @@ from mr.coordinator.core.policy import retry_delay_seconds
 from mr.coordinator.core.state import OPEN_STATES, ActiveJob, Task
 from mr.coordinator.core.transitions import JobCause, TaskCause
 from mr.errors import BadMessage
+from mr.protocol.bounds import clamped
 from mr.protocol.failures import Failure, FailureKind, Fault, Loss
 from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import JobSpec
@@ -146,9 +147,9 @@ def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskF
         task,
         "attempt failed",
         attempt=max(task.record.attempt, attempt),
-        failures=task.record.failures + rule.counts,
+        failures=clamped(task.record.failures + rule.counts),
         failed=(*task.record.failed, attempt)[-MAX_FAILED_KEPT:],
-        losses=task.record.losses + (not rule.counts and not counted_as_lost),
+        losses=clamped(task.record.losses + (not rule.counts and not counted_as_lost)),
         failure=kept,
     )
     decisions.add_failure(job, task, kept)
@@ -216,7 +217,7 @@ def give_up(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) 
 
 def lose_attempts(decisions: Decisions, job: ActiveJob, task: Task, due_at: float) -> None:
     """Take in that whoever ran a task is gone: it runs again from `due_at`, uncounted."""
-    losses = task.record.losses + 1
+    losses = clamped(task.record.losses + 1)
     fields = {"losses": losses, "worker": WorkerId(""), "started_at": 0.0}
     decisions.change(job, task, TaskCause.ATTEMPT_LOST, **fields)
     if _used_up(decisions, job, task):
@@ -283,7 +284,7 @@ def reopen_output(decisions: Decisions, job: ActiveJob, task: Task, cause: str) 
         job,
         task,
         TaskCause.OUTPUT_LOST,
-        losses=task.record.losses + 1,
+        losses=clamped(task.record.losses + 1),
         worker=WorkerId(""),
         started_at=0.0,
         ended_at=0.0,

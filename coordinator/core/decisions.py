@@ -27,6 +27,7 @@ from mr.coordinator.core.commands import (
 from mr.coordinator.core.state import RECENT_STEPS, ActiveJob, SchedulerState, Task
 from mr.coordinator.core.transitions import JobCause, TaskCause, next_job_state, next_task_state
 from mr.error_text import bounded
+from mr.protocol.bounds import clamped
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
@@ -133,7 +134,7 @@ class Decisions:
     def add_failure(self, job: ActiveJob, task: Task, failure: Failure) -> None:
         """Count a failed attempt in the job's record."""
         job.group_failure(task, failure)
-        job.write(attempts_failed=job.record.attempts_failed + 1)
+        job.write(attempts_failed=clamped(job.record.attempts_failed + 1))
         self._changed[job.job_id].add("attempt failed")
 
     def save_all(self, job: ActiveJob, cause: str) -> None:

@@ -17,10 +17,9 @@ from mr.coordinator.core.transitions import JobCause, TaskCause
 from mr.errors import IllegalTransition
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskId
-from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
-from tests.scenarios.specs import make_spec
+from tests.support.specs import make_spec, make_splits
 
 MAP = TaskId("map-00000")
 SOURCES = Path(mr.coordinator.core.__file__).parent
@@ -33,7 +32,7 @@ def decisions() -> Decisions:
 
 @pytest.fixture
 def job(decisions: Decisions) -> ActiveJob:
-    accepted = e.JobAccepted(0.0, make_spec("one", 1, 0), (Split(0, (FileRange("in", 0, 9, 9),)),))
+    accepted = e.JobAccepted(0.0, make_spec("one", 1, 0), make_splits(1))
     job = decisions.state.jobs[accepted.spec.job_id] = new_job(decisions.state, accepted)
     return job
 

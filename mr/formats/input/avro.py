@@ -1,4 +1,4 @@
-"""Format `avro`: one record for each of a container file; key = its index in the file, value = what it holds.
+"""Format `avro`: one record a record of the file; key = its index in the file, value = dict of its fields.
 
 A block of records belongs to the range in which it begins. It is found from the start of the file, from
 block to block, since the index of a record follows from the counts of the blocks before it: of those a range

@@ -1,4 +1,4 @@
-"""Format `parquet`: a file with the columns key and value; their types as `row_groups` finds them."""
+"""Format `parquet`: a file with the columns key and value; each of one type in the file."""
 
 from typing import Any
 

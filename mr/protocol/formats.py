@@ -45,6 +45,7 @@ OutputFormatName = (
     | Annotated[Literal["jsonl"], OutputFormat(suffix=".jsonl")]
     | Annotated[Literal["csv"], OutputFormat(suffix=".csv")]
     | Annotated[Literal["parquet"], OutputFormat(suffix=".parquet", lines=False)]
+    | Annotated[Literal["avro"], OutputFormat(suffix=".avro", lines=False, package="fastavro")]
 )
 
 

@@ -209,7 +209,7 @@ def test_compressed_inputs(mr: Commands, tmp_path: Path) -> None:
 def test_output_formats(mr: Commands, tmp_path: Path) -> None:
     source = tmp_path / "words.txt"
     source.write_text("b a, b\n")
-    for name in ("jsonl", "csv", "parquet"):
+    for name in ("jsonl", "csv", "parquet", "avro"):
         mr.succeed("run", WORDS, source, "-o", tmp_path / name, "-r", 1, "--output-format", name)
     (jsonl,) = part_files(tmp_path / "jsonl")
     assert [json.loads(line) for line in jsonl.read_text().splitlines()] == [
@@ -220,6 +220,9 @@ def test_output_formats(mr: Commands, tmp_path: Path) -> None:
     assert csv.read_text() == 'key,value\n"a,",1\nb,2\n'
     (table,) = part_files(tmp_path / "parquet")
     assert parquet.read_table(table).to_pydict() == {"key": ["a,", "b"], "value": [1, 2]}
+    (container,) = part_files(tmp_path / "avro")
+    with container.open("rb") as file:
+        assert list(fastavro.reader(file)) == [{"key": "a,", "value": 1}, {"key": "b", "value": 2}]
 
 
 def test_avro_input(mr: Commands, tmp_path: Path) -> None:

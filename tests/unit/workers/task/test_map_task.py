@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import mr
+from mr.protocol.formats import OUTPUT_FORMATS
 from mr.protocol.records import MapOutput, PartOutput
 from mr.settings import Settings
 from mr.workers.shuffle.segment_index import find_segment
@@ -73,7 +74,7 @@ def test_map_batch(tmp_path: Path) -> None:
     assert run_map(tmp_path, source) == ["0\tFIRST", "6\tSECOND", "13\tTHIRD", "0\tFIRST", "1\tx", "2\ty"]
 
 
-@pytest.mark.parametrize("output_format", ["text", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("output_format", [*OUTPUT_FORMATS])
 @pytest.mark.parametrize("empty", ["pa.table({'key': [], 'value': []})", "batch.slice(0, 0)", "None", "[]"])
 def test_map_batch_that_gives_no_rows(tmp_path: Path, output_format: str, empty: str) -> None:
     source = f"import pyarrow as pa\ndef map_batch(batch):\n    return {empty}\n"
@@ -100,7 +101,7 @@ def test_no_chunk_of_a_table_is_lost(tmp_path: Path, reduces: int, monkeypatch: 
     assert bench.lines() == ["1\t" + "a" * 50, "2\tb", "3\tc"]
 
 
-@pytest.mark.parametrize("output_format", ["text", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("output_format", [*OUTPUT_FORMATS])
 @pytest.mark.parametrize(
     "scalar",
     ["float32(0.1)", "float64(1e16)", "int8(-3)", "uint64(7)", "bool_(True)", "str_('ä')", "bytes_(b'b')"],

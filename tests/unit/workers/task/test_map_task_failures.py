@@ -11,6 +11,7 @@ import pytest
 
 from mr.formats import storage
 from mr.protocol.failures import Failure, FailureKind
+from mr.protocol.formats import OUTPUT_FORMATS
 from mr.protocol.jobs import JobOptions
 from tests.support.attempts import Workbench
 
@@ -193,7 +194,7 @@ def test_map_batch_that_fails(
     assert failure.record.endswith("in.txt:0 (to 13, a batch of 3 records)")
 
 
-@pytest.mark.parametrize("output_format", ["text", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("output_format", [*OUTPUT_FORMATS])
 def test_a_batch_that_a_format_cannot_hold_is_the_jobs_fault(tmp_path: Path, output_format: str) -> None:
     source = """
         import pyarrow as pa

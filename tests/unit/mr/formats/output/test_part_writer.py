@@ -18,9 +18,9 @@ import xxhash
 from mr.errors import UnencodableKey, UnencodableValue
 from mr.formats.output.part_writer import OutputUnwritable, PartWriter, part_name
 from mr.formats.output.row_groups import ROW_GROUP_ROWS
-from mr.protocol.formats import OutputFormatName
+from mr.protocol.formats import OUTPUT_FORMATS, OutputFormatName
 
-FORMATS: tuple[OutputFormatName, ...] = ("text", "jsonl", "csv", "parquet")
+FORMATS: Any = tuple(OUTPUT_FORMATS)
 
 
 def written(path: Path, output_format: OutputFormatName, *chunks: Any) -> bytes:
@@ -51,6 +51,7 @@ def test_parts_are_named_by_number_and_format() -> None:
         "part-00003.jsonl",
         "part-00003.csv",
         "part-00003.parquet",
+        "part-00003.avro",
     ]
 
 

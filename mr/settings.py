@@ -85,16 +85,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str = "redis://127.0.0.1:6379/0"
 
     # --- times
-    #: A worker or attempt that was silent this long is taken for dead.
+    #: A worker or attempt that has been silent for this long is taken for dead.
     lease_seconds: float = 10.0
-    #: How often a worker says that it lives; several fit into a lease.
+    #: How often a worker sends a heartbeat; a lease must be at least twice as long.
     heartbeat_seconds: float = 2.0
     #: How often the coordinator looks at workers and retries.
     tick_seconds: float = 0.5
-    #: A task published this long ago and claimed by nobody, while the queue is empty, is published again.
+    #: A task published this long ago that nobody has claimed, while the queue is empty, is published again.
     republish_seconds: float = 15.0
     #: Delay before the second attempt; doubles with each further one, jittered by half.
     retry_base_seconds: float = 1.0
+    #: Longest delay before an attempt.
     retry_max_seconds: float = 60.0
     #: How long a broker or store may be away before an operation gives up.
     reconnect_seconds: float = 60.0
@@ -112,9 +113,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     window_factor: float = 2.0
     #: Lost workers, lost inputs and infrastructure failures a task survives before its job fails.
     max_uncounted_attempts: int = 20
-    #: A running attempt this many times slower than the finished median, its input considered, and slower
-    #: by `straggler_min_seconds` on top, gets a backup ...
+    #: A running attempt that takes this many times the finished median, its input considered, and
+    #: `straggler_min_seconds` more, gets a backup ...
     straggler_factor: float = 1.5
+    #: What is added to that time, so that very short tasks get no backup.
     straggler_min_seconds: float = 1.0
     #: ... once this share of its phase's tasks has finished, or all but one, and a slot is free.
     straggler_share: float = 0.75
@@ -122,19 +124,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     starvation_seconds: float = 60.0
     #: A worker on which tasks of this many different jobs failed lately takes no tasks for `exclude_seconds`.
     exclude_jobs: int = 3
+    #: How long such a worker takes no tasks.
     exclude_seconds: float = 300.0
     #: A host busier than this takes one task fewer at each heartbeat, down to one.
     pressure_cpu_percent: float = 95.0
+    #: The same for memory.
     pressure_memory_percent: float = 90.0
     #: A spool with less free disk than this takes no tasks.
     spool_reserve_bytes: int = 256 * MIB
 
     # --- defaults of jobs
+    #: Input of one map task, where the job does not say `split_size`.
     split_bytes: int = 32 * MIB
-    #: Most reduce tasks a job gets unless it says `reduces`; never more than it has maps.
+    #: Most reduce tasks of a job that does not say `reduces`; it never gets more than it has maps.
     default_reduces: int = 8
+    #: Attempts of a task that may fail by its own fault before the job fails.
     max_attempts: int = 4
+    #: Longest time that one attempt may run; 0 = no limit.
     task_timeout_seconds: float = 0.0
+    #: Memory of one task.
     task_memory_bytes: int = 1 * GIB
 
     # --- data plane
@@ -162,12 +170,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_total_bytes: int = 16 * MIB
 
     # --- what requests may name
-    #: Unfinished jobs of one sender (AMQP `user_id`; those who do not say are one); 0 = no limit.
+    #: Unfinished jobs of one sender (AMQP `user_id`; all that set none count as one); 0 = no limit.
     max_jobs_per_sender: int = 1000
-    #: Where inputs and outputs must lie once links are resolved: directories or URLs; empty = anywhere.
+    #: Where inputs must lie once links are resolved: directories or URLs; empty = anywhere.
     input_roots: tuple[str, ...] = ()
+    #: The same for outputs.
     output_roots: tuple[str, ...] = ()
-    #: Schemes that inputs and outputs may have as URLs; plain paths and file:// are none.
+    #: Schemes that inputs and outputs may have as URLs; plain paths and file:// are always allowed.
     url_schemes: tuple[str, ...] = (
         *("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs", "webhdfs"),
         *("http", "https", "ftp", "sftp", "memory"),

@@ -62,15 +62,17 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class JobRequest(JobOptions, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     """A request on `mr.jobs`, from the CLI or from any other system. Names code, never carries any."""
 
+    #: Version of the request's shape.
     version: Literal[1]
     #: A name given to `mr register`, or `sha256:...` of a stored bundle.
     job: Annotated[str, Meta(max_length=100)]
     #: Paths, directories, globs or fsspec URLs, as the workers see them.
     inputs: Annotated[list[Place], Meta(min_length=1, max_length=10_000)]
+    #: Path or URL of the output directory, which must be empty or absent.
     output: Place
-    #: Parameters that are shown nowhere: read by the job as those of `params` are.
+    #: Parameters that no status, event or log shows; read by the job like those of `params`.
     secret_params: dict[str, str] | None = None
-    #: Chosen by the sender: the same id twice is one job, and refused for another request.
+    #: Chosen by the sender: the same id twice is one job; with another request it is refused.
     job_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
 
 
@@ -84,12 +86,15 @@ class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class RequestReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a request, sent as JSON to `reply_to` with its `correlation_id`."""
 
+    #: Whether the job was accepted.
     accepted: bool
+    #: Id of the job.
     job_id: str | None = None
     #: Whether this id had been accepted before: nothing was started twice.
     duplicate: bool = False
+    #: Why it was refused.
     reason: str | None = None
-    #: To a question (AMQP `type` = `ping`): the identity of the coordinator's store.
+    #: Only in the answer to a `ping`: the identity of the coordinator's store.
     store: str | None = None
 
 

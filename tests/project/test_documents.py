@@ -43,6 +43,12 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in anchors(file.read_text()), link
 
 
+def test_every_row_has_a_meaning() -> None:
+    for name, make in SECTIONS.items():
+        rows = [line for line in make().splitlines() if re.search(r"\|\s*\|$", line)]
+        assert rows == [], name
+
+
 def test_every_page_is_linked_from_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index.read_text())}

@@ -216,8 +216,7 @@ def request_fields() -> str:
     comments = _comments(jobs, "JobRequest")
     required = {field.name for field in msgspec.structs.fields(jobs.JobRequest) if field.required}
     rows = [
-        (f"`{name}`", "yes" if name in required else "no", meaning or "-")
-        for name, (_, meaning) in comments.items()
+        (f"`{name}`", "yes" if name in required else "no", meaning) for name, (_, meaning) in comments.items()
     ]
     return _table(("field", "required", "meaning"), rows)
 

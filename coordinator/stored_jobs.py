@@ -14,10 +14,10 @@ from mr.error_text import fault
 from mr.errors import StoreBehind
 from mr.ports.clock import Clock
 from mr.ports.code import CodeStore
-from mr.ports.scheduling import RestoredJob, SchedulingStore
+from mr.ports.scheduling import SchedulingStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec
-from mr.protocol.records import JobRecord
+from mr.protocol.records import JobRecord, RestoredJob
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,13 +9,12 @@ from enum import StrEnum
 
 import msgspec
 
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
-from mr.protocol.records import Outcome, TaskResult, WorkerView
+from mr.protocol.records import Outcome, RestoredJob, TaskResult, WorkerView
 
 
 class JobAccepted(msgspec.Struct, frozen=True):

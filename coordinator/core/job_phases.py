@@ -5,9 +5,9 @@ from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.policy import retry_delay_seconds
 from mr.coordinator.core.state import OPEN_STATES, ActiveJob
 from mr.coordinator.core.transitions import JobCause, TaskCause
-from mr.formats.output.part_names import final_part
 from mr.protocol.failures import Failure
 from mr.protocol.ids import TaskId, TaskKind, task_index
+from mr.protocol.part_names import final_part
 from mr.protocol.records import JobState, Manifest, ManifestPart, PartOutput, TaskState
 
 MANIFEST_VERSION = 1

@@ -8,10 +8,9 @@ from mr.coordinator.core.events import JobAccepted
 from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.policy import ATTEMPT_GAP
 from mr.coordinator.core.state import ActiveJob, RunningAttempt, SchedulerState, Task
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import TaskId, TaskKind
-from mr.protocol.records import MapOutput, TaskRecord, TaskState
+from mr.protocol.records import MapOutput, RestoredJob, TaskRecord, TaskState
 
 
 def new_job(state: SchedulerState, event: JobAccepted) -> ActiveJob:

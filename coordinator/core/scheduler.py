@@ -29,10 +29,9 @@ from mr.coordinator.core.membership import Membership
 from mr.coordinator.core.restore import new_job, restored_job, snapshot
 from mr.coordinator.core.state import ActiveJob, SchedulerState
 from mr.coordinator.core.transitions import JobCause
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.ids import Incarnation, JobId
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
-from mr.protocol.records import JobState
+from mr.protocol.records import JobState, RestoredJob
 from mr.settings import Settings
 
 

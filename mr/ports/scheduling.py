@@ -3,23 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
-from mr.protocol.claims import Claim, Placement
+from mr.protocol.claims import Placement
 from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import JobRecord, Outcome, Refusal, TaskRecord, TaskResult
-
-
-class RestoredJob(msgspec.Struct, frozen=True):
-    """Everything the store knows of an unfinished job, for a coordinator that takes over."""
-
-    record: JobRecord
-    spec: JobSpec
-    splits: tuple[Split, ...]
-    tasks: Mapping[TaskId, TaskRecord]
-    claims: Mapping[TaskId, Claim]
-    results: Mapping[TaskId, TaskResult]
+from mr.protocol.records import JobRecord, Outcome, Refusal, RestoredJob, TaskRecord
 
 
 class SchedulingStore(Protocol):

@@ -1,5 +1,6 @@
 """What the state store keeps: accounts of jobs, tasks, outputs and workers."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from mr.protocol.bounds import Attempt, Int64, Natural, Real, Seconds, Slots
 from mr.protocol.claims import Claim, Placement
 from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.jobs import JobSpec, Split
 
 
 class JobState(StrEnum):
@@ -256,6 +258,17 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     #: As in JobRecord.
     request: dict[str, str] = {}
     state: Literal["REFUSED"] = "REFUSED"
+
+
+class RestoredJob(msgspec.Struct, frozen=True):
+    """Everything the store knows of an unfinished job, for a coordinator that takes over."""
+
+    record: JobRecord
+    spec: JobSpec
+    splits: tuple[Split, ...]
+    tasks: Mapping[TaskId, TaskRecord]
+    claims: Mapping[TaskId, Claim]
+    results: Mapping[TaskId, TaskResult]
 
 
 class ManifestPart(msgspec.Struct, frozen=True):

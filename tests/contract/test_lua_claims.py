@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr.adapters.open import open_store
-from mr.ports.scheduling import RestoredJob
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Holder, Placement, Verdict
 from mr.protocol.ids import Incarnation, JobId, WorkerId
+from mr.protocol.records import RestoredJob
 from mr.settings import Settings
 from tests.contract import samples
 from tests.contract.samples import MAP_0

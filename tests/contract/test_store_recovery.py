@@ -6,11 +6,10 @@ import msgspec
 import pytest
 
 from mr.errors import Deposed, StoreBehind
-from mr.ports.scheduling import RestoredJob
 from mr.ports.store import StateStore
 from mr.protocol.claims import Placement, Verdict
 from mr.protocol.ids import JobId, TaskId
-from mr.protocol.records import JobState, TaskState
+from mr.protocol.records import JobState, RestoredJob, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, go_back, set_clock_back, snapshot
 from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, create

@@ -25,7 +25,6 @@ from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.service import run_coordinator
 from mr.errors import BadMessage
 from mr.ports.broker import OutgoingMessage
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.codec import JSON, MSGPACK, decode, encode, pack, unpack
 from mr.protocol.failures import Failure, FailureKind, LostInput
@@ -38,6 +37,7 @@ from mr.protocol.records import (
     JobState,
     MapOutput,
     PartOutput,
+    RestoredJob,
     RunningTask,
     TaskRecord,
     TaskResult,

@@ -21,7 +21,6 @@ from mr.coordinator.core.transitions import (
     TaskCause,
 )
 from mr.errors import IllegalTransition
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
@@ -33,6 +32,7 @@ from mr.protocol.records import (
     MapOutput,
     Outcome,
     PartOutput,
+    RestoredJob,
     RunningTask,
     TaskRecord,
     TaskResult,

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from mr.adapters.memory.client import MemoryClient
 from mr.adapters.memory.state import JobEntry, recorded_placement
 from mr.errors import BadMessage, Deposed
-from mr.ports.scheduling import RestoredJob, SchedulingStore
+from mr.ports.scheduling import SchedulingStore
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, TaskRecord, TaskResult
+from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, RestoredJob, TaskRecord, TaskResult
 
 
 class MemoryScheduling(MemoryClient, SchedulingStore):

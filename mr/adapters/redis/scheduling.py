@@ -9,13 +9,13 @@ from mr.adapters.redis import keys
 from mr.adapters.redis.client import READ_CHUNK, flatten, milliseconds
 from mr.adapters.redis.jobs import OPEN_FIELD, RedisJobs, by_task
 from mr.errors import BadMessage, Deposed, StoreBehind
-from mr.ports.scheduling import RestoredJob, SchedulingStore
+from mr.ports.scheduling import SchedulingStore
 from mr.protocol.claims import RELEASED_KEPT, Claim, Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import result_locations
-from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, TaskRecord, TaskResult
+from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, RestoredJob, TaskRecord, TaskResult
 
 #: An index entry without a record is dropped at this age: younger ones may be about to be written.
 ORPHAN_SECONDS = 3600.0

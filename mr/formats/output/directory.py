@@ -18,16 +18,16 @@ import xxhash
 from mr.error_text import error_text
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
-from mr.formats.output.part_names import (
+from mr.formats.storage import absolute, join
+from mr.protocol.formats import OutputFormatName
+from mr.protocol.ids import JobId, task_index
+from mr.protocol.part_names import (
     PART_PREFIX,
     TEMPORARY,
     final_part,
     temporary_directory,
     temporary_part,
 )
-from mr.formats.storage import absolute, join
-from mr.protocol.formats import OutputFormatName
-from mr.protocol.ids import JobId, task_index
 from mr.protocol.records import Manifest, PartOutput, as_json
 
 __all__ = [

@@ -15,9 +15,9 @@ import xxhash
 from mr.error_text import error_text
 from mr.errors import MrError
 from mr.formats import storage
-from mr.formats.output.part_names import part_name
 from mr.formats.registry import output_module
 from mr.protocol.formats import OutputFormatName
+from mr.protocol.part_names import part_name
 
 __all__ = ["OutputUnwritable", "PartSummary", "PartWriter", "part_name"]
 

@@ -12,7 +12,6 @@ from mr.coordinator.core.invariants import InvariantBroken, check
 from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
 from mr.coordinator.core.scheduler import Scheduler
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
@@ -22,6 +21,7 @@ from mr.protocol.records import (
     MapOutput,
     Outcome,
     PartOutput,
+    RestoredJob,
     RunningTask,
     TaskRecord,
     TaskResult,

@@ -20,13 +20,12 @@ from mr.coordinator.effects import Effects
 from mr.dead_letters import guarded
 from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
-from mr.ports.scheduling import RestoredJob
 from mr.protocol.codec import JSON, decode, encode, pack, unpack
 from mr.protocol.ids import JobId, TaskId
 from mr.protocol.jobs import RequestReply
 from mr.protocol.messages import PauseWorker, TaskCommitted
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
-from mr.protocol.records import JobRecord, JobState, TaskStats
+from mr.protocol.records import JobRecord, JobState, RestoredJob, TaskStats
 from mr.settings import Settings
 from tests.contract import samples
 from tests.support.specs import make_spec, make_splits

@@ -18,6 +18,7 @@ from mr.protocol import codec, queues
 from mr.protocol.claims import Claim
 from mr.protocol.ids import JobId, is_id, task_sort_key
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
+from mr.protocol.messages import DrainWorker
 from mr.protocol.records import (
     JobRecord,
     JobState,
@@ -26,6 +27,7 @@ from mr.protocol.records import (
     RunningTask,
     TaskRecord,
     TaskState,
+    WorkerBeat,
     WorkerView,
 )
 from mr.settings import Settings
@@ -130,6 +132,26 @@ class Viewer:
         """All workers heard of lately, live or not."""
         return await self.store.workers()
 
+    async def find_worker(self, text: str) -> WorkerView:
+        """The live worker of this id, or the only live one whose id begins so. Raises NotFound."""
+        views = await self.store.workers()
+        same = [view for view in views if view.beat.worker == text]
+        found = same or [view for view in views if view.live and text and view.beat.worker.startswith(text)]
+        if len(found) > 1:
+            raise NotFound(f"{text!r} may be any of {len(found)} live workers; write more of the id")
+        if not found:
+            raise NotFound(f"there is no live worker {text!r}; `mr workers` lists those there are")
+        if not found[0].live:
+            raise NotFound(f"worker {text} is gone: it has been silent for {found[0].age_seconds:.0f} s")
+        return found[0]
+
+    async def incarnation(self, beat: WorkerBeat) -> WorkerView | None:
+        """The same incarnation of a worker as it is now; None once it has left, or another has its id."""
+        for view in await self.store.workers():
+            if (view.beat.worker, view.beat.incarnation) == (beat.worker, beat.incarnation):
+                return view
+        return None
+
     async def logs(self, job: JobId, task: str | None = None) -> Mapping[str, str]:
         """What the attempts of a job, or of one task, printed, by `task id/attempt`, in order.
 
@@ -176,7 +198,7 @@ def _claimed(record: TaskRecord, claim: Claim, now: float) -> TaskRecord:
 
 
 class Client(Viewer):
-    """Submits, watches and cancels jobs."""
+    """Submits, watches and cancels jobs, and drains workers."""
 
     def __init__(self, broker: Broker, store: StateStore, settings: Settings) -> None:
         super().__init__(store, settings)
@@ -201,6 +223,14 @@ class Client(Viewer):
         if not reply.accepted:
             raise BadJob(f"job {job} cannot be cancelled: {reply.reason}")
         return reply
+
+    async def drain(self, beat: WorkerBeat) -> None:
+        """Ask one incarnation of a worker to finish what it runs and leave. May be asked again."""
+        await self.store.drain_worker(beat.worker, beat.incarnation)
+        body = codec.encode(DrainWorker(beat.worker))
+        await self.broker.publish(
+            OutgoingMessage(exchange=queues.CONTROL_EXCHANGE, routing_key="", body=body, type="control")
+        )
 
     async def watch(
         self, job: JobId, interval_seconds: float = WATCH_SECONDS, queued_since: float | None = None

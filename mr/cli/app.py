@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mr.cli import daemons, doctor, inspect_jobs, results, run, settings, submit
+from mr.cli import daemons, doctor, drain, inspect_jobs, results, run, settings, submit
 from mr.cli.options import cluster_options, keep_cluster_flags
 
 
@@ -38,6 +38,7 @@ for command in (
     inspect_jobs.status,
     inspect_jobs.tasks,
     inspect_jobs.workers,
+    drain.drain,
     results.results,
     results.logs,
     submit.watch,

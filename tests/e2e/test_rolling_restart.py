@@ -1,8 +1,10 @@
 """Workers stopped and restarted while a job reduces: no map runs again."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,12 @@ def maps_run(cluster: Cluster, job: GatedJob) -> dict[str, int]:
     return {record["task_id"]: record["attempt"] for record in records if record["task_id"].startswith("map")}
 
 
+def worker_beat(cluster: Cluster, name: str) -> dict[str, Any]:
+    """A worker's last heartbeat."""
+    (beat,) = [view["beat"] for view in cluster.json("workers") if view["beat"]["worker"] == name]
+    return {"draining": False, **beat}
+
+
 def test_rolling_restart(four: Cluster, tmp_path: Path) -> None:
     job = GatedJob(four, tmp_path, "rolling", "reduce", *MAPS_AND_REDUCES).submit()
     job.wait_begun(4)
@@ -50,11 +58,22 @@ def test_one_drains(four: Cluster, tmp_path: Path) -> None:
     job = GatedJob(four, tmp_path, "one-drains", "reduce", *MAPS_AND_REDUCES).submit()
     job.wait_begun(4)
     victim = four.daemons["w1"]
-    victim.send_signal(signal.SIGTERM)
-    until(lambda: "draining" in four.log("w1"), "w1 to drain")
+    drain = four.start("drain", "--wait", "w1", stdout=subprocess.PIPE)
+    until(lambda: worker_beat(four, "w1")["draining"], "w1 to drain")
+    assert "draining" in four.succeed("workers").stdout.decode()
     job.open()
     assert job.wait_state("COMPLETED", "FAILED") == "COMPLETED"
     assert set(maps_run(four, job).values()) == {1}
     assert victim.wait(timeout=30) == 0
+    assert drain.communicate(timeout=30) == (b"worker w1 has left\n", None)
+    assert drain.returncode == 0
     same_parts(job.run_embedded(), job.output)
     job.wait_clean()
+    # That was asked of one incarnation: the next one under the same id takes tasks.
+    four.ensure()
+    after = GatedJob(four, tmp_path, "after", "reduce", "-m", "4", "-r", "4").submit()
+    after.wait_begun(4)
+    assert not worker_beat(four, "w1")["draining"]
+    after.open()
+    assert after.wait_state("COMPLETED", "FAILED") == "COMPLETED"
+    after.wait_clean()

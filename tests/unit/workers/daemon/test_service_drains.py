@@ -6,12 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mr.client import Client
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, TaskCommitted, WorkerStopped
 from mr.protocol.records import JobState, MapOutput
 from tests.support.job_records import job_record
 from tests.support.processes import appear, gone, until
-from tests.support.worker import WORKER, Bench, bench, submit, worker_settings
+from tests.support.worker import SETTINGS, WORKER, Bench, bench, submit, worker_settings
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
 
@@ -128,10 +129,24 @@ async def test_no_heartbeat_follows_the_farewell(tmp_path: Path, monkeypatch: py
 
 async def test_a_worker_told_to_drain_drains(tmp_path: Path) -> None:
     async with bench(tmp_path) as worker:
-        await worker.store.drain_worker(WORKER, (await worker.beat()).incarnation)
-        await worker.tell(DrainWorker(WORKER))
+        await Client(worker.broker, worker.store, SETTINGS).drain(await worker.beat())
         await worker.ended
         assert isinstance(await worker.reports.get(), WorkerStopped)
+
+
+async def test_what_one_incarnation_was_told_does_not_drain_the_next(tmp_path: Path) -> None:
+    async with bench(tmp_path) as first:
+        await Client(first.broker, first.store, SETTINGS).drain(await first.beat())
+        await first.ended
+    second = Bench(tmp_path)
+    second.store.server = first.store.server
+    await second.open(SETTINGS, 1, None)
+    await second.tell(DrainWorker(WORKER))
+    await until(lambda: not any(consumer._unsettled for consumer in second.broker._consumers))
+    await submit(second)
+    await second.publish("job-1", "map-00000")
+    assert not (await second.beat_when(lambda beat: beat.committed == 1)).draining
+    await second.close()
 
 
 async def test_a_worker_that_is_stopped_at_once_hands_its_tasks_back(tmp_path: Path) -> None:

@@ -181,6 +181,14 @@ def _quantile(ordered: list[float], share: float) -> float:
     return low + step * weight if weight < 0.5 else high - step * (1 - weight)
 
 
+def checked_tuple(value: Any, length: int) -> tuple[Any, ...]:
+    """Give back a tuple of that length. Raises BadAggregate for anything else."""
+    if type(value) is tuple and len(value) == length:
+        return value
+    shape = f"{len(value)} items" if type(value) is tuple else f"type {type(value).__name__}"
+    raise BadAggregate(f"mr.agg.each takes tuples of {length} items; it met {safe_repr(value)} of {shape}")
+
+
 def _sum(values: Iterable[Any]) -> Any:
     total: Any = 0
     for value in values:
@@ -300,3 +308,27 @@ def quantiles(*shares: float) -> Aggregation:
 
     spec = AggregationSpec("quantiles", wanted)
     return Aggregation(spec, reduce_values, quantiles.__doc__ or "", combines=False)
+
+
+def each(*parts: Aggregation) -> Aggregation:
+    """One aggregation for each position of tuples: `each(mr.agg.sum, mr.agg.max)` gives (sum, max).
+
+    Values must be tuples of that many items. It combines if all its parts do.
+    """
+    for part in parts:
+        if not isinstance(part, Aggregation):
+            raise BadJob(f"mr.agg.each: {safe_repr(part)} is no aggregation; give such as mr.agg.sum")
+    if not parts:
+        raise BadJob("mr.agg.each() needs at least one aggregation, such as mr.agg.sum")
+
+    def reduce_values(values: Iterable[Any]) -> tuple[Any, ...]:
+        given = [checked_tuple(value, len(parts)) for value in values]
+        return tuple(part.reduce_values([v[place] for v in given]) for place, part in enumerate(parts))
+
+    return Aggregation(
+        AggregationSpec("each", tuple(part.spec for part in parts)),
+        reduce_values,
+        each.__doc__ or "",
+        combines=all(part.combines for part in parts),
+        feeds_reduce_fn=all(part.feeds_reduce_fn for part in parts),
+    )

@@ -69,16 +69,23 @@ def exact(item: Any) -> Any:
 
 
 def run_job(
-    source: str, table: list[tuple[Any, Any]], split_bytes: int, reduces: int, **bound: int
+    source: str,
+    table: list[tuple[Any, Any]],
+    split_bytes: int,
+    reduces: int,
+    output_format: str = "text",
+    **bound: int,
 ) -> list[list[str]]:
     """Run a job over the table in this process; returns the lines of each part."""
     RECORDS[:] = table
     SEEN.clear()
+    source = MAP + source
+    lines = "".join(f"{number}\n" for number in range(len(table)))
     with tempfile.TemporaryDirectory() as directory:
-        bench = Workbench(Path(directory), MAP + source, settings=bound, reduces=reduces)
-        bench.run(
-            [bench.write_input("in.txt", "".join(f"{number}\n" for number in range(len(table))))], split_bytes
+        bench = Workbench(
+            Path(directory), source, settings=bound, reduces=reduces, output_format=output_format
         )
+        bench.run([bench.write_input("in.txt", lines)], split_bytes)
         return [part.decode("utf-8", "surrogateescape").splitlines() for part in bench.parts().values()]
 
 
@@ -131,6 +138,22 @@ AFTER_BUILT_IN = {
     "first": "next(values)",
     "last": "list(values)[-1]",
 }
+
+
+@settings(max_examples=25, deadline=None)
+@given(table=numbers, kind=st.sampled_from(["text", "jsonl"]), bound=st.fixed_dictionaries(bounds))
+def test_results_are_written_as_those_of_a_function(
+    table: list[tuple[str, int]], kind: str, bound: dict[str, int]
+) -> None:
+    pairs = [(key, (value, -value)) for key, value in table]
+    function = (
+        "def reduce_fn(key, values):\n"
+        "    given = list(values)\n"
+        "    yield key, (sum(v for v, _ in given), sorted((w for _, w in given), reverse=True)[:2])\n"
+    )
+    built_in = "reduce_fn = mr.agg.each(mr.agg.sum, mr.agg.top_k(2))\n"
+    written = [run_job(source, pairs, output_format=kind, **bound) for source in (built_in, function)]
+    assert written[0] == written[1]
 
 
 @settings(max_examples=25, deadline=None)

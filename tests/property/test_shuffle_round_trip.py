@@ -1,6 +1,7 @@
 """Everything that goes into map buffers comes out of the groups as a dict and `sorted` would have it."""
 
 import math
+import statistics
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta, timezone
@@ -242,6 +243,43 @@ def test_quantiles_are_those_of_numpy(
         for groups in reference(numbers, sizes["partitions"])
     ]
     check_results(numbers, sizes, mr.agg.quantiles(*shares), wanted, combine)
+
+
+#: Parts for `each`: the values they take, and what each is in Python.
+PARTS: list[tuple[Aggregation, st.SearchStrategy[Any], Callable[[list[Any]], Any]]] = [
+    (mr.agg.sum, INTEGERS, sum),
+    (mr.agg.max, st.integers(-9, 9) | st.booleans(), max),
+    (mr.agg.min, TEXT, min),
+    (mr.agg.count, ATOMS, len),
+    (mr.agg.mean, st.integers(-9, 9), lambda values: sum(values) / len(values)),
+    (mr.agg.first, ATOMS, lambda values: values[0]),
+    (mr.agg.last, FLOATS, lambda values: values[-1]),
+    (mr.agg.collect, ATOMS, list),
+    (mr.agg.count_distinct, TEXT, lambda values: len(set(values))),
+    (mr.agg.top_k(2), st.integers(-9, 9), lambda values: sorted(values, reverse=True)[:2]),
+    (mr.agg.quantiles(0.5), st.integers(-9, 9), lambda values: [float(statistics.median(values))]),
+    (
+        mr.agg.each(mr.agg.sum, mr.agg.top_k(1)),
+        st.tuples(st.integers(-9, 9), TEXT),
+        lambda pairs: (sum(number for number, _ in pairs), [max(text for _, text in pairs)]),
+    ),
+]
+
+
+@SETTINGS
+@given(runs(), st.lists(st.sampled_from(PARTS), min_size=1, max_size=3), st.booleans(), st.data())
+def test_each_is_its_parts(run: Any, parts: Any, combine: bool, data: st.DataObject) -> None:
+    maps, sizes = run
+    value = st.tuples(*(values for _, values, _ in parts))
+    tuples = [[(key, data.draw(value)) for key, _ in pairs] for pairs in maps]
+    wanted = [
+        [
+            (key, tuple(part([item[at] for item in given]) for at, (_, _, part) in enumerate(parts)))
+            for key, given in groups
+        ]
+        for groups in reference(tuples, sizes["partitions"])
+    ]
+    check_results(tuples, sizes, mr.agg.each(*(aggregation for aggregation, _, _ in parts)), wanted, combine)
 
 
 @SETTINGS

@@ -100,7 +100,9 @@ class StateKernel(ABC):
     def results(self, rows: Rows) -> Iterator[pa.Table]:
         """All results in one table."""
         states = self.combine(rows)
-        view = sort_rows(Rows(states.keys, {"value": self.final(states.columns)}))
+        with naming(states.keys):
+            values = self.final(states.columns)
+        view = sort_rows(Rows(states.keys, {"value": values}))
         yield result_table(view.keys, view.values_of(0, len(view.keys))["value"])
 
 

@@ -12,6 +12,7 @@ import mr.agg
 from mr.agg import Aggregation
 from mr.errors import BadAggregate, BadJob, SegmentCorrupt
 from mr.protocol.aggregation import AggregationSpec
+from mr.protocol.codec import JSON, decode, encode
 from mr.workers.shuffle.aggregate import KERNELS, finished, kernel_of
 from mr.workers.shuffle.columns import Kind, key_column, key_list, value_column, value_list
 from mr.workers.shuffle.result_table import to_pairs
@@ -34,6 +35,13 @@ STATEFUL = [getattr(mr.agg, name) for name in STATE_KERNELS]
         (mr.agg.collect, [2, 1, 2], [2, 1, 2]),
         (mr.agg.count_distinct, [1, 1.0, True, 1, [1], [1], -0.0, 0.0], 5),
         (mr.agg.count_distinct, [Decimal("1.0"), Decimal("1.00"), Decimal("NaN"), Decimal("sNaN")], 2),
+        (mr.agg.each(mr.agg.sum, mr.agg.max), [(1, "a"), (2, "c"), (3, "b")], (6, "c")),
+        (
+            mr.agg.each(mr.agg.mean, mr.agg.each(mr.agg.first, mr.agg.top_k(1)), mr.agg.collect),
+            [(1, ("x", 1), 0), (2, ("y", 3), None)],
+            (1.5, ("x", [3]), [0, None]),
+        ),
+        (mr.agg.each(mr.agg.count_distinct, mr.agg.quantiles(0.5)), [(1, 1), (True, 2)], (2, [1.5])),
         (mr.agg.first, [-0.0, None, 1], -0.0),
         (mr.agg.last, [1, "x", (2, [3])], (2, [3])),
         (mr.agg.quantiles(0, 0.5, 1), [3, 1, True, 2], [1.0, 1.5, 3.0]),
@@ -54,9 +62,12 @@ def test_as_a_plain_function(aggregation: Aggregation, values: list[Any], result
 
 def test_names() -> None:
     plain = {"sum", "count", "min", "max", "mean", "collect", "count_distinct", "first", "last"}
-    assert set(KERNELS) == plain | {"top_k", "quantiles"}
+    assert set(KERNELS) == plain | {"top_k", "quantiles", "each"}
     assert all(hasattr(mr.agg, name) for name in KERNELS)
     assert repr(mr.agg.mean) == "mr.agg.mean"
+    both = mr.agg.each(mr.agg.sum, mr.agg.each(mr.agg.top_k(3), mr.agg.quantiles(0.5)))
+    assert repr(both) == "mr.agg.each(mr.agg.sum, mr.agg.each(mr.agg.top_k(3), mr.agg.quantiles(0.5)))"
+    assert decode(encode(both.spec, JSON), AggregationSpec, JSON) == both.spec
     assert repr(mr.agg.top_k(3)) == "mr.agg.top_k(3)"
     assert mr.agg.top_k(3) == mr.agg.top_k(3) != mr.agg.top_k(2)
     assert mr.agg.sum == Aggregation(AggregationSpec("sum"), len, "")
@@ -178,6 +189,38 @@ def test_quantiles_of_what_is_no_number_name_the_key(values: list[Any], told: st
         list(kernel_of(mr.agg.quantiles(0.5).spec).results(rows))
     with pytest.raises(BadAggregate, match=told):
         mr.agg.quantiles(0.5).reduce_values(values)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [((), "at least one aggregation"), ((mr.agg.sum, sum), "<built-in function sum> is no aggregation")],
+)
+def test_each_refuses_what_is_no_aggregation(parts: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(BadJob, match=rf"^mr\.agg\.each.*{told}.*such as mr\.agg\.sum$"):
+        mr.agg.each(*parts)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([(1, 2), (1, 2, 3)], "tuples of 2 items; it met (1, 2, 3) of 3 items"),
+        ([(1, 2), [1, 2]], "tuples of 2 items; it met [1, 2] of type list"),
+        ([("x", 2)], "mr.agg.sum adds numbers; it met 'x' of type str"),
+        ([(1, 2), (3, "x")], "mr.agg.top_k cannot order 2 beside 'x'"),
+    ],
+)
+def test_each_names_the_key_of_what_it_cannot_take(values: list[Any], told: str) -> None:
+    aggregation = mr.agg.each(mr.agg.sum, mr.agg.top_k(2))
+    with pytest.raises(BadAggregate, match=re.escape(f"{told} (key 'b')")):
+        by_columns(aggregation, [[("a", (1, 1)), *(("b", value) for value in values)]])
+    with pytest.raises(BadAggregate, match=re.escape(told)):
+        aggregation.reduce_values(values)
+
+
+def test_each_names_the_key_of_a_bad_result() -> None:
+    rows = Rows(key_column(["a", "b", "b"]), {"value": value_column([(1,), (2,), ("x",)])})
+    with pytest.raises(BadAggregate, match=r"takes numbers; it met 'x' of type str \(key 'b'\)"):
+        list(kernel_of(mr.agg.each(mr.agg.quantiles(0.5)).spec).results(rows))
 
 
 def test_numbers_beyond_a_float() -> None:

@@ -32,6 +32,8 @@ AGGREGATIONS = [
     mr.agg.last,
     mr.agg.top_k(40),
     mr.agg.quantiles(0.1, 0.77),
+    mr.agg.each(mr.agg.sum, mr.agg.top_k(3)),
+    mr.agg.each(mr.agg.mean, mr.agg.collect),
 ]
 
 
@@ -141,7 +143,8 @@ def test_a_giant_key_streams(tmp_path: Path, group_bytes: int, lazy_weight: int,
 @pytest.mark.parametrize("aggregation", AGGREGATIONS, ids=repr)
 @pytest.mark.parametrize("combine", [False, True])
 def test_a_giant_key_aggregates(tmp_path: Path, aggregation: Aggregation, combine: bool) -> None:
-    maps: list[Pairs] = [[("big", n % 30) for n in range(m * 50, m * 50 + 50)] for m in range(3)]
+    wrap = (lambda n: (n, -n)) if aggregation.spec.name == "each" else (lambda n: n)
+    maps: list[Pairs] = [[("big", wrap(n % 30)) for n in range(m * 50, m * 50 + 50)] for m in range(3)]
     groups = grouped(tmp_path, maps, 1, combiner=aggregation if combine else None)
     (table,) = groups.aggregate(aggregation)
     keys, values = to_pairs(table)

@@ -24,7 +24,7 @@ from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
 from mr.protocol.records import Refusal
 from mr.request_summary import differences, request_summary
-from mr.resolve import resolve_options, resolve_spec
+from mr.resolve import resolve_request, resolve_spec
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ def plan_job(
     for path in (*request.inputs, request.output):
         if "://" not in path and not path.startswith("/"):
             raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
-    options = resolve_options(request, manifest, settings)
+    options = resolve_request(request, manifest, settings)
     require_input(options.input_format)
     require_output(options.output_format)
     places = AllowedPaths(settings)
@@ -265,16 +265,16 @@ def plan_job(
     splits = plan_splits(
         files,
         input_format=options.input_format,
-        split_bytes=options.split_bytes,
+        split_bytes=options.split_size,
         maps=options.maps,
         encoding=options.encoding,
     )
     spec = resolve_spec(
         request,
         manifest,
+        options,
         settings,
         job_id=job_id,
-        inputs=tuple(request.inputs),
         splits_count=len(splits),
         token=secrets.token_urlsafe(24),
         now=now,

@@ -1,31 +1,40 @@
 """What a job file declares about itself: `JOB = mr.Job(reduces=4, input_format="csv")`."""
 
 import difflib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
 
 import msgspec
 
 from mr.error_text import safe_repr
 from mr.errors import BadJob
-from mr.protocol.jobs import JobOptions
+from mr.protocol.options import Duration, GivenOptions, JobOptions, Size
+
+Keywords = ParamSpec("Keywords")
+
+
+def _keywords_of(
+    options: Callable[Keywords, object],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, Keywords], None]]:
+    """Let type checkers and editors see the keywords of `options` where a function takes `**options`."""
+    return lambda function: function
 
 
 class Job:
     """Defaults of a job, set at module level as `JOB`; any flag of the command line overrides them.
 
-    The keywords are the fields of `mr.protocol.jobs.JobOptions`: `name`, `maps`, `reduces`,
-    `split_size`, `input_format`, `output_format`, `encoding`, `encoding_errors`, `priority`,
-    `weight`, `max_attempts`, `task_timeout`, `task_memory`, `params`. Raises BadJob, naming the
-    option that is unknown or has a value it cannot take.
+    The keywords are the fields of `mr.protocol.options.JobOptions`. Raises BadJob, naming the option that
+    is unknown or has a value it cannot take.
     """
 
+    @_keywords_of(JobOptions[None, Size, Duration])
     def __init__(self, **options: Any) -> None:
         for name in options:
             if name not in JobOptions.__struct_fields__:
                 raise BadJob(_unknown_option(name))
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            self.options: JobOptions = msgspec.convert(given, JobOptions)
+            self.options = msgspec.convert(given, GivenOptions)
         except msgspec.ValidationError as error:
             raise BadJob(_wrong_value(given, str(error))) from None
 

@@ -1,7 +1,7 @@
 """What a request asked for, in bounded words: to tell whether another of the same id asks for the same."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,18 +9,15 @@ import msgspec
 from mr.error_text import safe_repr
 from mr.errors import BadSetting
 from mr.protocol.jobs import JobRequest
-from mr.settings import parse_bytes, parse_seconds
+from mr.protocol.options import option_table
+from mr.settings import PARSERS
 
 #: Longest value that is kept whole; of a longer one the beginning, and a hash of all of it.
 _VALUE_CHARACTERS = 200
 #: Of a request, what says nothing about the work: the id is the question, the version how it was put.
 _LEFT_OUT = ("version", "job_id")
-#: Written in several ways that mean one thing.
-_AMOUNTS: dict[str, Callable[[Any], float]] = {
-    "split_size": parse_bytes,
-    "task_memory": parse_bytes,
-    "task_timeout": parse_seconds,
-}
+#: Options with a unit, which are written in several ways that mean one thing.
+_UNITS = {option.name: option.unit for option in option_table() if option.unit}
 
 
 def request_summary(request: JobRequest) -> dict[str, str]:
@@ -50,9 +47,9 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 def _text(name: str, value: Any) -> str:
     if name == "secret_params":
         return ", ".join(sorted(value))
-    if name in _AMOUNTS:
+    if name in _UNITS:
         try:
-            return str(_AMOUNTS[name](value))
+            return str(PARSERS[_UNITS[name]](value))
         except BadSetting:
             return safe_repr(value)  # refused later, with the reason
     if isinstance(value, str):

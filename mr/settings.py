@@ -9,8 +9,9 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -74,6 +75,12 @@ def parse_seconds(text: str | float) -> float:
     if seconds > MAX_SECONDS:
         raise BadSetting(f"{bounded(str(text), 40)} is too long; a duration is at most {MAX_SECONDS:g} s")
     return seconds
+
+
+#: How a value is read whose unit is this.
+PARSERS: Mapping[str, Callable[[Any], float]] = MappingProxyType(
+    {"bytes": parse_bytes, "seconds": parse_seconds}
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -188,7 +188,7 @@ def _is_final(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure
 def _used_up(decisions: Decisions, job: ActiveJob, task: Task) -> bool:
     """Whether a task may not be tried again; once the output is complete nothing fails the job any more."""
     return not job.output_done and (
-        task.record.failures >= job.spec.max_attempts
+        task.record.failures >= job.spec.options.max_attempts
         or task.record.losses > decisions.state.settings.max_uncounted_attempts
     )
 

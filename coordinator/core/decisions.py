@@ -160,7 +160,7 @@ class Decisions:
         """Put a message for a task on the queue, by default at its job's priority."""
         message = TaskMessage(WIRE_VERSION, job.job_id, task.task_id)
         if priority is None:
-            priority = task_priority(job.spec.priority, task.kind)
+            priority = task_priority(job.spec.options.priority, task.kind)
         self._published.add(cause, Publication(message, priority))
 
     def control(self, control: Control, cause: str) -> None:

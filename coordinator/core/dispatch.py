@@ -32,7 +32,7 @@ def fill_window(decisions: Decisions) -> None:
     )
     jobs: list[list[ActiveJob]] = [[] for _ in decisions.state.levels]
     for job in decisions.state.jobs.values():
-        jobs[job.spec.priority].append(job)
+        jobs[job.spec.options.priority].append(job)
     out = 0
     for priority in range(MAX_JOB_PRIORITY, -1, -1):
         out += sum(len(job.outstanding) for job in jobs[priority])
@@ -82,7 +82,7 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
     median = job.median(task.kind)
     if median is not None:
         level.cost_seconds = min(max(MINIMUM_COST_SECONDS, median[0]), MAXIMUM_COST_SECONDS)
-    job.charged_until = start + level.cost_seconds / max(MINIMUM_WEIGHT, job.spec.weight)
+    job.charged_until = start + level.cost_seconds / max(MINIMUM_WEIGHT, job.spec.options.weight)
 
 
 # --- ageing
@@ -97,7 +97,9 @@ def publish_aged(decisions: Decisions) -> None:
     claim lets one of the two run. At most half of the slots are given away like this.
     """
     patience_seconds = decisions.state.settings.starvation_seconds
-    busy = max((job.spec.priority for job in decisions.state.jobs.values() if job.outstanding), default=0)
+    busy = max(
+        (job.spec.options.priority for job in decisions.state.jobs.values() if job.outstanding), default=0
+    )
     room = aged_limit(decisions.state.membership.slots)
     starved: list[ActiveJob] = []
     for job in list(decisions.state.jobs.values()):
@@ -119,7 +121,7 @@ def _publish_first(decisions: Decisions, job: ActiveJob) -> None:
     if task is None:
         return
     if task.state is TaskState.WAITING:
-        level = decisions.state.levels[job.spec.priority]
+        level = decisions.state.levels[job.spec.options.priority]
         _charge(level, job, task, max(job.charged_until, level.virtual_seconds))
     first = task_priority(MAX_JOB_PRIORITY, TaskKind.REDUCE)
     publish_task(decisions, job, task, "the job waited too long", priority=first)
@@ -129,7 +131,7 @@ def _publish_first(decisions: Decisions, job: ActiveJob) -> None:
 def _note_idle(decisions: Decisions, job: ActiveJob, busy: int) -> None:
     """Note since when a job could run tasks and runs none, while jobs of priority `busy` have some out."""
     running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
-    if job.spec.priority >= busy or running or not (job.outstanding or _next_task(decisions, job)):
+    if job.spec.options.priority >= busy or running or not (job.outstanding or _next_task(decisions, job)):
         job.idle_since = None
     elif job.idle_since is None:
         job.idle_since = decisions.now

@@ -28,7 +28,7 @@ def _broken(state: SchedulerState) -> Iterator[str]:
         queued = sum(
             job.count(kind, TaskState.QUEUED)
             for job in state.jobs.values()
-            if job.spec.priority == priority
+            if job.spec.options.priority == priority
             for kind in TaskKind
         )
         if queued > state.peak_window:
@@ -69,8 +69,8 @@ def _broken_in_task(job: ActiveJob, task: Task) -> Iterator[str]:
         yield f"{state} with {len(task.running)} running attempts"
     if any(number > task.record.attempt for number in task.running):
         yield f"runs {sorted(task.running)}, but its newest attempt is {task.record.attempt}"
-    if task.record.failures >= job.spec.max_attempts and not job.output_done:
-        yield f"failed {task.record.failures} times of {job.spec.max_attempts}, but is not given up"
+    if task.record.failures >= job.spec.options.max_attempts and not job.output_done:
+        yield f"failed {task.record.failures} times of {job.spec.options.max_attempts}, but is not given up"
     if task.result is not None:
         output = task.result.output
         if output.attempt <= task.fenced_attempt:

@@ -29,7 +29,7 @@ def _finish(job: ActiveJob, now: float) -> FinishOutput:
     parts = tuple(r.output for r in results if r is not None and isinstance(r.output, PartOutput))
     manifest = _manifest(job, parts, now)
     cause = "all parts are committed"
-    return FinishOutput(job.job_id, spec.output, spec.output_format, parts, manifest, cause=cause)
+    return FinishOutput(job.job_id, spec.output, spec.options.output_format, parts, manifest, cause=cause)
 
 
 def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Manifest:
@@ -38,7 +38,7 @@ def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Mani
         ManifestPart(
             part.task_id,
             part.attempt,
-            final_part(spec.output, task_index(part.task_id), spec.output_format),
+            final_part(spec.output, task_index(part.task_id), spec.options.output_format),
             part.rows,
             part.bytes,
             part.checksum,
@@ -48,7 +48,7 @@ def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Mani
     return Manifest(
         version=MANIFEST_VERSION,
         job_id=job.job_id,
-        name=job.spec.name,
+        name=job.spec.options.name,
         completed_at=now,
         rows=sum(part.rows for part in parts),
         bytes=sum(part.bytes for part in parts),
@@ -61,7 +61,7 @@ def retry_output(decisions: Decisions, job: ActiveJob, failure: Failure) -> None
     """Finish the output once more while the failure's rule and `max_attempts` allow it, else fail the job."""
     job.finishing = False
     job.finish_tries += 1
-    if not failure.rule.retry or job.finish_tries >= job.spec.max_attempts:
+    if not failure.rule.retry or job.finish_tries >= job.spec.options.max_attempts:
         end_job(decisions, job, JobCause.OUTPUT_FAILED, failure.message)
         return
     state, name = decisions.state, TaskId("output")

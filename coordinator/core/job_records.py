@@ -11,10 +11,10 @@ def submitted_record(spec: JobSpec) -> JobRecord:
     """Make the first record of a job, to be written by `StateStore.create_job`."""
     return JobRecord(
         job_id=spec.job_id,
-        name=spec.name,
+        name=spec.options.name,
         state=JobState.SUBMITTED,
         output=spec.output,
-        priority=spec.priority,
+        priority=spec.options.priority,
         maps=spec.maps,
         reduces=spec.reduces,
         history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),

@@ -4,36 +4,29 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import click
+from msgspec.inspect import (
+    DictType,
+    FloatType,
+    IntType,
+    LiteralType,
+    Metadata,
+    NoneType,
+    Type,
+    UnionType,
+    type_info,
+)
 
+from mr.cli.formatting import size
 from mr.cli.printing import say
 from mr.errors import BadSetting
-from mr.protocol.formats import INPUT_FORMATS, OUTPUT_FORMATS
-from mr.protocol.jobs import EncodingErrors
-from mr.protocol.queues import MAX_JOB_PRIORITY
-from mr.settings import Settings, load_settings, parse_bytes, parse_seconds, unknown_variables
+from mr.protocol.options import Option, option_table
+from mr.settings import PARSERS, Settings, load_settings, unknown_variables
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def _checked(parse: Callable[[str], float]) -> Callable[..., str | None]:
-    """A callback that hands a text on as it was written, once `parse` has accepted it."""
-
-    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        try:
-            if value is not None:
-                parse(value)
-        except BadSetting as error:
-            raise click.BadParameter(str(error), ctx, param) from error
-        return value
-
-    return check
-
-
-_SIZE = _checked(parse_bytes)
-_TIME = _checked(parse_seconds)
 
 include_option = click.option(
     "--include",
@@ -57,45 +50,66 @@ _CLUSTER_OPTIONS = (
     ),
 )
 
+
+class _Amount(click.ParamType[Any]):
+    """A size or a duration, handed on as it was written."""
+
+    def __init__(self, option: Option) -> None:
+        self.name = option.metavar
+        self._parse = PARSERS[option.unit]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check one value. Raises click.BadParameter."""
+        try:
+            self._parse(value)
+        except BadSetting as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+def _click_type(option: Option) -> click.ParamType[Any]:
+    if option.unit:
+        return _Amount(option)
+    match _given_type(option):
+        case IntType() as kind:
+            return click.IntRange(kind.ge, kind.le)
+        case FloatType() as kind:
+            return click.FloatRange(kind.gt, kind.le, min_open=True)
+        case LiteralType() as kind:
+            return click.Choice([str(value) for value in kind.values])
+    return click.STRING
+
+
+def _given_type(option: Option) -> Type:
+    """The type of what is given for an option without unit, which the table joins to None."""
+    union = type_info(option.type)
+    assert isinstance(union, Metadata)
+    assert isinstance(union.type, UnionType)
+    return next(kind for kind in union.type.types if not isinstance(kind, NoneType))
+
+
+def _default_text(option: Option) -> str:
+    if not option.setting:
+        return option.default_text
+    value = getattr(Settings(), option.setting)
+    shown = size(value).replace(".0 ", " ") if option.unit == "bytes" else f"{value:g}"
+    return f"the setting {option.setting}, {shown}"
+
+
+def _flag(option: Option) -> Callable[[Command], Command]:
+    """The flag of one option of a job."""
+    return click.option(
+        *filter(None, (option.short_flag, option.flag, option.name)),
+        type=_click_type(option),
+        multiple=isinstance(_given_type(option), DictType),
+        metavar=option.metavar or None,
+        help=f"{option.help} [default: {_default_text(option)}]",
+    )
+
+
 _JOB_OPTIONS = (
     click.option("-o", "--output", required=True, metavar="OUT", help="Directory (or URL) for the result."),
-    click.option("-m", "--maps", type=click.IntRange(1, 100_000), help="Wanted number of map tasks."),
-    click.option(
-        "-r",
-        "--reduces",
-        type=click.IntRange(0, 100_000),
-        help="Number of reduce tasks; 0 = map only. As many as maps, up to default_reduces, unless said.",
-    ),
-    click.option(
-        "--split-size", callback=_SIZE, metavar="SIZE", help="Input of one map task, such as 64MiB."
-    ),
-    click.option("--input-format", type=click.Choice(list(INPUT_FORMATS)), help="text unless said."),
-    click.option("--output-format", type=click.Choice(list(OUTPUT_FORMATS)), help="text unless said."),
-    click.option("--encoding", help="Of text input; utf-8 unless said."),
-    click.option(
-        "--encoding-errors",
-        type=click.Choice(get_args(EncodingErrors)),
-        help="What becomes of bytes that are no text; strict unless said.",
-    ),
-    click.option("--priority", type=click.IntRange(0, MAX_JOB_PRIORITY), help="4 goes first; 2 unless said."),
-    click.option(
-        "--weight",
-        type=click.FloatRange(0, 1000, min_open=True),
-        help="Share of the workers against jobs of the same priority; 1 unless said.",
-    ),
-    click.option("--max-attempts", type=click.IntRange(1, 100), help="Tries of a task before the job fails."),
-    click.option(
-        "--task-timeout", callback=_TIME, metavar="TIME", help="Longest one attempt may run, such as 10m."
-    ),
-    click.option("--task-memory", callback=_SIZE, metavar="SIZE", help="Memory of one task, such as 1GiB."),
-    click.option("--name", help="What to call the job; the job file's name unless said."),
-    click.option(
-        "--param",
-        "params",
-        multiple=True,
-        metavar="K=V",
-        help='Read by the job as mr.param("K"). Repeatable.',
-    ),
+    *map(_flag, option_table()),
     click.option(
         "--secret-param",
         "secret_params",

@@ -15,8 +15,9 @@ from mr.client import new_job_id
 from mr.error_text import error_text
 from mr.errors import BadInput, BadJob
 from mr.protocol.ids import is_id
-from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobOptions, JobRequest
-from mr.resolve import resolve_options
+from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobRequest
+from mr.protocol.options import JobOptions
+from mr.resolve import resolve_request
 from mr.settings import Settings
 
 _SECRET = "--secret-param"
@@ -79,7 +80,7 @@ def prepare_job(
         request = msgspec.convert(raw, JobRequest)
     except msgspec.ValidationError as error:
         raise BadJob(f"{error}") from error
-    options = resolve_options(request, manifest, settings)
+    options = resolve_request(request, manifest, settings)  # refused here, before anything is stored
     request = msgspec.structs.replace(request, job_id=job_id or new_job_id(options.name))
     return Prepared(bundle, manifest, request)
 

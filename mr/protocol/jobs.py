@@ -1,4 +1,4 @@
-"""What a job is: the options a user sets, the request that asks for it, the spec that is run."""
+"""What a job is: the request that asks for it, and the spec that is run."""
 
 from typing import Annotated, Literal
 
@@ -6,60 +6,25 @@ import msgspec
 from msgspec import Meta
 
 from mr.protocol.aggregation import AggregationSpec
-from mr.protocol.bounds import MAX_BYTES, MAX_INT64, MAX_SPLITS, MAX_TASKS, Index, Natural, Real, Seconds
-from mr.protocol.formats import InputFormatName, OutputFormatName
+from mr.protocol.bounds import MAX_INT64, MAX_SPLITS, Index, Natural, Real
 from mr.protocol.ids import CODE_ID_PATTERN, ID_PATTERN, CodeId, JobId, TaskKind
-
-EncodingErrors = Literal["strict", "replace", "surrogateescape"]
+from mr.protocol.options import Duration, GivenOptions, JobOptions, OptionalCount, ResolvedOptions, Size
 
 REQUEST_VERSION = 1
 
 ENTRY_PATTERN = r"^[^/\x00]+\.py$(?!\n)"
 
-Count = Annotated[int, Meta(ge=1, le=MAX_TASKS)]
-OptionalCount = Annotated[int, Meta(ge=0, le=MAX_TASKS)]
-Priority = Annotated[int, Meta(ge=0, le=4)]
-Weight = Annotated[float, Meta(gt=0, le=1000)]
-Attempts = Annotated[int, Meta(ge=1, le=100)]
-#: A number of bytes, or text such as `64MiB`.
-Size = (
-    Annotated[int, Meta(ge=1, le=MAX_BYTES)]
-    | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*([KMGTkmgt]i?)?[Bb]?\s*$", max_length=32)]
-)
-#: A number of seconds, or text such as `90s`, `10m`, `2h`.
-Duration = Seconds | Annotated[str, Meta(pattern=r"^\s*[0-9.]+\s*(ms|s|m|h|d)?\s*$", max_length=32)]
 #: A path or URL: no NUL, which no system call takes.
 Place = Annotated[str, Meta(pattern=r"^[^\x00]+$")]
 
 
-class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything that tunes a job; None = not said here. Flags > request > the job file's JOB > defaults.
-
-    The names are those of the command's flags and of the JSON request.
-    """
-
-    name: Annotated[str, Meta(max_length=200)] | None = None
-    #: Wanted number of map tasks; the split size follows from it. None: from `split_size`.
-    maps: Count | None = None
-    #: Number of reduce tasks = output parts; 0 = map-only.
-    reduces: OptionalCount | None = None
-    split_size: Size | None = None
-    input_format: InputFormatName | None = None
-    output_format: OutputFormatName | None = None
-    encoding: Annotated[str, Meta(max_length=64)] | None = None
-    encoding_errors: EncodingErrors | None = None
-    priority: Priority | None = None
-    #: Share of the workers relative to other jobs of the same priority.
-    weight: Weight | None = None
-    max_attempts: Attempts | None = None
-    #: Longest an attempt may run; 0 = no limit.
-    task_timeout: Duration | None = None
-    task_memory: Size | None = None
-    #: Read by the job as `mr.param("K")`.
-    params: dict[str, str] | None = None
-
-
-class JobRequest(JobOptions, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+class JobRequest(
+    JobOptions[None, Size, Duration],
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+):
     """A request on `mr.jobs`, from the CLI or from any other system. Names code, never carries any."""
 
     #: Version of the request's shape.
@@ -111,7 +76,7 @@ class CodeManifest(msgspec.Struct, frozen=True):
     #: The same for `combine_fn`.
     combine_agg: AggregationSpec | None
     #: From the job file's `JOB = mr.Job(...)`.
-    options: JobOptions
+    options: GivenOptions
 
 
 class FileRange(msgspec.Struct, frozen=True, array_like=True):
@@ -159,24 +124,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it is run: every option resolved, nothing left to defaults. Never changes."""
 
     job_id: JobId
-    name: str
     code: CodeManifest
     inputs: tuple[str, ...]
     output: str
     maps: Annotated[int, Meta(ge=1, le=MAX_SPLITS)]
     reduces: OptionalCount
-    split_bytes: Natural
-    input_format: InputFormatName
-    output_format: OutputFormatName
-    encoding: str
-    encoding_errors: EncodingErrors
-    priority: Priority
-    weight: Weight
-    max_attempts: Attempts
-    task_timeout_seconds: Seconds
-    task_memory_bytes: Natural
+    #: What was asked for; of `maps` and `reduces`, the two above are what came of it.
+    options: ResolvedOptions
     buffers: Buffers
-    params: dict[str, str]
     #: Secret of this job's shuffle: a reducer shows it to the mapper's host.
     token: str
     #: Seconds since the epoch, by the coordinator's clock.

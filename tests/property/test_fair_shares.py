@@ -55,7 +55,7 @@ class Slots:
         for shown in self.script.play(f"> {line}").splitlines():
             for job, task, priority in re.findall(r"(\S+)/(\S+?)(?:@(\d+))?(?=\s|$)", _published(shown)):
                 usual = task_priority(
-                    self.script.scheduler.state.jobs[JobId(job)].spec.priority, TaskKind.MAP
+                    self.script.scheduler.state.jobs[JobId(job)].spec.options.priority, TaskKind.MAP
                 )
                 self._published += 1
                 heapq.heappush(self._queue, (-int(priority or usual), self._published, job, task))

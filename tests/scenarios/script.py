@@ -311,7 +311,7 @@ class Script:
         """`a/map-00000`, and `@9` behind it where the priority is not the job's own."""
         message = publication.message
         spec = self.scheduler.state.jobs[message.job_id].spec
-        usual = task_priority(spec.priority, task_kind(message.task_id))
+        usual = task_priority(spec.options.priority, task_kind(message.task_id))
         aged = "" if publication.priority == usual else f"@{publication.priority}"
         return f"{message.job_id}/{message.task_id}{aged}"
 

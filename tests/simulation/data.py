@@ -73,7 +73,7 @@ def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
         priority=chance.choice((0, 2, 2, 4)),
         weight=chance.choice((1.0, 1.0, 3.0)),
         max_attempts=chance.randint(2, 5),
-        task_memory_bytes=1,
+        task_memory=1,
         submitted_at=submitted_at,
     )
     job = SimulatedJob(spec, make_splits(maps), words)
@@ -82,7 +82,7 @@ def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
     ]
     for name in names:
         if chance.random() < 0.15:
-            job.flaky[name] = chance.randint(1, spec.max_attempts - 1)
+            job.flaky[name] = chance.randint(1, spec.options.max_attempts - 1)
     if chance.random() < 0.1:
         job.doomed = chance.choice(names)
     return job

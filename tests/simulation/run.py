@@ -134,8 +134,10 @@ class Simulation:
     def _check_failed(self, job: SimulatedJob, cause: str) -> None:
         if job.doomed is None:
             self._fail(f"{job.spec.job_id} FAILED ({cause}), though its code is good")
-        elif job.raised[job.doomed] < job.spec.max_attempts:
-            self._fail(f"{job.spec.job_id} FAILED after {job.raised[job.doomed]} of {job.spec.max_attempts}")
+        elif job.raised[job.doomed] < job.spec.options.max_attempts:
+            self._fail(
+                f"{job.spec.job_id} FAILED after {job.raised[job.doomed]} of {job.spec.options.max_attempts}"
+            )
 
     def _check_rest(self) -> None:
         """Nothing runs, nothing is queued, nothing is remembered."""

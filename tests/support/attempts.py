@@ -39,7 +39,7 @@ class Workbench:
         self.settings = Settings(**(settings or {}))
         changes = {
             "reduces": 1,
-            "task_memory_bytes": 1 << 30,
+            "task_memory": 1 << 30,
             "buffers": buffers_of(self.settings),
             **changes,
         }
@@ -58,7 +58,9 @@ class Workbench:
         """Cut the inputs into splits."""
         self.spec = msgspec.structs.replace(self.spec, inputs=tuple(paths))
         files = list_inputs(paths)
-        return plan_splits(files, input_format=self.spec.input_format, split_bytes=split_bytes, maps=None)
+        return plan_splits(
+            files, input_format=self.spec.options.input_format, split_bytes=split_bytes, maps=None
+        )
 
     def order(self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()) -> RunTask:
         """An order with a directory of its own."""
@@ -98,7 +100,9 @@ class Workbench:
             results += [self.reduce(partition, outputs) for partition in range(self.spec.reduces)]
         for result in results:
             if isinstance(result.output, PartOutput):
-                publish_part(self.spec.output, self.spec.job_id, result.output, self.spec.output_format)
+                publish_part(
+                    self.spec.output, self.spec.job_id, result.output, self.spec.options.output_format
+                )
         return results
 
     def part_text(self, part: PartOutput) -> str:
@@ -111,7 +115,7 @@ class Workbench:
                 task_index(part.task_id),
                 part.attempt,
                 part.incarnation,
-                spec.output_format,
+                spec.options.output_format,
             )
         ).read_text()
 

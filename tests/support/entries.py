@@ -1,6 +1,6 @@
 """Entry functions for child processes: what `mr.workers.task.entry.run_order` is in production, for tests.
 
-The order's `spec.params["do"]` names the function below that runs.
+The order's `spec.options.params["do"]` names the function below that runs.
 """
 
 import ctypes
@@ -36,7 +36,9 @@ def write_part(order: RunTask, rows: int = 1) -> PartOutput:
     """Write `part` as the part of an order's task; nothing where its output is no real place."""
     spec, index = order.spec, task_index(order.task_id)
     incarnation = order.origin.incarnation
-    path = temporary_part(spec.output, spec.job_id, index, order.attempt, incarnation, spec.output_format)
+    path = temporary_part(
+        spec.output, spec.job_id, index, order.attempt, incarnation, spec.options.output_format
+    )
     if spec.output.startswith("/"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(b"part")
@@ -46,14 +48,14 @@ def write_part(order: RunTask, rows: int = 1) -> PartOutput:
 
 def run(order: RunTask, on_progress: Report) -> TaskResult:
     """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
-    _ACTS[order.spec.params.get("do", "nothing")](order, on_progress)
-    if "huge" in order.spec.params:
+    _ACTS[order.spec.options.params.get("do", "nothing")](order, on_progress)
+    if "huge" in order.spec.options.params:
         counters = {"huge": 10**30}
         return TaskResult(
             PartOutput(order.task_id, 1, order.origin.worker, order.origin.incarnation, 0, 0, ""),
             TaskStats(counters=counters),
         )
-    counters = {f"counter-{n:06d}": n for n in range(int(order.spec.params.get("counters", "0")))}
+    counters = {f"counter-{n:06d}": n for n in range(int(order.spec.options.params.get("counters", "0")))}
     stats = TaskStats(records_in=os.getpid(), counters=counters)
     if order.spec.output_kind is task_kind(order.task_id):
         return TaskResult(write_part(order), stats)
@@ -78,20 +80,22 @@ def _nothing(order: RunTask, on_progress: Report) -> None:
 
 def _hang(order: RunTask, on_progress: Report) -> None:
     """Say so in a file, then never end."""
-    (Path(order.spec.params["mark"]) / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
+    (Path(order.spec.options.params["mark"]) / f"{order.task_id}.{order.attempt}").write_text(
+        str(os.getpid())
+    )
     threading.Event().wait()
 
 
 def _wait_for_go(order: RunTask, on_progress: Report) -> None:
     """Say so in a file, then wait until the test makes the file `go`."""
-    mark = Path(order.spec.params["mark"])
+    mark = Path(order.spec.options.params["mark"])
     (mark / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
     while not (mark / "go").exists():
         time.sleep(0.01)
 
 
 def _hang_with_grandchild(order: RunTask, on_progress: Report) -> None:
-    mark = Path(order.spec.params["mark"])
+    mark = Path(order.spec.options.params["mark"])
     grandchild = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
     (mark / "grandchild").write_text(str(grandchild.pid))
     _hang(order, on_progress)
@@ -103,7 +107,7 @@ def _segfault(order: RunTask, on_progress: Report) -> None:
 
 
 def _die_by_signal(order: RunTask, on_progress: Report) -> None:
-    os.kill(os.getpid(), getattr(signal, order.spec.params["signal"]))
+    os.kill(os.getpid(), getattr(signal, order.spec.options.params["signal"]))
 
 
 def _exit_at_once(order: RunTask, on_progress: Report) -> None:
@@ -152,7 +156,7 @@ def _fill_disk(order: RunTask, on_progress: Report) -> None:
 def _print_much(order: RunTask, on_progress: Report) -> None:
     print("the first line")
     block = "x" * 65535 + "\n"
-    for _ in range(int(order.spec.params["blocks"])):
+    for _ in range(int(order.spec.options.params["blocks"])):
         sys.stdout.write(block)
     print("the last line", file=sys.stderr)
 

@@ -17,7 +17,7 @@ from mr.adapters import topology
 from mr.adapters.redis import keys as redis_keys
 from mr.cli.app import application
 from mr.coordinator.core import transitions
-from mr.protocol import formats, jobs, messages
+from mr.protocol import formats, jobs, messages, options
 from mr.protocol.failures import FAILURE_RULES
 from mr.protocol.ids import CodeId, JobId, TaskKind, WorkerId
 from mr.workers.shuffle.aggregate import KERNELS
@@ -80,10 +80,10 @@ def job_options() -> str:
     """What tunes a job: the keyword of `mr.Job`, the field of a request, the flag."""
     flags = {p.name: p for p in application.commands["submit"].params if isinstance(p, click.Option)}
     rows = []
-    for field in msgspec.structs.fields(jobs.JobOptions):
-        flag = flags[field.name]
+    for option in options.option_table():
+        flag = flags[option.name]
         names, takes, meaning = _flag_row(flag)
-        rows.append((f"`{field.name}`", names, takes, meaning))
+        rows.append((f"`{option.name}`", names, takes, meaning))
     return _table(("option", "flag", "takes", "meaning"), rows)
 
 

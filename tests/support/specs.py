@@ -4,11 +4,14 @@ import io
 import zipfile
 from typing import Any
 
+import msgspec
+
 from mr.bundle import content_id
 from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobSpec, Split
-from mr.resolve import buffers_of
+from mr.protocol.jobs import CodeManifest, FileRange, JobSpec, Split
+from mr.protocol.options import JobOptions, ResolvedOptions
+from mr.resolve import buffers_of, resolve_options
 from mr.settings import Settings
 
 
@@ -37,33 +40,28 @@ def make_manifest(
     return CodeManifest(code_id, entry, functions, reduce_agg, combine_agg, JobOptions(**options))
 
 
+def make_options(**changes: Any) -> ResolvedOptions:
+    """The default options of a job."""
+    return msgspec.structs.replace(resolve_options(JobOptions(), make_manifest(), Settings()), **changes)
+
+
 def make_spec(job: str = "job-1", maps: int = 2, reduces: int = 2, **changes: Any) -> JobSpec:
-    """The spec of a small job without limits."""
-    settings = Settings()
+    """The spec of a small job without limits. `changes`: fields of it, and of its options."""
+    own = {name: value for name, value in changes.items() if name in JobSpec.__struct_fields__}
+    options = {name: value for name, value in changes.items() if name not in own}
     fields: dict[str, Any] = {
         "job_id": JobId(job),
-        "name": job,
         "code": make_manifest(),
         "inputs": ("in",),
         "output": f"/out/{job}",
         "maps": maps,
         "reduces": reduces,
-        "split_bytes": settings.split_bytes,
-        "input_format": "text",
-        "output_format": "text",
-        "encoding": "utf-8",
-        "encoding_errors": "strict",
-        "priority": 2,
-        "weight": 1.0,
-        "max_attempts": 4,
-        "task_timeout_seconds": 0.0,
-        "task_memory_bytes": 0,
-        "buffers": buffers_of(settings),
-        "params": {},
+        "options": make_options(**{"name": job, "task_memory": 0} | options),
+        "buffers": buffers_of(Settings()),
         "token": "secret",
         "submitted_at": 0.0,
     }
-    return JobSpec(**fields | changes)
+    return JobSpec(**fields | own)
 
 
 def make_splits(count: int = 2, size: int = 100) -> tuple[Split, ...]:

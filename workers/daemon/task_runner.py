@@ -347,7 +347,7 @@ class TaskRunner:
     async def _publish_part(spec: JobSpec, part: PartOutput) -> None:
         """Rename a committed part. Where that fails, the coordinator does it at the end of the job."""
         try:
-            await asyncio.to_thread(publish_part, spec.output, spec.job_id, part, spec.output_format)
+            await asyncio.to_thread(publish_part, spec.output, spec.job_id, part, spec.options.output_format)
         except (OSError, MrError) as error:
             log.warning("%s %s could not be given its name yet: %s", spec.job_id, part.task_id, error)
 

@@ -313,7 +313,7 @@ class Executor:
         elif isinstance(answer, Failed):
             failure = answer.failure
         else:
-            failure = exit_failures.explain(status, order.spec.task_memory_bytes)
+            failure = exit_failures.explain(status, order.spec.options.task_memory)
         if failure is not None:
             failure = msgspec.structs.replace(
                 exit_failures.located(failure, order),
@@ -357,7 +357,7 @@ class Executor:
     # --- limits
 
     def _arm_timer(self, running: _Running) -> asyncio.TimerHandle | None:
-        seconds = running.order.spec.task_timeout_seconds
+        seconds = running.order.spec.options.task_timeout
         if seconds <= 0:
             return None
         loop = asyncio.get_running_loop()
@@ -367,7 +367,7 @@ class Executor:
         while True:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
             for running in tuple(self._running.values()):
-                limit = running.order.spec.task_memory_bytes
+                limit = running.order.spec.options.task_memory
                 used = running.child.memory_bytes() if limit else 0
                 if used > limit > 0:
                     self._kill(running, exit_failures.too_big(limit))

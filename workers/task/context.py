@@ -108,7 +108,7 @@ class Attempt:
 
         Counted from the job's own figures, never measured: so spills fall alike wherever the job runs.
         """
-        limit = self.spec.task_memory_bytes
+        limit = self.spec.options.task_memory
         return min(most, limit // MEMORY_SHARES) if limit else most
 
     def progress(self, phase: str, share: float, records: int) -> None:

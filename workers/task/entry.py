@@ -33,7 +33,7 @@ def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskRe
 
     `on_progress` is called in this thread, a few times a second at most and at each new phase.
     """
-    context = TaskContext({**order.spec.params, **order.spec.secret_params})
+    context = TaskContext({**order.spec.options.params, **order.spec.secret_params})
     with active(context), quiet_collector():
         try:
             check_places(order)
@@ -56,10 +56,10 @@ def check_places(order: RunTask) -> None:
     places, worker = AllowedPaths(order.settings), order.origin.worker
     try:
         if order.split is not None:
-            require_input(order.spec.input_format)
+            require_input(order.spec.options.input_format)
             places.check_inputs(piece.path for piece in order.split.ranges)
         if task_kind(order.task_id) is order.spec.output_kind:
-            require_output(order.spec.output_format)
+            require_output(order.spec.options.output_format)
             places.check_output(order.spec.output)
     except BadInput as error:
         raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, f"worker {worker}: {error}")) from error

@@ -55,10 +55,10 @@ class PartSink:
             attempt.index,
             order.attempt,
             order.origin.incarnation,
-            spec.output_format,
+            spec.options.output_format,
         )
         try:
-            self._writer = PartWriter(self._path, spec.output_format)
+            self._writer = PartWriter(self._path, spec.options.output_format)
         except OutputUnwritable as error:
             raise _not_here(attempt, error) from error
 
@@ -71,7 +71,7 @@ class PartSink:
         try:
             self._writer.write_table(pa.Table.from_batches([batch]))
         except (ValueError, TypeError, NotImplementedError, KeyError, OverflowError) as error:  # Arrow's too
-            raise UnencodableValue(f"{self._attempt.spec.output_format} output: {error}") from error
+            raise UnencodableValue(f"{self._attempt.spec.options.output_format} output: {error}") from error
 
     def add_table(self, table: pa.Table) -> None:
         """Write results of a built-in reducer, in Arrow where their columns are native."""

@@ -8,7 +8,9 @@ from mr.error_text import bounded, printable_line
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
-from mr.settings import Settings, parse_bytes, parse_seconds
+from mr.protocol.options import JobOptions, option_table
+from mr.resolve import resolve_options
+from mr.settings import Settings
 from mr.workers.messages import RunTask
 from mr.workers.usercode.tracebacks import describe, has_user_frames, last_user_line, user_traceback
 
@@ -86,7 +88,7 @@ def refused(
 
 def out_of_memory(order: RunTask, function: str, traceback: str, record: str) -> Failure:
     """Describe a MemoryError: the attempt's limit was too small for what it did."""
-    limit = order.spec.task_memory_bytes // (1024 * 1024)
+    limit = order.spec.options.task_memory // (1024 * 1024)
     return Failure(
         kind=FailureKind.KILLED,
         message=(
@@ -141,25 +143,19 @@ def _word(text: str) -> str:
 
 def _flags(spec: JobSpec, reducing: bool) -> list[str]:
     """The flags that decide what the user's functions meet, where the job file does not set them itself."""
-    own, usual = spec.code.options, Settings()
-    values = [
-        ("input_format", spec.input_format, own.input_format or "text"),
-        ("output_format", spec.output_format, own.output_format or "text"),
-        ("encoding", spec.encoding, own.encoding or "utf-8"),
-        ("encoding_errors", spec.encoding_errors, own.encoding_errors or "strict"),
-        ("split_size", spec.split_bytes, parse_bytes(own.split_size or usual.split_bytes)),
-        ("task_memory", spec.task_memory_bytes, parse_bytes(own.task_memory or usual.task_memory_bytes)),
-        ("task_timeout", spec.task_timeout_seconds, parse_seconds(own.task_timeout or 0.0)),
-    ]
-    if reducing:
-        values.append(("reduces", spec.reduces, own.reduces))
+    without = resolve_options(JobOptions(), spec.code, Settings())
     flags: list[str] = []
-    for name, value, without in values:
-        if value != without and (value or name != "task_memory"):
-            flags += [f"--{name.replace('_', '-')}", str(value)]
-    for name, value in sorted(spec.params.items()):
-        if (own.params or {}).get(name) != value:
-            flags += ["--param", f"{name}={value}"]
+    for option in option_table():
+        value, usual = getattr(spec.options, option.name), getattr(without, option.name)
+        if option.scheduling or value == usual or (option.unit == "bytes" and not value):
+            continue
+        if isinstance(value, dict):
+            given = sorted(value.items() - usual.items())
+            flags += [word for name, text in given for word in (option.flag, f"{name}={text}")]
+        else:
+            flags += [option.flag, str(value)]
+    if reducing and spec.reduces != spec.code.options.reduces:
+        flags += ["--reduces", str(spec.reduces)]
     for name in sorted(spec.secret_params):  # whoever runs the command has the value, and puts it there
         flags += ["--secret-param", f"{name}=env:{name}"]
     return flags

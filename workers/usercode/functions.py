@@ -12,7 +12,7 @@ from mr.agg import Aggregation
 from mr.errors import BadJob
 from mr.job import Job
 from mr.protocol.aggregation import AggregationSpec
-from mr.protocol.jobs import JobOptions
+from mr.protocol.options import GivenOptions, JobOptions
 from mr.workers.usercode.failures import TaskError
 from mr.workers.usercode.loader import import_job_file
 
@@ -61,7 +61,7 @@ class UserCode:
     module: ModuleType
     #: The functions present, in the order of FUNCTIONS.
     functions: Mapping[str, Any]
-    options: JobOptions
+    options: GivenOptions
 
     def get(self, name: str) -> Any:
         """Give the user's function (or aggregation) `name`, or None when the job file has none."""
@@ -103,7 +103,7 @@ def check(module: ModuleType, code_dir: Path, entry: str) -> UserCode:
     return UserCode(code_dir, entry, module, MappingProxyType(functions), options)
 
 
-def _options(module: ModuleType, entry: str) -> JobOptions:
+def _options(module: ModuleType, entry: str) -> GivenOptions:
     job = getattr(module, "JOB", None)
     if isinstance(job, Job):
         return job.options

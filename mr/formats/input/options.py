@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mr.errors import BadInput
-from mr.protocol.jobs import EncodingErrors, JobSpec
+from mr.protocol.jobs import JobSpec
+from mr.protocol.options import EncodingErrors
 
 #: Some records: their keys, their values, and how many bytes of the stored range are consumed with them.
 Rows = tuple[list[Any], list[Any], int]
@@ -27,11 +28,11 @@ class ReadOptions:
     def of(cls, spec: JobSpec) -> Self:
         """Take what a job says about its input."""
         return cls(
-            spec.input_format,
+            spec.options.input_format,
             spec.buffers.read_bytes,
             spec.buffers.chunk_rows,
-            spec.encoding,
-            spec.encoding_errors,
+            spec.options.encoding,
+            spec.options.encoding_errors,
         )
 
 

@@ -96,7 +96,7 @@ async def desk(tmp_path: Path) -> Desk:
 async def test_a_request_is_planned_and_accepted(desk: Desk) -> None:
     assert await desk.ask(desk.request()) == {"accepted": True, "job_id": "one"}
     (spec,) = desk.jobs
-    assert (spec.maps, spec.reduces, spec.name) == (1, 0, "count")
+    assert (spec.maps, spec.reduces, spec.options.name) == (1, 0, "count")
     assert (desk.tmp_path / "out" / "_temporary" / "one").is_dir()
 
 
@@ -243,7 +243,7 @@ async def test_a_senders_unfinished_jobs_are_bounded(desk: Desk) -> None:
 async def test_secret_params_reach_the_spec_and_nothing_that_is_shown(desk: Desk) -> None:
     await desk.ask(desk.request(params={"a": "open"}, secret_params={"key": "sesame"}))
     (spec,) = desk.jobs
-    assert spec.secret_params == {"key": "sesame"} and spec.params == {"a": "open"}
+    assert spec.secret_params == {"key": "sesame"} and spec.options.params == {"a": "open"}
     record = await desk.store.get_job(JobId("one"))
     assert record is not None and record.request["secret_params"] == "key"
     assert "sesame" not in as_json(record)

@@ -16,7 +16,7 @@ CODE = "sha256:" + "a" * 64
 
 
 def request(**options: object) -> JobRequest:
-    return JobRequest(version=1, job="wordcount", inputs=["in"], output="out", **options)
+    return JobRequest(version=1, job="wordcount", inputs=["in/a", "in/b"], output="out", **options)
 
 
 def manifest(*functions: str, agg: AggregationSpec | None = None, **options: object) -> CodeManifest:
@@ -28,9 +28,9 @@ def spec(req: JobRequest, man: CodeManifest, splits: int = 3, settings: Settings
     return resolve_spec(
         req,
         man,
+        resolve_options(req, man, settings or Settings()),
         settings or Settings(),
         job_id=JobId("j1"),
-        inputs=("in/a", "in/b"),
         splits_count=splits,
         token="secret",
         now=12.5,
@@ -46,10 +46,10 @@ def test_request_wins_over_the_job_file_and_that_over_settings() -> None:
 
 def test_everything_is_filled_in() -> None:
     made = spec(request(), manifest())
-    assert (made.name, made.maps, made.reduces) == ("wordcount", 3, 3)
-    assert (made.input_format, made.output_format) == ("text", "text")
-    assert (made.encoding, made.encoding_errors) == ("utf-8", "strict")
-    assert (made.priority, made.weight) == (2, 1.0)
+    assert (made.options.name, made.maps, made.reduces) == ("wordcount", 3, 3)
+    assert (made.options.input_format, made.options.output_format) == ("text", "text")
+    assert (made.options.encoding, made.options.encoding_errors) == ("utf-8", "strict")
+    assert (made.options.priority, made.options.weight) == (2, 1.0)
     assert made.inputs == ("in/a", "in/b")
     assert (made.token, made.submitted_at) == ("secret", 12.5)
 
@@ -87,8 +87,8 @@ def test_sizes_and_durations_are_parsed() -> None:
     options = resolve_options(
         request(split_size="2MiB", task_memory=4096, task_timeout="1.5m"), manifest(), Settings()
     )
-    assert (options.split_bytes, options.task_memory_bytes) == (2 * 1024 * 1024, 4096)
-    assert options.task_timeout_seconds == 90.0
+    assert (options.split_size, options.task_memory) == (2 * 1024 * 1024, 4096)
+    assert options.task_timeout == 90.0
 
 
 @pytest.mark.parametrize("size", ["0", "1.2.3", "0B", "1e3"])

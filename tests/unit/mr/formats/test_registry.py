@@ -15,7 +15,8 @@ from mr.formats.registry import input_module, output_module
 from mr.protocol.failures import FailureKind
 from mr.protocol.formats import INPUT_FORMATS, OUTPUT_FORMATS, InputFormatName, OutputFormatName
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest
+from mr.protocol.jobs import CodeManifest, JobRequest
+from mr.protocol.options import JobOptions
 from mr.settings import Settings
 from tests.support.attempts import Workbench
 

@@ -210,14 +210,14 @@ async def test_standard_input_is_empty(executor: Executor, order: Order) -> None
 
 
 async def test_an_attempt_over_its_time_limit_is_killed(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("hang", task_timeout_seconds=0.3))
+    outcome = await executor.run(order("hang", task_timeout=0.3))
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.KILLED
     assert outcome.failure.message.startswith("time limit: the task ran longer than 0.3 s")
 
 
 async def test_an_attempt_over_its_memory_limit_is_killed(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("allocate", task_memory_bytes=200 * MIB))
+    outcome = await executor.run(order("allocate", task_memory=200 * MIB))
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.KILLED
     assert outcome.failure.message.startswith("memory limit: the task used more than its 200 MiB")

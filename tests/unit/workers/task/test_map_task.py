@@ -248,7 +248,7 @@ def test_the_settings_of_a_worker_do_not_change_how_floats_are_added(tmp_path: P
 
 def test_buffers_stay_within_the_jobs_memory_limit(tmp_path: Path) -> None:
     source = "def map_fn(k, v):\n    yield v, 1\n\ndef reduce_fn(k, vs):\n    yield k, sum(vs)\n"
-    bench = Workbench(tmp_path, source, task_memory_bytes=64 << 10)
+    bench = Workbench(tmp_path, source, task_memory=64 << 10)
     path = bench.write_input("in.txt", "".join(f"word{n}\n" for n in range(10_000)))
     (split,) = bench.plan([path])
     assert bench.map(split).stats.spills > 1

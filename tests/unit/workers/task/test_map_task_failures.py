@@ -12,7 +12,7 @@ import pytest
 from mr.formats import storage
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.formats import OUTPUT_FORMATS
-from mr.protocol.jobs import JobOptions
+from mr.protocol.options import JobOptions
 from tests.support.attempts import Workbench
 
 LINES = "first\nsecond\nthird\n"  # at bytes 0, 6 and 13
@@ -364,14 +364,14 @@ def test_command_carries_every_option_that_decides_what_a_function_meets(tmp_pat
         reduces=0,
         output_format="jsonl",
         encoding_errors="replace",
-        split_bytes=4096,
-        task_memory_bytes=1 << 28,
-        task_timeout_seconds=60.0,
+        split_size=4096,
+        task_memory=1 << 28,
+        task_timeout=60.0,
     )
     (split,) = bench.plan([bench.write_input("in.txt", LINES)])
     assert shlex.split(bench.map_failure(split).reproduce)[6:] == [
-        *("--output-format", "jsonl", "--encoding-errors", "replace"),
-        *("--split-size", "4096", "--task-memory", str(1 << 28)),
+        *("--split-size", "4096", "--output-format", "jsonl"),
+        *("--encoding-errors", "replace", "--task-memory", str(1 << 28)),
     ]
 
 

@@ -9,7 +9,8 @@ import pytest
 import mr.agg
 from mr.errors import BadJob
 from mr.protocol.aggregation import AggregationSpec
-from mr.protocol.jobs import CodeManifest, JobOptions
+from mr.protocol.jobs import CodeManifest
+from mr.protocol.options import JobOptions
 from mr.workers.usercode.inspect import inspect_in_subprocess, inspect_job
 
 CODE_ID = "sha256:" + "0" * 64

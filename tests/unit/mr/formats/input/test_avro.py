@@ -15,7 +15,8 @@ from mr.coordinator.intake import plan_job
 from mr.errors import BadInput
 from mr.formats.input import avro
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, FileRange, JobOptions, JobRequest, Split
+from mr.protocol.jobs import CodeManifest, FileRange, JobRequest, Split
+from mr.protocol.options import JobOptions
 from mr.settings import Settings
 from tests.support.reading import batch_records, chunks, planned_records, records, whole
 

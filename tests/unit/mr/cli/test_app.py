@@ -63,7 +63,7 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["--help"]) == 0
     listed = capsys.readouterr().out.split("Commands:\n")[1].splitlines()
     names = [line.split()[0] for line in listed]
-    assert len(names) == 16
+    assert len(names) == 17
     for name in names:
         assert invoke([name, "--help"]) == 0
         assert f"Usage: mr {name}" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from mr.errors import BadJob, MrError
 from mr.workers.usercode.tracebacks import describe, last_user_line
 
 #: Top-level names that a bundled module never takes: a `random.py` of a job must not break Python.
-RESERVED = frozenset(sys.stdlib_module_names) | {"mr", "workers", "coordinator"}
+RESERVED = frozenset(sys.stdlib_module_names) | {"mr"}
 
 
 class BundleFinder(importlib.abc.MetaPathFinder):

@@ -21,4 +21,11 @@ async def appear(path: Path) -> str:
 
 async def gone(pid: int) -> None:
     """Wait until a process has ended (a zombie whose parent was killed counts as ended)."""
-    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+    def ended() -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    await until(ended)

@@ -64,14 +64,14 @@ def commands() -> str:
         parts.append(f"## mr {name}\n\n```\nmr {name} {usage}\n```\n\n{_help(command)}\n")
         rows = [_flag_row(p) for p in command.params if isinstance(p, click.Option) and not _shared(p)]
         if rows:
-            parts.append(_table(("flag", "takes", "meaning"), rows) + "\n")
+            parts.append(_table(("flag", "takes", "default", "meaning"), rows) + "\n")
     return "\n".join(parts)
 
 
 def shared_flags() -> str:
     """The flags that every command takes, before or after its name."""
     return _table(
-        ("flag", "takes", "meaning"),
+        ("flag", "takes", "default", "meaning"),
         [_flag_row(p) for p in application.params if isinstance(p, click.Option) and _shared(p)],
     )
 
@@ -79,12 +79,8 @@ def shared_flags() -> str:
 def job_options() -> str:
     """What tunes a job: the keyword of `mr.Job`, the field of a request, the flag."""
     flags = {p.name: p for p in application.commands["submit"].params if isinstance(p, click.Option)}
-    rows = []
-    for option in options.option_table():
-        flag = flags[option.name]
-        names, takes, meaning = _flag_row(flag)
-        rows.append((f"`{option.name}`", names, takes, meaning))
-    return _table(("option", "flag", "takes", "meaning"), rows)
+    rows = [(f"`{option.name}`", *_flag_row(flags[option.name])) for option in options.option_table()]
+    return _table(("option", "flag", "takes", "default", "meaning"), rows)
 
 
 def exit_codes() -> str:
@@ -326,7 +322,8 @@ def _shared(option: click.Option) -> bool:
     return option.name in {"broker_url", "redis_url", "config"}
 
 
-def _flag_row(option: click.Option) -> tuple[str, str, str]:
+def _flag_row(option: click.Option) -> tuple[str, str, str, str]:
+    """Names, what it takes, default, meaning."""
     names = " ".join(f"`{name}`" for name in option.opts)
     if option.is_flag:
         takes = "-"
@@ -336,14 +333,14 @@ def _flag_row(option: click.Option) -> tuple[str, str, str]:
         takes = _range(option.type)
     else:
         takes = option.metavar or "TEXT"
-    meaning = option.help or ""
+    meaning, _, default = (option.help or "").partition(" [default: ")
     if option.show_default and option.default is not None:
-        meaning += f" Default: `{option.default}`."
-    return names, takes, meaning
+        default = str(option.default)
+    return names, takes, default.removesuffix("]") or "-", meaning
 
 
 def _range(numbers: click.types._NumberRangeBase) -> str:
-    first = f"above {numbers.min}" if numbers.min_open else f"{numbers.min}"
+    first = f"above {numbers.min}," if numbers.min_open else f"{numbers.min}"
     return f"{first} or more" if numbers.max is None else f"{first} to {numbers.max}"
 
 

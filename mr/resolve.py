@@ -26,23 +26,29 @@ def resolve_options(given: GivenOptions, manifest: CodeManifest, settings: Setti
 
     Raises BadJob for one that is impossible, naming it.
     """
-    values = {option.name: _resolved(option, given, manifest, settings) for option in option_table()}
+    defaults = default_options(settings, name=PurePosixPath(manifest.entry).stem)
+    values = {option.name: _resolved(option, given, manifest.options, defaults) for option in option_table()}
     values["encoding"] = _encoding(values["encoding"])
     values["reduces"] = _reduces(values["reduces"], manifest)
     return ResolvedOptions(**values)
 
 
-def _resolved(option: Option, given: GivenOptions, manifest: CodeManifest, settings: Settings) -> Any:
-    said = getattr(given, option.name)
-    declared = getattr(manifest.options, option.name)
-    if isinstance(option.default, dict):
-        return {**option.default, **(declared or {}), **(said or {})}
-    value = declared if said is None else said
-    if value is not None:
-        return _parsed(option, value)
-    if option.name == "name":
-        return PurePosixPath(manifest.entry).stem
-    return getattr(settings, option.setting) if option.setting else option.default
+def default_options(settings: Settings, **changes: Any) -> ResolvedOptions:
+    """The options of a job that gives none, but for `changes`."""
+    values = {
+        option.name: getattr(settings, option.setting) if option.setting else option.default
+        for option in option_table()
+    }
+    return ResolvedOptions(**values | changes)
+
+
+def _resolved(option: Option, given: GivenOptions, declared: GivenOptions, defaults: ResolvedOptions) -> Any:
+    value, in_file, default = (getattr(source, option.name) for source in (given, declared, defaults))
+    if isinstance(default, dict):
+        return {**default, **(in_file or {}), **(value or {})}
+    if value is None:
+        value = in_file
+    return default if value is None else _parsed(option, value)
 
 
 def _parsed(option: Option, value: Any) -> Any:

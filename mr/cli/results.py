@@ -16,6 +16,8 @@ from mr.protocol.formats import OUTPUT_FORMATS
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import Manifest
 from mr.protocol.records import as_json as render_json
+from mr.resolve import default_options
+from mr.settings import Settings
 
 _READ_BYTES = 1024 * 1024
 
@@ -90,6 +92,7 @@ def _part_lines(path: str, size: int) -> Iterator[bytes]:
     from mr.formats.input.reader import read_records
 
     whole = Split(0, (FileRange(path, 0, -1, size),))
-    for chunk in read_records(whole, ReadOptions(input_format, _READ_BYTES, chunk_rows=4096)):
+    job = default_options(Settings(), input_format=input_format)
+    for chunk in read_records(whole, ReadOptions(job, _READ_BYTES, chunk_rows=4096)):
         for key, value in zip(chunk.keys, chunk.values, strict=True):
             yield f"{key}\t{value}\n".encode()

@@ -41,7 +41,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table."""
 
     help: str
-    #: What the option is when nothing gives it. UNSET: the value of `setting`, or the job file's name.
+    #: What the option is when nothing gives it. UNSET: the value of `setting`.
     default: Any = UNSET
     #: The default in words, where its value does not tell it.
     default_text: str = ""
@@ -79,7 +79,7 @@ class JobOptions(
 
     name: Annotated[
         Annotated[str, Meta(max_length=200)] | NotGiven,
-        option("What to call the job.", default_text="the job file's name", scheduling=True),
+        option("What to call the job.", default="", default_text="the job file's name", scheduling=True),
     ] = _NOT_GIVEN
     maps: Annotated[
         Count | None,

@@ -8,6 +8,8 @@ from mr.formats.input.options import ReadOptions
 from mr.formats.input.reader import RecordChunk, read_batches, read_records
 from mr.formats.input.splits import plan_splits
 from mr.protocol.jobs import FileRange, Split
+from mr.resolve import default_options
+from mr.settings import Settings
 
 
 def whole(path: Path | str, length: int = -1) -> Split:
@@ -18,7 +20,7 @@ def whole(path: Path | str, length: int = -1) -> Split:
 
 def chunks(split: Split, input_format: Any = "text", **options: Any) -> list[RecordChunk]:
     """Read the chunks of a split, with small blocks unless told otherwise."""
-    return list(read_records(split, _options(input_format, options)))
+    return list(read_records(split, read_options(input_format, **options)))
 
 
 def records(split: Split, input_format: Any = "text", **options: Any) -> list[tuple[Any, Any]]:
@@ -30,7 +32,7 @@ def records(split: Split, input_format: Any = "text", **options: Any) -> list[tu
 def batch_records(split: Split, input_format: Any = "text", **options: Any) -> list[tuple[Any, Any]]:
     """Read the records of a split by Arrow batches, each validated, as pairs."""
     pairs: list[tuple[Any, Any]] = []
-    for _, batch, _ in read_batches(split, _options(input_format, options)):
+    for _, batch, _ in read_batches(split, read_options(input_format, **options)):
         batch.validate(full=True)
         pairs += zip(batch.column("key").to_pylist(), batch.column("value").to_pylist(), strict=True)
     return pairs
@@ -56,5 +58,9 @@ def planned_records(
     return [pair for split in splits for pair in records(split, input_format, **options)]
 
 
-def _options(input_format: Any, options: dict[str, Any]) -> ReadOptions:
-    return ReadOptions(input_format, **{"read_bytes": 8, "chunk_rows": 3} | options)
+def read_options(
+    input_format: Any = "text", read_bytes: int = 8, chunk_rows: int = 3, **options: Any
+) -> ReadOptions:
+    """Options for a reader: small blocks, and defaults for what is not given."""
+    job = default_options(Settings(), input_format=input_format, **options)
+    return ReadOptions(job, read_bytes, chunk_rows)

@@ -4,14 +4,12 @@ import io
 import zipfile
 from typing import Any
 
-import msgspec
-
 from mr.bundle import content_id
 from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, FileRange, JobSpec, Split
-from mr.protocol.options import JobOptions, ResolvedOptions
-from mr.resolve import buffers_of, resolve_options
+from mr.protocol.options import JobOptions
+from mr.resolve import buffers_of, default_options
 from mr.settings import Settings
 
 
@@ -40,11 +38,6 @@ def make_manifest(
     return CodeManifest(code_id, entry, functions, reduce_agg, combine_agg, JobOptions(**options))
 
 
-def make_options(**changes: Any) -> ResolvedOptions:
-    """The default options of a job."""
-    return msgspec.structs.replace(resolve_options(JobOptions(), make_manifest(), Settings()), **changes)
-
-
 def make_spec(job: str = "job-1", maps: int = 2, reduces: int = 2, **changes: Any) -> JobSpec:
     """The spec of a small job without limits. `changes`: fields of it, and of its options."""
     own = {name: value for name, value in changes.items() if name in JobSpec.__struct_fields__}
@@ -56,7 +49,7 @@ def make_spec(job: str = "job-1", maps: int = 2, reduces: int = 2, **changes: An
         "output": f"/out/{job}",
         "maps": maps,
         "reduces": reduces,
-        "options": make_options(**{"name": job, "task_memory": 0} | options),
+        "options": default_options(Settings(), **{"name": job, "task_memory": 0} | options),
         "buffers": buffers_of(Settings()),
         "token": "secret",
         "submitted_at": 0.0,

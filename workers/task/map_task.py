@@ -44,11 +44,16 @@ def _split(attempt: Attempt) -> Split:
     return split
 
 
+def _read_options(attempt: Attempt) -> ReadOptions:
+    spec = attempt.spec
+    return ReadOptions(spec.options, spec.buffers.read_bytes, spec.buffers.chunk_rows)
+
+
 def _map_records(attempt: Attempt, emitter: Emitter) -> int:
     """Map every record of the split through `map_fn`; returns their number."""
     call = as_iterable(attempt.code.get("map_fn"))
     records = 0
-    for chunk in attempt.reading(read_records(_split(attempt), ReadOptions.of(attempt.spec))):
+    for chunk in attempt.reading(read_records(_split(attempt), _read_options(attempt))):
         attempt.context.input_path = chunk.path
         emitter.drain(_source(chunk, call))
         records += len(chunk.keys)
@@ -76,7 +81,7 @@ def _map_batches(attempt: Attempt, sink: MapSink) -> int:
     """Map every batch of the split through `map_batch`; returns the number of records."""
     function = attempt.code.get("map_batch")
     records = 0
-    for path, batch, consumed in attempt.reading(read_batches(_split(attempt), ReadOptions.of(attempt.spec))):
+    for path, batch, consumed in attempt.reading(read_batches(_split(attempt), _read_options(attempt))):
         attempt.context.input_path = path
         place = batch_place(path, batch)
         for part in mapped_batches(attempt, function, batch, place):

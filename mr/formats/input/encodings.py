@@ -66,9 +66,9 @@ def decode_stream(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, i
     Yields text, the number of bytes of a byte order mark before it (first block only, else 0), and
     how far the stored file was read. A mark is not part of the text. Raises BadInput.
     """
-    encoding = options.encoding
+    encoding = options.job.encoding
     name = canonical(encoding)
-    decoder = codecs.getincrementaldecoder(name)(options.encoding_errors)
+    decoder = codecs.getincrementaldecoder(name)(options.job.encoding_errors)
     fed = 0
     first = True
     while True:

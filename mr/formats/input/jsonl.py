@@ -21,7 +21,7 @@ from mr.protocol.jobs import FileRange
 
 def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield the values of a range as (offsets, objects, consumed bytes). Raises BadInput."""
-    if canonical(options.encoding) == "utf-8" and options.encoding_errors == "strict":
+    if canonical(options.job.encoding) == "utf-8" and options.job.encoding_errors == "strict":
         yield from _read_utf8(piece, options)
         return
     for offsets, lines, consumed in text.read(piece, options):

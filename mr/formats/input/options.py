@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from mr.errors import BadInput
-from mr.protocol.jobs import JobSpec
-from mr.protocol.options import EncodingErrors
+from mr.protocol.options import ResolvedOptions
 
 #: Some records: their keys, their values, and how many bytes of the stored range are consumed with them.
 Rows = tuple[list[Any], list[Any], int]
@@ -16,24 +15,11 @@ Rows = tuple[list[Any], list[Any], int]
 class ReadOptions:
     """How input is read."""
 
-    input_format: str
+    job: ResolvedOptions
     #: Bytes read and decoded at a time.
     read_bytes: int
     #: Most records given at a time.
     chunk_rows: int
-    encoding: str = "utf-8"
-    encoding_errors: EncodingErrors = "strict"
-
-    @classmethod
-    def of(cls, spec: JobSpec) -> Self:
-        """Take what a job says about its input."""
-        return cls(
-            spec.options.input_format,
-            spec.buffers.read_bytes,
-            spec.buffers.chunk_rows,
-            spec.options.encoding,
-            spec.options.encoding_errors,
-        )
 
 
 def sliced(

@@ -22,7 +22,7 @@ class RecordChunk:
 
 def read_records(split: Split, options: ReadOptions) -> Iterator[RecordChunk]:
     """Read a split's records in order, at most `options.chunk_rows` at a time. Raises BadInput."""
-    read = input_module(options.input_format).read
+    read = input_module(options.job.input_format).read
     done = 0
     for piece in split.ranges:
         for keys, values, consumed in read(piece, options):
@@ -37,7 +37,7 @@ def read_batches(split: Split, options: ReadOptions) -> Iterator[tuple[str, Any,
     `options.chunk_rows` bounds the batches of formats whose records are made as Python objects first; text
     gives one batch for about `options.read_bytes`. Raises BadInput.
     """
-    read = input_module(options.input_format).read_batches
+    read = input_module(options.job.input_format).read_batches
     done = 0
     for piece in split.ranges:
         for batch, consumed in read(piece, options):

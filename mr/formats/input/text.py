@@ -20,7 +20,7 @@ from mr.protocol.jobs import FileRange
 
 def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Yield the lines of a range as (offsets, lines, consumed bytes). Raises BadInput."""
-    if not splits_at_newline(options.encoding):
+    if not splits_at_newline(options.job.encoding):
         yield from _read_stream(piece, options)
         return
     before = 0
@@ -40,13 +40,13 @@ def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) 
 
     An empty list stands for a file that holds nothing but a byte order mark.
     """
-    encoding = canonical(options.encoding)
+    encoding, errors = canonical(options.job.encoding), options.job.encoding_errors
     data, offset = without_mark(block, encoding)
     if not data:
         return []
     if rows == 1:
-        return [decode(memoryview(data)[: _line_end(data)], path, offset, encoding, options.encoding_errors)]
-    text = decode(data, path, offset, encoding, options.encoding_errors)
+        return [decode(memoryview(data)[: _line_end(data)], path, offset, encoding, errors)]
+    text = decode(data, path, offset, encoding, errors)
     # looking for one character first is 50 times faster than for two
     if "\r" in text:
         text = text.replace("\r\n", "\n")
@@ -57,7 +57,7 @@ def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) 
         return lines
     # a codec that replaced bytes may have taken a newline for part of a broken character
     raw_lines = data.removesuffix(b"\n").split(b"\n")
-    return [_without_return(line.decode(encoding, options.encoding_errors)) for line in raw_lines]
+    return [_without_return(line.decode(encoding, errors)) for line in raw_lines]
 
 
 def _line_end(data: bytes) -> int:
@@ -78,7 +78,7 @@ def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     """Read a whole file whose bytes cannot be cut at newlines; a range that is not its start has nothing."""
     if piece.start > 0 or piece.length == 0:
         return
-    codec = width_codec(canonical(options.encoding))
+    codec = width_codec(canonical(options.job.encoding))
     errors = "surrogatepass" if codec.startswith("utf-") else "replace"
     held: list[str] = []
     offset = mark = before = 0
@@ -115,7 +115,7 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
     """Yield the lines of a range as Arrow batches (key int64, value string), with the consumed bytes."""
     import pyarrow as pa
 
-    encoding = canonical(options.encoding)
+    encoding = canonical(options.job.encoding)
     if not splits_at_newline(encoding):
         for offsets, lines, consumed in _read_stream(piece, options):
             yield (
@@ -126,7 +126,7 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
     for block in line_blocks(piece, options):
         ends = block.line_ends()
         offsets, consumed = pa.array(block.line_offsets(ends)), block.consumed_bytes
-        if encoding == "utf-8" and options.encoding_errors == "strict":
+        if encoding == "utf-8" and options.job.encoding_errors == "strict":
             data, offset = without_mark(block, encoding)
             decode(data, piece.path, offset, encoding, "strict")
             values = _strings(data, ends - (len(block.data) - len(data))) if data else None

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from mr.formats.input import text
-from mr.formats.input.options import ReadOptions
 from mr.formats.input.reader import read_batches, read_records
 from mr.workers.shuffle.buffer import MapBuffer
 from mr.workers.shuffle.group import Grouped
@@ -25,7 +24,7 @@ from mr.workers.shuffle.segment import read_segment
 from mr.workers.shuffle.segment_index import FileSegment
 from mr.workers.task.sinks import PartSink
 from tests.support.attempts import Workbench
-from tests.support.reading import batch_records, chunks, records, whole
+from tests.support.reading import batch_records, chunks, read_options, records, whole
 
 MIB = 1 << 20
 READ: dict[str, Any] = {
@@ -96,12 +95,12 @@ def test_one_record_takes_little_more_than_twice_its_size(
     rows = largest = 0
     with counted() as peak:
         if in_batches:
-            for _, batch, _ in read_batches(split, ReadOptions(input_format, **READ)):
+            for _, batch, _ in read_batches(split, read_options(input_format, **READ)):
                 rows += batch.num_rows
                 largest = max(largest, batch.nbytes)
                 del batch
         else:
-            for chunk in read_records(split, ReadOptions(input_format, **READ)):
+            for chunk in read_records(split, read_options(input_format, **READ)):
                 rows += len(chunk.keys)
                 largest = max(largest, *map(len, chunk.values))
                 del chunk
@@ -120,7 +119,9 @@ def test_lines_too_long_for_offsets_of_32_bits(
         monkeypatch.setattr(text, "MAX_STRING_BYTES", 3)
         assert batch_records(whole(tmp_path / "in"), encoding=encoding, read_bytes=100) == expected
         options = {**READ, "encoding": encoding}
-        read = [batch for _, batch, _ in read_batches(whole(tmp_path / "in"), ReadOptions("text", **options))]
+        read = [
+            batch for _, batch, _ in read_batches(whole(tmp_path / "in"), read_options("text", **options))
+        ]
         assert pa.large_string() in {batch.column("value").type for batch in read}
         monkeypatch.undo()
 
@@ -157,11 +158,11 @@ def test_wide_rows_of_parquet_are_read_a_few_at_a_time(
     most = 0
     with counted() as peak:
         if in_batches:
-            for _, batch, _ in read_batches(split, ReadOptions("parquet", **READ)):
+            for _, batch, _ in read_batches(split, read_options("parquet", **READ)):
                 most = max(most, batch.nbytes)
                 del batch
         else:
-            for chunk in read_records(split, ReadOptions("parquet", **READ)):
+            for chunk in read_records(split, read_options("parquet", **READ)):
                 most = max(most, sum(len(row["value"]) for row in chunk.values))
                 del chunk
     assert most < 1.5 * MIB
@@ -170,7 +171,7 @@ def test_wide_rows_of_parquet_are_read_a_few_at_a_time(
 
 def test_wide_rows_behind_narrow_ones_are_cut(tmp_path: Path) -> None:
     split = wide_parquet(tmp_path / "in.parquet", [1] * 5000 + [100_000] * 100)
-    read = list(read_records(split, ReadOptions("parquet", **READ)))
+    read = list(read_records(split, read_options("parquet", **READ)))
     assert max(sum(len(row["value"]) for row in chunk.values) for chunk in read) < 3 * MIB
     assert [key for chunk in read for key in chunk.keys] == list(range(5100))
 

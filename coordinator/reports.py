@@ -47,8 +47,8 @@ async def _read(
 def _task_of(event: Event) -> tuple[JobId, TaskId] | None:
     """The task that a report is about; None for other events and for what is no task id."""
     report = event.report if isinstance(event, ReportReceived) else None
-    if isinstance(report, TaskCommitted | TaskFailed) and is_task_id(report.task_id):
-        return report.job_id, report.task_id
+    if isinstance(report, TaskCommitted | TaskFailed) and is_task_id(report.attempt.task):
+        return report.attempt.job, report.attempt.task
     return None
 
 
@@ -62,7 +62,7 @@ def _completed(
     report = event.report
     if isinstance(report, WorkerStopped):
         return msgspec.structs.replace(event, beats=report.incarnation in beating)
-    answer = known.get(report.job_id, {})
+    answer = known.get(report.attempt.job, {})
     if isinstance(answer, BadMessage):
-        return JobBroken(event.now, report.job_id, str(answer))
-    return msgspec.structs.replace(event, outcome=answer.get(report.task_id, Outcome()))
+        return JobBroken(event.now, report.attempt.job, str(answer))
+    return msgspec.structs.replace(event, outcome=answer.get(report.attempt.task, Outcome()))

@@ -3,7 +3,7 @@
 import msgspec
 
 from mr.protocol.failures import Failure
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, WorkerId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import PackedOutputs
 from mr.protocol.records import TaskResult
@@ -25,9 +25,8 @@ class RunTask(msgspec.Struct, frozen=True):
     """To the child: run this attempt."""
 
     spec: JobSpec
-    task_id: TaskId
-    attempt: int
-    origin: WorkerIdentity
+    attempt: AttemptId
+    identity: WorkerIdentity
     #: Directory into which the job's bundle is unpacked; read only.
     code_dir: str
     #: Directory of this attempt alone, in the worker's spool; exists and is empty.
@@ -42,9 +41,6 @@ class RunTask(msgspec.Struct, frozen=True):
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """From the child, a few times a second at most: how far the attempt is."""
 
-    job_id: JobId
-    task_id: TaskId
-    attempt: int
     #: Share of the input consumed, 0 to 1.
     share: float
     records: int

@@ -10,7 +10,7 @@ from mr.coordinator.core.transitions import JobCause, TaskCause
 from mr.errors import BadMessage
 from mr.protocol.bounds import clamped
 from mr.protocol.failures import Failure, FailureKind, Fault, Loss
-from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId
+from mr.protocol.ids import Incarnation, TaskId, WorkerId, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
 from mr.protocol.records import (
@@ -46,18 +46,18 @@ def record_outcome(decisions: Decisions, job: ActiveJob, task: Task, outcome: Ou
     claim, result = outcome.claim, outcome.result
     if not claim.winner or result is None:
         return
-    check_result(job.spec, task.kind, task.task_id, claim.winner, result)
+    check_result(job.spec, task.task_id, claim.winner, result)
     commit_task(decisions, job, task, result)
 
 
-def check_result(spec: JobSpec, kind: TaskKind, task_id: TaskId, winner: int, result: TaskResult) -> None:
+def check_result(spec: JobSpec, task_id: TaskId, winner: int, result: TaskResult) -> None:
     """Raise BadMessage for a stored result that is not of this task's winner, or of the wrong kind."""
     output = result.output
-    expected = PartOutput if kind is spec.output_kind else MapOutput
-    if type(output) is not expected or (output.task_id, output.attempt) != (task_id, winner):
+    expected = PartOutput if task_kind(task_id) is spec.output_kind else MapOutput
+    if type(output) is not expected or output.attempt != (spec.job_id, task_id, winner):
         raise BadMessage(
             f"the store's result of {task_id}, attempt {winner}, is a {type(output).__name__} of "
-            f"{output.task_id!r}, attempt {output.attempt}"
+            f"{output.attempt.task!r}, attempt {output.attempt.number}"
         )
 
 
@@ -67,7 +67,7 @@ def commit_task(decisions: Decisions, job: ActiveJob, task: Task, result: TaskRe
     One that was declared lost stays recorded where another worker had adopted it by then.
     """
     output = result.output
-    attempt, worker = output.attempt, output.worker
+    attempt, worker = output.attempt.number, output.worker
     if task.state not in OPEN_STATES:
         return
     if attempt <= task.fenced_attempt:
@@ -96,7 +96,7 @@ def commit_task(decisions: Decisions, job: ActiveJob, task: Task, result: TaskRe
     )
     decisions.emit_task_event(job, task, str(TaskState.COMMITTED), attempt, worker)
     if stop:
-        decisions.control(StopAttempt(job.job_id, task.task_id, attempt), "another attempt has committed")
+        decisions.control(StopAttempt(output.attempt), "another attempt has committed")
     advance(decisions, job)
 
 
@@ -105,7 +105,7 @@ def was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
     return (
         isinstance(output, MapOutput)
         and output.placement not in task.left_places
-        and any(output.attempt == place.attempt for place in task.left_places)
+        and any(output.attempt.number == place.attempt for place in task.left_places)
     )
 
 
@@ -117,7 +117,7 @@ def replace_result(decisions: Decisions, job: ActiveJob, task: Task, result: Tas
         job,
         task,
         "the store has another output",
-        attempt=max(task.record.attempt, result.output.attempt),
+        attempt=max(task.record.attempt, result.output.attempt.number),
         stats=result.stats,
         worker=result.output.worker if isinstance(result.output, MapOutput) else task.record.worker,
     )
@@ -131,7 +131,7 @@ def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskF
 
     Nothing when the attempt's end is known already, or its task has its output.
     """
-    attempt, failure = report.attempt, report.failure
+    attempt, failure = report.attempt.number, report.failure
     if task.state not in OPEN_STATES or attempt in task.failed or attempt <= task.fenced_attempt:
         return
     task.failed.add(attempt)
@@ -244,7 +244,9 @@ def reopen_lost_inputs(decisions: Decisions, job: ActiveJob, report: TaskFailed)
     for lost in report.failure.lost:
         task = job.tasks.get(lost.task_id)
         output = None if task is None or task.result is None else task.result.output
-        if task is None or not isinstance(output, MapOutput) or lost.attempt not in (0, output.attempt):
+        if task is None or not isinstance(output, MapOutput):
+            continue
+        if lost.attempt not in (0, output.attempt.number):
             continue
         moved = lost.incarnation not in ("", output.incarnation)
         if moved or decisions.state.membership.may_return(output.incarnation, decisions.now):

@@ -73,8 +73,8 @@ def _broken_in_task(job: ActiveJob, task: Task) -> Iterator[str]:
         yield f"failed {task.record.failures} times of {job.spec.options.max_attempts}, but is not given up"
     if task.result is not None:
         output = task.result.output
-        if output.attempt <= task.fenced_attempt:
-            yield f"attempt {output.attempt} is committed, though lost up to {task.fenced_attempt}"
+        if output.attempt.number <= task.fenced_attempt:
+            yield f"attempt {output.attempt.number} is committed, though lost up to {task.fenced_attempt}"
         filed = isinstance(output, MapOutput) and task.task_id in job.outputs.get(output.incarnation, ())
         if isinstance(output, MapOutput) and not filed:
             yield f"its output with {output.worker} is in no book"

@@ -36,7 +36,7 @@ def job_of(event: Event) -> JobId | None:
         case JobRestored():
             return event.job.spec.job_id
         case ReportReceived():
-            return None if isinstance(event.report, WorkerStopped) else event.report.job_id
+            return None if isinstance(event.report, WorkerStopped) else event.report.attempt.job
         case CancelRequested() | ClaimsObserved() | JobWrittenBack() | JobBroken():
             return event.job_id
         case OutputFinished() | OutputFailed():
@@ -52,7 +52,7 @@ def note_event(state: SchedulerState, event: Event) -> None:
         what = type(event).__name__
         if isinstance(event, ReportReceived) and not isinstance(event.report, WorkerStopped):
             report = event.report
-            what = f"{type(report).__name__} {report.task_id}/{report.attempt}"
+            what = f"{type(report).__name__} {report.attempt.task}/{report.attempt.number}"
         job.recent.append(f"{event.now:.3f} {what}")
 
 

@@ -36,9 +36,9 @@ def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Mani
     spec = job.spec
     listed = (
         ManifestPart(
-            part.task_id,
-            part.attempt,
-            final_part(spec.output, task_index(part.task_id), spec.options.output_format),
+            part.attempt.task,
+            part.attempt.number,
+            final_part(spec.output, task_index(part.attempt.task), spec.options.output_format),
             part.rows,
             part.bytes,
             part.checksum,

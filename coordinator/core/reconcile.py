@@ -167,7 +167,7 @@ def settle_written_back(decisions: Decisions, job: ActiveJob, answer: JobWritten
         if not claim.winner:
             reopen_output(decisions, job, task, "the store has lost the commit")
         elif result is not None and result != task.result and claim.winner > task.fenced_attempt:
-            check_result(job.spec, task.kind, task.task_id, claim.winner, result)
+            check_result(job.spec, task.task_id, claim.winner, result)
             replace_result(decisions, job, task, result)
     job.doubtful = False
     settle_claims(decisions, job, answer)

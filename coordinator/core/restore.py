@@ -54,7 +54,7 @@ def _restored_task(decisions: Decisions, restored: RestoredJob, kind: TaskKind, 
         membership.hear_of(holder.worker, holder.incarnation, now)
     fields: dict[str, object] = {"state": TaskState.WAITING}
     if claim.winner and result is not None:
-        check_result(restored.spec, kind, name, claim.winner, result)
+        check_result(restored.spec, name, claim.winner, result)
         if isinstance(result.output, MapOutput):
             membership.hear_of(result.output.worker, result.output.incarnation, now)
         ended_at = record.ended_at or decisions.time_of_day
@@ -80,7 +80,7 @@ def snapshot(job: ActiveJob) -> RestoredJob:
     claims: dict[TaskId, Claim] = {}
     for name, task in job.tasks.items():
         if task.result is not None:
-            claims[name] = Claim(task.record.attempt, task.fenced_attempt, task.result.output.attempt)
+            claims[name] = Claim(task.record.attempt, task.fenced_attempt, task.result.output.attempt.number)
         elif task.record.attempt or task.state is not TaskState.WAITING:
             holders = tuple(Holder(a.worker, a.incarnation, n, 1) for n, a in task.running.items())
             number = task.record.attempt + ATTEMPT_GAP

@@ -152,13 +152,13 @@ class Scheduler:
 
     def _report(self, decisions: Decisions, job: ActiveJob, event: ReportReceived) -> None:
         report = event.report
-        task = None if isinstance(report, WorkerStopped) else job.tasks.get(report.task_id)
+        task = None if isinstance(report, WorkerStopped) else job.tasks.get(report.attempt.task)
         if task is None:
             return
         if isinstance(report, TaskCommitted):
             record_outcome(decisions, job, task, event.outcome)
         elif isinstance(report, TaskFailed) and event.outcome.claim.was_given(
-            report.worker, report.incarnation, report.attempt
+            report.worker, report.incarnation, report.attempt.number
         ):
             fail_attempt(decisions, job, task, report)
 

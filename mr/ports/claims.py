@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from mr.protocol.claims import Placement, Verdict
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import Split
 from mr.protocol.records import MapOutput, TaskResult
 
@@ -39,11 +39,11 @@ class ClaimStore(Protocol):
     ) -> Sequence[TaskId]:
         """Extend the leases of running attempts; returns the tasks whose attempts must stop."""
 
-    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
         """Record a result. False: another attempt committed first, or the job is over."""
 
-    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
-        """Give back the lease of a failed or stopped attempt."""
+    async def release(self, attempt: AttemptId, incarnation: Incarnation) -> None:
+        """Give back the lease of a failed or stopped attempt. No effect on another incarnation's."""
 
     async def relocate(
         self, job: JobId, moved: Mapping[TaskId, tuple[Placement, MapOutput]]
@@ -54,7 +54,7 @@ class ClaimStore(Protocol):
         true; for the others nothing changes.
         """
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+    async def put_log(self, attempt: AttemptId, text: str, limit_bytes: int) -> None:
         """Keep what an attempt printed, as long as the job's logs stay within `limit_bytes`.
 
         The first text that exceeds them is kept as LOGS_FULL, later ones not at all. Nothing is kept for an

@@ -133,9 +133,9 @@ def commit(claim: Claim, attempt: int) -> Claim | None:
     return Claim(claim.attempt, claim.fenced_attempt, attempt, False, ())
 
 
-def release(claim: Claim, attempt: int) -> Claim:
+def release(claim: Claim, incarnation: Incarnation, attempt: int) -> Claim:
     """Give a failed or stopped attempt's lease back. Its holder stays, as released."""
-    return _without(claim, lambda holder: holder.attempt == attempt)
+    return _without(claim, lambda holder: (holder.incarnation, holder.attempt) == (incarnation, attempt))
 
 
 def release_dead(claim: Claim, incarnation: Incarnation) -> Claim:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NewType, TypeVar
+from typing import NamedTuple, NewType, TypeVar
+
+from mr.protocol.bounds import Attempt
 
 T = TypeVar("T")
 
@@ -30,6 +32,22 @@ class TaskKind(StrEnum):
 
     MAP = "map"
     REDUCE = "reduce"
+
+
+class AttemptId(NamedTuple):
+    """One attempt at a task of a job. A list of three on the wire.
+
+    A store that came back older may give a number twice: where two such attempts can meet, the incarnation
+    of the worker tells them apart.
+    """
+
+    job: JobId
+    task: TaskId
+    #: Counts from 1.
+    number: Attempt
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.task} attempt {self.number}"
 
 
 def task_id(kind: TaskKind, index: int) -> TaskId:

@@ -12,7 +12,7 @@ import msgspec
 from mr.errors import BadMessage
 from mr.protocol.bounds import Attempt, Index
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import Incarnation, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.records import MapOutput, TaskResult
 
 #: Bytes of the digest by which a location names its place.
@@ -54,21 +54,20 @@ class PackedOutputs(msgspec.Struct, frozen=True):
     #: A msgpack array of Place and Location, in any order.
     packed: bytes = _ARRAY + bytes(4)
 
-    def unpack(self) -> list[MapOutput]:
-        """The outputs in order of map task. Raises BadMessage when another version wrote them."""
+    def unpack(self, job: JobId) -> list[MapOutput]:
+        """The outputs, of `job`, in order of map task. Raises BadMessage when another version wrote them."""
         entries = unpack(self.packed, list[Place | Location])
         places = {entry.digest: entry for entry in entries if isinstance(entry, Place)}
         located = sorted((e for e in entries if isinstance(e, Location)), key=lambda entry: entry.index)
         try:
-            return [_output(entry, places[entry.place]) for entry in located]
+            return [_output(job, entry, places[entry.place]) for entry in located]
         except KeyError as error:
             raise BadMessage("a stored Location names a Place that is not stored") from error
 
 
-def _output(location: Location, place: Place) -> MapOutput:
+def _output(job: JobId, location: Location, place: Place) -> MapOutput:
     return MapOutput(
-        task_id=task_id(TaskKind.MAP, location.index),
-        attempt=location.attempt,
+        attempt=AttemptId(job, task_id(TaskKind.MAP, location.index), location.attempt),
         worker=place.worker,
         incarnation=place.incarnation,
         address=place.address,
@@ -82,10 +81,10 @@ def location_fields(output: MapOutput) -> dict[str, bytes]:
     name = output.path.rpartition("/")[2]
     facts = (output.worker, output.incarnation, output.address, output.host, output.path.removesuffix(name))
     digest = hashlib.blake2b(pack(facts), digest_size=_DIGEST_BYTES).digest()
-    location = Location(task_index(output.task_id), output.attempt, digest, name)
+    location = Location(task_index(output.attempt.task), output.attempt.number, digest, name)
     return {
         f"{_PLACE_MARK}{digest.hex()}": pack(Place(digest, *facts)),
-        str(output.task_id): pack(location),
+        str(output.attempt.task): pack(location),
     }
 
 

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from mr.protocol.bounds import Attempt, Seconds
+from mr.protocol.bounds import Seconds
 from mr.protocol.failures import Failure
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 
 WIRE_VERSION = 1
 
@@ -20,9 +20,7 @@ class TaskMessage(msgspec.Struct, frozen=True, array_like=True):
 class TaskCommitted(msgspec.Struct, frozen=True, tag="committed"):
     """On `mr.reports`: a hint that an attempt's result is in the store, where the coordinator reads it."""
 
-    job_id: JobId
-    task_id: TaskId
-    attempt: Attempt
+    attempt: AttemptId
     worker: WorkerId
     incarnation: Incarnation
 
@@ -30,9 +28,7 @@ class TaskCommitted(msgspec.Struct, frozen=True, tag="committed"):
 class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
     """On `mr.reports`: an attempt ended without commit. Believed of whom the claim names for that attempt."""
 
-    job_id: JobId
-    task_id: TaskId
-    attempt: Attempt
+    attempt: AttemptId
     worker: WorkerId
     incarnation: Incarnation
     failure: Failure
@@ -59,10 +55,8 @@ class EndJob(msgspec.Struct, frozen=True, tag="end_job"):
 class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
     """On `mr.control`: another attempt of this task committed first. If its claim is gone: kill this one."""
 
-    job_id: JobId
-    task_id: TaskId
     #: The attempt that won; every other is to stop.
-    winner: Attempt
+    winner: AttemptId
 
 
 class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
@@ -90,7 +84,10 @@ Control = EndJob | StopAttempt | PauseWorker | DrainWorker | Ping
 
 
 class LifecycleEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """On `mr.events`, as JSON: a job or a task entered a state."""
+    """On `mr.events`, as JSON: a job or a task entered a state.
+
+    Published for other systems, so its fields stay as they are: the attempt's identity is spread over them.
+    """
 
     version: int
     job_id: JobId

@@ -9,7 +9,7 @@ import msgspec
 from mr.protocol.bounds import Attempt, Int64, Natural, Real, Seconds, Slots
 from mr.protocol.claims import Claim, Placement
 from mr.protocol.failures import Failure
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec, Split
 
 
@@ -60,8 +60,7 @@ class TaskStats(msgspec.Struct, frozen=True, omit_defaults=True):
 class MapOutput(msgspec.Struct, frozen=True, tag="map"):
     """Where a committed map attempt's segment file lies."""
 
-    task_id: TaskId
-    attempt: Attempt
+    attempt: AttemptId
     worker: WorkerId
     incarnation: Incarnation
     #: `host:port` of the worker's shuffle server; empty in the embedded mode.
@@ -74,14 +73,13 @@ class MapOutput(msgspec.Struct, frozen=True, tag="map"):
     @property
     def placement(self) -> Placement:
         """What tells this output from one made again or adopted by another life of its worker."""
-        return Placement(self.attempt, self.incarnation)
+        return Placement(self.attempt.number, self.incarnation)
 
 
 class PartOutput(msgspec.Struct, frozen=True, tag="part"):
     """One output part. Names no file: its paths follow from the job's spec and these ids."""
 
-    task_id: TaskId
-    attempt: Attempt
+    attempt: AttemptId
     worker: WorkerId
     incarnation: Incarnation
     rows: Natural
@@ -105,7 +103,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one slot of a worker is doing, as of its last heartbeat."""
+    """What one slot of a worker is doing, as of its last heartbeat.
+
+    Printed by `--json`, so the attempt's identity is spread over three fields.
+    """
 
     job_id: JobId
     task_id: TaskId

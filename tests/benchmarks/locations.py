@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mr.adapters.open import open_store
 from mr.ports.broker import Delivery
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.records import MapOutput, TaskResult, TaskStats
 from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import HeldAttempt
@@ -22,7 +22,6 @@ from mr.workers.daemon.preparation import Preparation
 from mr.workers.daemon.spool import Spool
 from mr.workers.messages import WorkerIdentity
 from mr.workers.process.channel import frame
-from mr.workers.process.executor import AttemptKey
 from tests.contract import samples
 from tests.support.servers import PrivateRedis
 from tests.support.specs import CODE, CODE_ID, make_spec, make_splits
@@ -35,7 +34,9 @@ def output(index: int) -> MapOutput:
     """As one of HOSTS workers would commit it."""
     name = f"worker-{index % HOSTS}"
     path = f"/var/lib/mrmq/{name}/{LIFE}/jobs/{JOB}/outputs/map-{index:05d}-1.segments"
-    return MapOutput(task_id(TaskKind.MAP, index), 1, WorkerId(name), LIFE, f"{name}:7070", name, path)
+    return MapOutput(
+        AttemptId(JOB, task_id(TaskKind.MAP, index), 1), WorkerId(name), LIFE, f"{name}:7070", name, path
+    )
 
 
 async def longest_block(seconds: list[float]) -> None:
@@ -57,7 +58,7 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
     for index in range(maps):
         task = task_id(TaskKind.MAP, index)
         await store.claim(JOB, task, ANN, LIFE, 60.0)
-        await store.commit(JOB, task, 1, TaskResult(output(index), TaskStats(records_in=1)))
+        await store.commit(AttemptId(JOB, task, 1), TaskResult(output(index), TaskStats(records_in=1)))
     spool = Spool(directory / "spool", ANN, LIFE)
     preparation = Preparation(store, spool, Settings(), WorkerIdentity(ANN, LIFE, "", ""))
     await prepare(preparation, 0)
@@ -72,7 +73,7 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
     print(f"an order of {max(orders) / 1024:.0f} KiB in {each * 1000:.1f} ms")
     print(f"the loop was blocked {max(late) * 1000:.1f} ms at most")
     begun = time.perf_counter()
-    (await store.map_outputs(JOB)).unpack()
+    (await store.map_outputs(JOB)).unpack(JOB)
     print(f"read and unpacked, as the child does: {(time.perf_counter() - begun) * 1000:.1f} ms")
     spool.close()
     await store.close()
@@ -80,8 +81,8 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
 
 async def prepare(preparation: Preparation, number: int) -> int:
     """Prepare one reduce; returns the bytes of its order to the child."""
-    key: AttemptKey = (JOB, TaskId(f"reduce-{number:05d}"), 1)
-    order = await preparation.order(HeldAttempt(*key, None, cast(Delivery, None)))
+    attempt = AttemptId(JOB, TaskId(f"reduce-{number:05d}"), 1)
+    order = await preparation.order(HeldAttempt(attempt, None, cast(Delivery, None)))
     return len(frame(order))
 
 

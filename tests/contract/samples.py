@@ -4,7 +4,7 @@ from typing import Any
 
 from mr.ports.store import StateStore
 from mr.protocol.aggregation import AggregationSpec
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
 from mr.protocol.records import (
     JobRecord,
@@ -49,8 +49,7 @@ def task(task_id: TaskId, state: TaskState = TaskState.QUEUED, **changes: Any) -
 def map_result(task_id: TaskId = MAP_0, attempt: int = 1, worker: WorkerId = ANN) -> TaskResult:
     """What a map leaves."""
     output = MapOutput(
-        task_id=task_id,
-        attempt=attempt,
+        attempt=AttemptId(JOB, task_id, attempt),
         worker=worker,
         incarnation=FIRST_LIFE,
         address="127.0.0.1:7000",
@@ -60,11 +59,10 @@ def map_result(task_id: TaskId = MAP_0, attempt: int = 1, worker: WorkerId = ANN
     return TaskResult(output, TaskStats(records_in=3, counters={"bad": 2}))
 
 
-def part_result(task_id: TaskId = REDUCE_0, attempt: int = 1) -> TaskResult:
+def part_result(task_id: TaskId = REDUCE_0, attempt: int = 1, job: JobId = JOB) -> TaskResult:
     """What a task that writes a part leaves."""
     output = PartOutput(
-        task_id=task_id,
-        attempt=attempt,
+        attempt=AttemptId(job, task_id, attempt),
         worker=ANN,
         incarnation=FIRST_LIFE,
         rows=3,

@@ -9,7 +9,7 @@ from mr.errors import Deposed
 from mr.ports.claims import ClaimReply
 from mr.ports.store import StateStore
 from mr.protocol.claims import RELEASED_KEPT, Claim, Placement, Verdict
-from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.ids import AttemptId, Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import Split
 from mr.protocol.records import JobState, MapOutput, Outcome, TaskResult
 from tests.contract import samples
@@ -118,7 +118,7 @@ async def test_only_the_dead_holder_of_a_speculative_task_is_released(job: State
 async def test_the_commit_of_a_life_taken_for_dead_counts(job: StateStore) -> None:
     await claim(job, ANN)
     await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
-    assert await job.commit(JOB, MAP_0, 1, samples.map_result())
+    assert await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
     assert (await claim(job, BOB)).verdict is Verdict.COMMITTED
 
@@ -130,9 +130,9 @@ async def test_a_speculative_task_takes_two_holders_on_two_workers(job: StateSto
     assert (await claim(job, BOB)).attempt == 2
     assert await claim(job, CID) == ClaimReply(Verdict.HELD)
     assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == []
-    assert await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2))
+    assert await job.commit(AttemptId(JOB, MAP_0, 2), samples.map_result(attempt=2))
     assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
-    assert not await job.commit(JOB, MAP_0, 1, samples.map_result(attempt=1))
+    assert not await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(attempt=1))
 
 
 async def test_a_task_may_be_made_speculative_before_it_is_claimed(job: StateStore) -> None:
@@ -147,20 +147,20 @@ async def test_a_task_may_be_made_speculative_before_it_is_claimed(job: StateSto
 async def test_the_first_commit_wins_and_may_be_repeated(job: StateStore) -> None:
     await claim(job, ANN)
     result = samples.map_result()
-    assert await job.commit(JOB, MAP_0, 1, result)
-    assert await job.commit(JOB, MAP_0, 1, result)
+    assert await job.commit(AttemptId(JOB, MAP_0, 1), result)
+    assert await job.commit(AttemptId(JOB, MAP_0, 1), result)
     assert await claim(job, BOB) == ClaimReply(Verdict.COMMITTED, 1)
     assert await job.get_results(JOB, TaskKind.MAP) == {MAP_0: result}
-    assert (await job.map_outputs(JOB)).unpack() == [result.output]
+    assert (await job.map_outputs(JOB)).unpack(JOB) == [result.output]
     await job.speculate(JOB, [MAP_0], 1)
     assert (await claim(job, BOB)).verdict is Verdict.COMMITTED
 
 
 async def test_an_attempt_that_was_never_granted_cannot_commit(job: StateStore) -> None:
-    assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
+    assert not await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     await claim(job, ANN)
-    assert not await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2))
-    assert (await job.map_outputs(JOB)).unpack() == []
+    assert not await job.commit(AttemptId(JOB, MAP_0, 2), samples.map_result(attempt=2))
+    assert (await job.map_outputs(JOB)).unpack(JOB) == []
 
 
 async def test_an_attempt_whose_lease_ran_out_may_still_commit(job: StateStore) -> None:
@@ -170,8 +170,8 @@ async def test_an_attempt_whose_lease_ran_out_may_still_commit(job: StateStore) 
         return (await claim(job, BOB)).verdict is Verdict.GRANTED
 
     await eventually(taken_over)
-    assert await job.commit(JOB, MAP_0, 1, samples.map_result())
-    assert not await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2, worker=BOB))
+    assert await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
+    assert not await job.commit(AttemptId(JOB, MAP_0, 2), samples.map_result(attempt=2, worker=BOB))
 
 
 async def test_renewal_keeps_a_lease_alive_and_names_those_to_stop(job: StateStore) -> None:
@@ -186,10 +186,10 @@ async def test_renewal_keeps_a_lease_alive_and_names_those_to_stop(job: StateSto
 
 async def test_a_released_task_is_free_at_once(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.release(JOB, MAP_0, 1)
-    await job.release(JOB, MAP_1, 1)
+    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_LIFE)
+    await job.release(AttemptId(JOB, MAP_1, 1), FIRST_LIFE)
     assert (await claim(job, BOB)).attempt == 2
-    await job.release(JOB, MAP_0, 1)
+    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_LIFE)
     assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
     held = (await job.claims(JOB))[MAP_0]
     assert [(h.worker, h.attempt) for h in held.running] == [(BOB, 2)]
@@ -200,7 +200,7 @@ async def test_a_released_task_is_free_at_once(job: StateStore) -> None:
 async def test_of_the_leases_given_back_the_last_few_are_remembered(job: StateStore) -> None:
     for attempt in range(1, RELEASED_KEPT + 3):
         await claim(job, ANN)
-        await job.release(JOB, MAP_0, attempt)
+        await job.release(AttemptId(JOB, MAP_0, attempt), FIRST_LIFE)
     kept = (await job.claims(JOB))[MAP_0].holders
     assert [h.attempt for h in kept] == [3, 4, 5, 6]
     assert all(h.released for h in kept)
@@ -211,7 +211,7 @@ async def test_the_outcomes_of_some_tasks_are_read_together(job: StateStore) -> 
     await claim(job, ANN)
     await claim(job, BOB, REDUCE_0)
     result = samples.map_result()
-    await job.commit(JOB, MAP_0, 1, result)
+    await job.commit(AttemptId(JOB, MAP_0, 1), result)
     found = await job.outcomes(JOB, [REDUCE_0, MAP_0, MAP_1])
     assert found[MAP_0] == Outcome(Claim(1, 0, 1), result)
     assert (found[REDUCE_0].claim.attempt, found[REDUCE_0].result) == (1, None)
@@ -221,14 +221,14 @@ async def test_the_outcomes_of_some_tasks_are_read_together(job: StateStore) -> 
 
 async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     await job.reopen(JOB, {MAP_0: FIRST, MAP_1: FIRST}, 1)
-    assert (await job.map_outputs(JOB)).unpack() == []
-    assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
+    assert (await job.map_outputs(JOB)).unpack(JOB) == []
+    assert not await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     assert (await claim(job, BOB)).attempt == 2
-    await job.commit(JOB, MAP_0, 2, samples.map_result(attempt=2, worker=BOB))
+    await job.commit(AttemptId(JOB, MAP_0, 2), samples.map_result(attempt=2, worker=BOB))
     await job.reopen(JOB, {MAP_0: FIRST}, 1)
-    assert [output.attempt for output in (await job.map_outputs(JOB)).unpack()] == [2]
+    assert [output.attempt.number for output in (await job.map_outputs(JOB)).unpack(JOB)] == [2]
 
 
 def relocated(result: TaskResult) -> TaskResult:
@@ -240,7 +240,7 @@ def relocated(result: TaskResult) -> TaskResult:
 
 async def test_an_adopted_output_is_recorded_elsewhere_with_its_statistics(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     moved = relocated(samples.map_result())
     assert isinstance(moved.output, MapOutput)
     for _ in range(2):  # an answer may be lost, and the same call be made again
@@ -251,14 +251,14 @@ async def test_an_adopted_output_is_recorded_elsewhere_with_its_statistics(job: 
 
 async def test_an_output_that_was_relocated_is_not_lost_with_its_first_holder(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     moved = relocated(samples.map_result())
     assert isinstance(moved.output, MapOutput)
     await job.relocate(JOB, {MAP_0: (FIRST, moved.output)})
     await job.reopen(JOB, {MAP_0: FIRST}, 1)
-    assert (await job.map_outputs(JOB)).unpack() == [moved.output]
+    assert (await job.map_outputs(JOB)).unpack(JOB) == [moved.output]
     await job.reopen(JOB, {MAP_0: Placement(1, SECOND_LIFE)}, 1)
-    assert (await job.map_outputs(JOB)).unpack() == []
+    assert (await job.map_outputs(JOB)).unpack(JOB) == []
 
 
 async def test_only_an_output_that_is_where_it_was_is_relocated(job: StateStore) -> None:
@@ -267,7 +267,7 @@ async def test_only_an_output_that_is_where_it_was_is_relocated(job: StateStore)
     assert list(await job.relocate(JOB, {})) == []
     assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
     await claim(job, ANN)
-    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     for elsewhere in (Placement(1, SECOND_LIFE), Placement(2, FIRST_LIFE)):
         assert list(await job.relocate(JOB, {MAP_0: (elsewhere, moved)})) == []
     await job.reopen(JOB, {MAP_0: FIRST}, 1)
@@ -283,8 +283,8 @@ async def test_a_job_that_ended_has_gone(job: StateStore) -> None:
     assert await claim(job, CID, MAP_1) == ClaimReply(Verdict.GONE)
     assert await claim(job, ANN, MAP_0) == ClaimReply(Verdict.GONE)
     assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
-    assert not await job.commit(JOB, MAP_0, 1, samples.map_result())
-    await job.release(JOB, MAP_0, 1)
+    assert not await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
+    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_LIFE)
     await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
     assert await job.claims(JOB) == {}
 
@@ -295,8 +295,8 @@ async def test_what_was_never_there_has_gone(job: StateStore) -> None:
     assert await job.claim(other, MAP_0, ANN, FIRST_LIFE, LONG) == ClaimReply(Verdict.GONE)
     assert await job.renew(other, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
     assert await job.renew(other, {}, FIRST_LIFE, LONG) == []
-    assert not await job.commit(other, MAP_0, 1, samples.map_result())
-    await job.release(other, MAP_0, 1)
+    assert not await job.commit(AttemptId(other, MAP_0, 1), samples.map_result())
+    await job.release(AttemptId(other, MAP_0, 1), FIRST_LIFE)
     assert await job.claims(other) == {}
 
 
@@ -304,7 +304,7 @@ async def test_claims_are_those_that_were_asked_for(job: StateStore) -> None:
     assert await job.claims(JOB) == {}
     await claim(job, BOB, REDUCE_0)
     await claim(job, ANN, MAP_1)
-    await job.release(JOB, MAP_1, 1)
+    await job.release(AttemptId(JOB, MAP_1, 1), FIRST_LIFE)
     claims = await job.claims(JOB)
     assert list(claims) == [MAP_1, REDUCE_0]
     assert claims[MAP_1].running == ()
@@ -319,9 +319,9 @@ async def test_what_is_read_by_task_is_in_order_of_the_index(store: StateStore) 
     assert await store.create_job(samples.spec(), splits, samples.record(), 1)
     for task in reversed(tasks):
         assert (await claim(store, ANN, task)).attempt == 1
-        assert await store.commit(JOB, task, 1, samples.map_result(task))
+        assert await store.commit(AttemptId(JOB, task, 1), samples.map_result(task))
     await store.save_job(samples.record(), [samples.task(task) for task in reversed(tasks)], 1)
-    assert [output.task_id for output in (await store.map_outputs(JOB)).unpack()] == tasks
+    assert [output.attempt.task for output in (await store.map_outputs(JOB)).unpack(JOB)] == tasks
     assert list(await store.get_results(JOB, TaskKind.MAP)) == tasks
     assert [record.task_id for record in await store.get_tasks(JOB)] == tasks
     assert list(await store.claims(JOB)) == tasks
@@ -331,7 +331,7 @@ async def test_what_is_read_by_task_is_in_order_of_the_index(store: StateStore) 
 
 async def test_a_deposed_coordinator_changes_no_claim(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.commit(JOB, MAP_0, 1, samples.map_result())
+    await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     await job.save_job(samples.record(), [], 2)
     with pytest.raises(Deposed):
         await job.reopen(JOB, {MAP_0: FIRST}, 1)

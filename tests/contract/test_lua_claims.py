@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mr.adapters.open import open_store
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Holder, Placement, Verdict
-from mr.protocol.ids import Incarnation, JobId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, WorkerId
 from mr.protocol.records import RestoredJob
 from mr.settings import Settings
 from tests.contract import samples
@@ -38,7 +38,7 @@ operations = st.one_of(
     st.tuples(st.just("claim"), workers, lives, leases),
     st.tuples(st.just("renew"), attempts, lives, leases),
     st.tuples(st.just("commit"), attempts),
-    st.tuples(st.just("release"), attempts),
+    st.tuples(st.just("release"), attempts, lives),
     st.tuples(st.just("release_dead"), lives),
     st.tuples(st.just("reopen"), attempts),
     st.tuples(st.just("speculate")),
@@ -70,8 +70,8 @@ class Model:
         self.claim = after or self.claim
         return after is not None
 
-    def release(self, attempt: int) -> None:
-        self.claim = claims.release(self.claim, attempt)
+    def release(self, attempt: int, life: Incarnation) -> None:
+        self.claim = claims.release(self.claim, life, attempt)
 
     def release_dead(self, life: Incarnation) -> None:
         self.claim = claims.release_dead(self.claim, life)
@@ -104,10 +104,12 @@ class Real:
         return not await self.store.renew(self.job, {MAP_0: attempt}, life, lease_ms / 1000)
 
     async def commit(self, attempt: int) -> bool:
-        return bool(await self.store.commit(self.job, MAP_0, attempt, samples.map_result(attempt=attempt)))
+        return bool(
+            await self.store.commit(AttemptId(self.job, MAP_0, attempt), samples.map_result(attempt=attempt))
+        )
 
-    async def release(self, attempt: int) -> None:
-        await self.store.release(self.job, MAP_0, attempt)
+    async def release(self, attempt: int, life: Incarnation) -> None:
+        await self.store.release(AttemptId(self.job, MAP_0, attempt), life)
 
     async def release_dead(self, life: Incarnation) -> None:
         await self.store.release_dead(self.job, [(MAP_0, life)], 1)
@@ -151,8 +153,10 @@ async def compare(url: str, sequence: list[tuple[Any, ...]]) -> None:
             # By real time, a long lease ends 60 s ahead, and the others have run out.
             between_ms = int(time.time() * 1000) + LONG_MS // 2
             assert timeless(stored, between_ms) == timeless(model.claim, NOW_MS)
-            results = (await store.map_outputs(job)).unpack()
-            assert [output.attempt for output in results] == [model.claim.winner] * bool(model.claim.winner)
+            results = (await store.map_outputs(job)).unpack(job)
+            assert [output.attempt.number for output in results] == [model.claim.winner] * bool(
+                model.claim.winner
+            )
     finally:
         await store.end_job(samples.record(job), [], 9, 0.001)
         await store.close()

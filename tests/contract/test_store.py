@@ -7,7 +7,7 @@ import pytest
 from mr.errors import BadMessage, NotFound, StoreUnavailable
 from mr.ports.claims import LOGS_FULL
 from mr.ports.store import StateStore
-from mr.protocol.ids import CodeId, JobId, TaskKind
+from mr.protocol.ids import AttemptId, CodeId, JobId, TaskKind
 from mr.protocol.jobs import CodeManifest
 from mr.protocol.records import MAX_REFUSALS, JobState, Refusal, TaskState
 from tests.contract import samples
@@ -268,21 +268,21 @@ async def test_results_are_kept_by_kind_in_order_of_task(store: StateStore) -> N
     await create(store)
     for task in (REDUCE_0, MAP_1, MAP_0):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
-    await store.commit(JOB, MAP_1, 1, samples.map_result(MAP_1))
-    await store.commit(JOB, MAP_0, 1, samples.map_result(MAP_0))
-    await store.commit(JOB, REDUCE_0, 1, samples.part_result())
+    await store.commit(AttemptId(JOB, MAP_1, 1), samples.map_result(MAP_1))
+    await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(MAP_0))
+    await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
     maps = {MAP_0: samples.map_result(MAP_0), MAP_1: samples.map_result(MAP_1)}
     assert list((await store.get_results(JOB, TaskKind.MAP)).items()) == list(maps.items())
     assert await store.get_results(JOB, TaskKind.REDUCE) == {REDUCE_0: samples.part_result()}
-    assert (await store.map_outputs(JOB)).unpack() == [result.output for result in maps.values()]
+    assert (await store.map_outputs(JOB)).unpack(JOB) == [result.output for result in maps.values()]
 
 
 async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateStore) -> None:
     await create(store)
     for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
-        await store.commit(JOB, task, 1, result)
-    await store.put_log(JOB, MAP_0, 1, "printed", 1000)
+        await store.commit(AttemptId(JOB, task, 1), result)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
     done, committed = samples.record(state=JobState.COMPLETED), samples.task(MAP_0, TaskState.COMMITTED)
     await store.end_job(done, [committed], 1, LONG)
     assert await store.get_job(JOB) == done
@@ -298,7 +298,7 @@ async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateSt
 async def test_the_parts_of_a_map_only_job_outlive_it(store: StateStore) -> None:
     await create(store, reduces=0)
     await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
-    await store.commit(JOB, MAP_0, 1, samples.part_result(MAP_0))
+    await store.commit(AttemptId(JOB, MAP_0, 1), samples.part_result(MAP_0))
     await store.end_job(samples.record(state=JobState.COMPLETED, reduces=0), [], 1, LONG)
     assert await store.get_results(JOB, TaskKind.MAP) == {MAP_0: samples.part_result(MAP_0)}
 
@@ -306,10 +306,10 @@ async def test_the_parts_of_a_map_only_job_outlive_it(store: StateStore) -> None
 async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
     await create(store)
     await store.claim(JOB, REDUCE_0, ANN, FIRST_LIFE, LONG)
-    await store.commit(JOB, REDUCE_0, 1, samples.part_result())
-    await store.put_log(JOB, MAP_0, 1, "printed", 1000)
+    await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
     await store.end_job(samples.record(state=JobState.FAILED), [samples.task(MAP_0)], 1, SHORT)
-    await store.put_log(JOB, MAP_1, 1, "late", 1000)
+    await store.put_log(AttemptId(JOB, MAP_1, 1), "late", 1000)
 
     async def forgotten() -> bool:
         return await store.get_job(JOB) is None
@@ -323,24 +323,24 @@ async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
 
 
 async def test_logs_are_kept_by_attempt(store: StateStore) -> None:
-    await store.put_log(JOB, MAP_0, 1, "of a job nobody knows", 1000)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "of a job nobody knows", 1000)
     assert await store.get_logs(JOB) == {}
     await create(store)
-    await store.put_log(JOB, MAP_1, 2, "two", 1000)
-    await store.put_log(JOB, MAP_0, 1, "naïve\n\x00", 1000)
-    await store.put_log(JOB, MAP_1, 2, "two again", 1000)
+    await store.put_log(AttemptId(JOB, MAP_1, 2), "two", 1000)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "naïve\n\x00", 1000)
+    await store.put_log(AttemptId(JOB, MAP_1, 2), "two again", 1000)
     logs = await store.get_logs(JOB)
     assert list(logs.items()) == [(f"{MAP_0}/1", "naïve\n\x00"), (f"{MAP_1}/2", "two again")]
 
 
 async def test_the_logs_of_a_job_are_bounded(store: StateStore) -> None:
     await create(store)
-    await store.put_log(JOB, MAP_0, 1, "x" * 60, 100)
-    await store.put_log(JOB, MAP_0, 1, "é" * 45, 100)
-    await store.put_log(JOB, MAP_0, 2, "x" * 10, 100)
-    await store.put_log(JOB, MAP_1, 1, "y", 100)
-    await store.put_log(JOB, MAP_1, 2, "z", 100)
-    await store.put_log(JOB, MAP_0, 1, "again", 100)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "x" * 60, 100)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "é" * 45, 100)
+    await store.put_log(AttemptId(JOB, MAP_0, 2), "x" * 10, 100)
+    await store.put_log(AttemptId(JOB, MAP_1, 1), "y", 100)
+    await store.put_log(AttemptId(JOB, MAP_1, 2), "z", 100)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "again", 100)
     assert await store.get_logs(JOB) == {
         f"{MAP_0}/1": "é" * 45,
         f"{MAP_0}/2": "x" * 10,

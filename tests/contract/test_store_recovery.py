@@ -8,7 +8,7 @@ import pytest
 from mr.errors import Deposed, StoreBehind
 from mr.ports.store import StateStore
 from mr.protocol.claims import Placement, Verdict
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.records import JobState, RestoredJob, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, go_back, set_clock_back, snapshot
@@ -46,7 +46,7 @@ async def test_restore_tells_everything_of_unfinished_jobs(store: StateStore) ->
     await store.save_job(samples.record(state=JobState.MAPPING), tasks.values(), 1)
     for task in (MAP_0, MAP_1):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
-    await store.commit(JOB, MAP_0, 1, samples.map_result())
+    await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     older, younger = await store.restore(2)
     assert older == RestoredJob(
         record=samples.record(state=JobState.MAPPING),
@@ -66,8 +66,8 @@ async def test_a_lost_job_is_written_back_whole(new_store: OpenStore) -> None:
     await store.save_job(samples.record(state=JobState.MAPPING), [samples.task(MAP_0)], 1)
     for task in (MAP_0, MAP_1, REDUCE_0):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
-    await store.commit(JOB, MAP_0, 1, samples.map_result())
-    await store.commit(JOB, REDUCE_0, 1, samples.part_result())
+    await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
+    await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
     (known,) = await store.restore(2)
     await store.end_job(samples.record(state=JobState.CANCELLED), [], 2, SHORT)
 
@@ -115,7 +115,7 @@ async def test_a_store_that_forgot_refuses_until_it_is_written_back(store: State
     await create(store)
     await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
     older = await snapshot(store)
-    await store.commit(JOB, MAP_0, 1, samples.map_result())
+    await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     mapping = samples.record(state=JobState.MAPPING)
     await store.save_job(mapping, [samples.task(MAP_0, TaskState.COMMITTED, attempt=1)], 1)
     (known,) = await store.restore(1)
@@ -132,7 +132,7 @@ async def test_a_store_that_forgot_refuses_until_it_is_written_back(store: State
     assert await store.get_job(JOB) == samples.record()
     await store.rewrite(known, 1, LONG)
     assert await store.forgotten([JOB]) == []
-    assert (await store.map_outputs(JOB)).unpack() == [samples.map_result().output]
+    assert (await store.map_outputs(JOB)).unpack(JOB) == [samples.map_result().output]
     assert await store.get_tasks(JOB) == list(known.tasks.values())
     await store.save_job(mapping, [], 1)
 
@@ -181,9 +181,9 @@ async def test_of_two_results_under_one_number_the_first_counts(store: StateStor
     await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
     await go_back(store, older)
     assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, LONG)).attempt == 1
-    assert await store.commit(JOB, MAP_0, 1, samples.map_result(worker=ANN))
-    assert not await store.commit(JOB, MAP_0, 1, samples.map_result(worker=BOB))
-    assert (await store.map_outputs(JOB)).unpack() == [samples.map_result(worker=ANN).output]
+    assert await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(worker=ANN))
+    assert not await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(worker=BOB))
+    assert (await store.map_outputs(JOB)).unpack(JOB) == [samples.map_result(worker=ANN).output]
 
 
 # --- clocks set back

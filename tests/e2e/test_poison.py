@@ -13,7 +13,7 @@ import redis
 
 from mr.bundle import content_id
 from mr.protocol.codec import pack
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import TaskCommitted, WorkerStopped
 from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from tests.support.amqp_tools import depth
@@ -140,7 +140,9 @@ def test_poison_ends_no_daemon_nor_its_restart(site: Site) -> None:
     poison_messages(site)
     poison_code(site)
     poison_store(site)
-    forged = TaskCommitted(JobId("no-record"), TaskId("map-00000"), 1, WorkerId("w1"), Incarnation("x"))
+    forged = TaskCommitted(
+        AttemptId(JobId("no-record"), TaskId("map-00000"), 1), WorkerId("w1"), Incarnation("x")
+    )
     site.publish(pack(forged), queue=REPORTS_QUEUE, content_type="application/msgpack")
     url = site.cluster.rabbitmq_url
     queues = (JOBS_QUEUE, TASKS_QUEUE, REPORTS_QUEUE)

@@ -13,6 +13,7 @@ from mr.adapters.redis.store import RedisStore
 from mr.errors import BadSetting, StoreUnavailable
 from mr.ports.claims import ClaimReply
 from mr.protocol.claims import Verdict
+from mr.protocol.ids import AttemptId
 from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
 from tests.conftest import need
@@ -187,9 +188,9 @@ async def test_a_commit_whose_answer_was_lost_counts_once(
 ) -> None:
     await create(store)
     await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
-    assert not await store.commit(JOB, MAP_0, 7, samples.map_result(attempt=7))
+    assert not await store.commit(AttemptId(JOB, MAP_0, 7), samples.map_result(attempt=7))
     proxy.swallows_answers = True
-    commit = asyncio.create_task(store.commit(JOB, MAP_0, 1, samples.map_result()))
+    commit = asyncio.create_task(store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result()))
     await eventually(lambda: server.hlen(f"mr:{{{JOB}}}:results:map") == 1)
     proxy.swallows_answers = False
     await proxy.break_connections()
@@ -222,8 +223,8 @@ async def use_every_key(store: RedisStore) -> None:
     await store.save_job(samples.record(), [samples.task(MAP_0)], 1)
     for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
         await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
-        await store.commit(JOB, task, 1, result)
-    await store.put_log(JOB, MAP_0, 1, "printed", 1000)
+        await store.commit(AttemptId(JOB, task, 1), result)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
 
 
 async def test_all_keys_of_a_job_are_in_one_slot(store: RedisStore, server: "redis.Redis") -> None:

@@ -28,7 +28,7 @@ from mr.ports.broker import OutgoingMessage
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.codec import JSON, MSGPACK, decode, encode, pack, unpack
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import JobRequest, JobSpec, RequestReply, Split
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE
@@ -177,8 +177,8 @@ async def _is(site: Site, state: JobState) -> bool:
 def _reports(job: JobId) -> list[Report]:
     failure = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP, 1, ANN),))
     return [
-        TaskCommitted(job, MAP, 1, ANN, LIFE),
-        TaskFailed(job, MAP, 1, ANN, LIFE, failure),
+        TaskCommitted(AttemptId(job, MAP, 1), ANN, LIFE),
+        TaskFailed(AttemptId(job, MAP, 1), ANN, LIFE, failure),
         WorkerStopped(ANN, LIFE),
     ]
 
@@ -209,7 +209,7 @@ def _restored() -> dict[str, Any]:
     """A job in its reduce phase, as the store has it."""
     spec = make_spec("one", 1, 1)
     stats = TaskStats(records_in=1, cpu_seconds=0.5, counters={"words": 3})
-    output = MapOutput(MAP, 1, ANN, LIFE, "ann:1", "host", "/spool/1")
+    output = MapOutput(AttemptId(JobId("one"), MAP, 1), ANN, LIFE, "ann:1", "host", "/spool/1")
     failure = Failure(FailureKind.USER_ERROR, "no", traceback="t", lost=(LostInput(MAP, 1, ANN),))
     record = submitted_record(spec)
     held = Claim(2, 0, 0, False, (Holder(ANN, LIFE, 2, 9),))
@@ -304,7 +304,7 @@ def _splits(count: int) -> tuple[Split, ...]:
 @given(data=st.data())
 def test_no_stored_result_ends_the_scheduler(data: st.DataObject) -> None:
     """Nor what Redis says of a task that was reported."""
-    output = PartOutput(MAP, 1, ANN, LIFE, 3, 30, "0" * 16)
+    output = PartOutput(AttemptId(JobId("one"), MAP, 1), ANN, LIFE, 3, 30, "0" * 16)
     result = plain(TaskResult(output, TaskStats(counters={"a": 1})))
     claim = plain(Claim(1, 0, 1))
     bad = data.draw(poisoned([claim, result]))
@@ -323,7 +323,7 @@ def test_no_stored_result_ends_the_scheduler(data: st.DataObject) -> None:
 
     with contextlib.suppress(BadMessage, TypeError, IndexError, KeyError):
         outcome = asyncio.run(read())
-        report = e.ReportReceived(2.0, TaskCommitted(OTHER, MAP, 1, ANN, LIFE), outcome)
+        report = e.ReportReceived(2.0, TaskCommitted(AttemptId(OTHER, MAP, 1), ANN, LIFE), outcome)
         for command in scheduler.handle(report):
             if isinstance(command, c.CloseJob | c.SaveJob):
                 unpack(pack(command.record), JobRecord)

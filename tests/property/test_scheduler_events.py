@@ -23,7 +23,7 @@ from mr.coordinator.core.transitions import (
 from mr.errors import IllegalTransition
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_kind
 from mr.protocol.jobs import Split
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import (
@@ -68,14 +68,21 @@ def spec_of(job: str) -> Any:
 def result_of(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> TaskResult:
     writes_part = task_kind(task) is TaskKind.REDUCE or JOBS.get(job, (0, 0, 0))[1] == 0
     if writes_part:
-        return TaskResult(PartOutput(task, attempt, *life, 1, 1, "0"), TaskStats(wall_seconds=1.0))
-    return TaskResult(MapOutput(task, attempt, *life, "", "", ""), TaskStats(records_in=1, wall_seconds=1.0))
+        return TaskResult(
+            PartOutput(AttemptId(JobId(job), task, attempt), *life, 1, 1, "0"), TaskStats(wall_seconds=1.0)
+        )
+    return TaskResult(
+        MapOutput(AttemptId(JobId(job), task, attempt), *life, "", "", ""),
+        TaskStats(records_in=1, wall_seconds=1.0),
+    )
 
 
 def committed(job: str, task: TaskId, attempt: int, life: tuple[WorkerId, Incarnation]) -> Any:
     result = result_of(job, task, attempt, life)
     outcome = Outcome(Claim(attempt, 0, attempt), result)
-    return lambda now: e.ReportReceived(now, TaskCommitted(JobId(job), task, attempt, *life), outcome)
+    return lambda now: e.ReportReceived(
+        now, TaskCommitted(AttemptId(JobId(job), task, attempt), *life), outcome
+    )
 
 
 def failed(
@@ -83,7 +90,9 @@ def failed(
 ) -> Any:
     failure = Failure(kind, f"{kind}", lost=(LostInput(lost, attempt - 1, life[0]),))
     outcome = Outcome(Claim(attempt, holders=(Holder(*life, attempt, 0),)))
-    return lambda now: e.ReportReceived(now, TaskFailed(JobId(job), task, attempt, *life, failure), outcome)
+    return lambda now: e.ReportReceived(
+        now, TaskFailed(AttemptId(JobId(job), task, attempt), *life, failure), outcome
+    )
 
 
 def observed(
@@ -139,7 +148,7 @@ def claims_of(draw: st.DrawFn) -> tuple[str, dict[TaskId, Claim], dict[TaskId, T
 def restored(draw: st.DrawFn) -> Any:
     _, claims, results = draw(claims_of())
     job = draw(st.sampled_from(list(JOBS)))
-    fitting = {t: result_of(job, t, r.output.attempt, draw(lives)) for t, r in results.items()}
+    fitting = {t: result_of(job, t, r.output.attempt.number, draw(lives)) for t, r in results.items()}
     records = {
         task: TaskRecord(task_id=task, state=draw(st.sampled_from(TaskState)), attempt=draw(attempts))
         for task in draw(st.lists(tasks, unique=True, max_size=3))

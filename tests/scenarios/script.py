@@ -32,7 +32,7 @@ from mr.coordinator.core.scheduler import Scheduler
 from mr.protocol import messages
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.queues import task_priority
 from mr.protocol.records import (
@@ -180,7 +180,7 @@ class Script:
         task, number = attempt.split("/")
         seconds = float(took[1].removesuffix("s")) if took else 1.0
         result = self._result(job, task, int(number), text, seconds)
-        report = messages.TaskCommitted(JobId(job), TaskId(task), int(number), *life(text))
+        report = messages.TaskCommitted(AttemptId(JobId(job), TaskId(task), int(number)), *life(text))
         return e.ReportReceived(self.now, report, Outcome(Claim(int(number), 0, int(number)), result))
 
     def _result(self, job: str, task: str, number: int, text: str, seconds: float) -> TaskResult:
@@ -188,8 +188,10 @@ class Script:
         stats = TaskStats(wall_seconds=seconds, records_in=10)
         if task_kind(TaskId(task)) is TaskKind.MAP and job not in self.map_only:
             where = (worker, incarnation, f"{worker}:1", worker, "/spool")
-            return TaskResult(MapOutput(TaskId(task), number, *where), stats)
-        return TaskResult(PartOutput(TaskId(task), number, worker, incarnation, 10, 100, "0"), stats)
+            return TaskResult(MapOutput(AttemptId(JobId(job), TaskId(task), number), *where), stats)
+        return TaskResult(
+            PartOutput(AttemptId(JobId(job), TaskId(task), number), worker, incarnation, 10, 100, "0"), stats
+        )
 
     def _read_failed(self, job: str, attempt: str, by: str, worker: str, kind: str, *lost: str) -> e.Event:
         assert by == "by"
@@ -201,7 +203,7 @@ class Script:
             lost=tuple(_lost(TaskId(name), number) for name, number in inputs),
         )
         holder = Holder(*life(worker), int(number), 0)
-        report = messages.TaskFailed(JobId(job), TaskId(task), int(number), *life(worker), failure)
+        report = messages.TaskFailed(AttemptId(JobId(job), TaskId(task), int(number)), *life(worker), failure)
         return e.ReportReceived(self.now, report, Outcome(Claim(int(number), holders=(holder,))))
 
     def _read_stopped(self, text: str, *rest: str) -> e.Event:
@@ -329,7 +331,8 @@ def _control(control: messages.Control) -> str:
         case messages.EndJob():
             return f"job {control.job_id} is over"
         case messages.StopAttempt():
-            return f"stop {control.job_id} {control.task_id} but attempt {control.winner}"
+            winner = control.winner
+            return f"stop {winner.job} {winner.task} but attempt {winner.number}"
         case messages.PauseWorker():
             if not control.seconds:
                 return f"{control.worker} may take tasks again"

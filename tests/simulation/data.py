@@ -90,7 +90,7 @@ def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
 
 def part_key(output: PartOutput) -> str:
     """Under which name an attempt's part lies until it is published."""
-    return f"{output.task_id}/{output.attempt}/{output.incarnation}"
+    return f"{output.attempt.task}/{output.attempt.number}/{output.incarnation}"
 
 
 class FileSystem:
@@ -108,7 +108,7 @@ class FileSystem:
         """Rename a committed attempt's part to its final name; nothing when that was done."""
         part = self.temporary.pop((job, part_key(output)), None)
         if part is not None:
-            self.final.setdefault(job, {})[task_index(output.task_id)] = part
+            self.final.setdefault(job, {})[task_index(output.attempt.task)] = part
 
     def finish(self, parts: Sequence[PartOutput], manifest: Manifest) -> None:
         """Publish what is missing, write `_SUCCESS`, remove temporary parts."""

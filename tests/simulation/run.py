@@ -156,7 +156,7 @@ class Simulation:
             if worker.spool.served or worker.spool.left:
                 self._fail(f"{worker.name} still keeps {list(worker.spool.served)} {list(worker.spool.left)}")
             if worker.attempts:
-                self._fail(f"{worker.name} still runs {[(a.task, a.state) for a in worker.attempts]}")
+                self._fail(f"{worker.name} still runs {[(a.id.task, a.state) for a in worker.attempts]}")
 
 
 def simulate(seed: int) -> Outcome:

@@ -49,9 +49,11 @@ class SimulatedSpool:
         for (key, dead), segments in self.left.items():
             job, task, attempt = key
             record = now_or_never(store.get_job(job))
-            outputs = {output.task_id: output for output in now_or_never(store.map_outputs(job)).unpack()}
+            outputs = {
+                output.attempt.task: output for output in now_or_never(store.map_outputs(job)).unpack(job)
+            }
             output = outputs.get(task)
-            if output is None or (output.attempt, output.incarnation) != (attempt, dead):
+            if output is None or (output.attempt.number, output.incarnation) != (attempt, dead):
                 continue
             if record is not None and needs_outputs(record):
                 here = self._here(output, worker, life)

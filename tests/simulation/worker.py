@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Verdict
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index, task_kind
+from mr.protocol.ids import (
+    AttemptId,
+    Incarnation,
+    JobId,
+    TaskId,
+    TaskKind,
+    WorkerId,
+    task_id,
+    task_index,
+    task_kind,
+)
 from mr.protocol.messages import (
     Control,
     EndJob,
@@ -45,8 +55,7 @@ class SimulatedAttempt:
     """One attempt in a slot."""
 
     job: SimulatedJob
-    task: TaskId
-    number: int
+    id: AttemptId
     delivery: TaskDelivery
     started_at: float
     state: AttemptState = AttemptState.CLAIMED
@@ -99,7 +108,7 @@ class SimulatedWorker:
 
     def crash(self) -> None:
         """Die at once, as by SIGKILL: the broker delivers again; the disk may go with the host."""
-        self.world.say(f"{self.incarnation} crashes with {[a.task for a in self.attempts]}")
+        self.world.say(f"{self.incarnation} crashes with {[a.id.task for a in self.attempts]}")
         self._leave()
         if self.world.chance.random() < 0.4:
             self.world.say(f"{self.incarnation} loses its disk")
@@ -111,7 +120,7 @@ class SimulatedWorker:
         self.world.say(f"{self.incarnation} stops in good order")
         store = self.around.store
         for attempt in self.attempts:
-            now_or_never(store.release(attempt.job.spec.job_id, attempt.task, attempt.number))
+            now_or_never(store.release(attempt.id, self.incarnation))
         now_or_never(store.forget_worker(self.name, self.incarnation))
         self.around.broker.publish_report(WorkerStopped(self.name, self.incarnation, bool(self.spool.served)))
         self._leave()
@@ -183,7 +192,7 @@ class SimulatedWorker:
     def _renew(self) -> None:
         by_job: dict[JobId, dict[TaskId, int]] = {}
         for attempt in (a for a in self.attempts if a.state is AttemptState.RUNNING):
-            by_job.setdefault(attempt.job.spec.job_id, {})[attempt.task] = attempt.number
+            by_job.setdefault(attempt.id.job, {})[attempt.id.task] = attempt.id.number
         for job, attempts in by_job.items():
             lease_seconds = self.around.settings.lease_seconds
             stopped = now_or_never(self.around.store.renew(job, attempts, self.incarnation, lease_seconds))
@@ -197,10 +206,7 @@ class SimulatedWorker:
 
     def _heartbeat(self) -> WorkerBeat:
         now = self.world.now
-        running = tuple(
-            RunningTask(a.job.spec.job_id, a.task, a.number, a.started_at, now - a.started_at)
-            for a in self.attempts
-        )
+        running = tuple(RunningTask(*a.id, a.started_at, now - a.started_at) for a in self.attempts)
         return WorkerBeat(
             worker=self.name,
             incarnation=self.incarnation,
@@ -237,18 +243,16 @@ class SimulatedWorker:
             self._begin(delivery, reply.attempt)
             return
         if reply.verdict is Verdict.COMMITTED:
-            self._report_committed(message.job_id, message.task_id, reply.attempt)
+            self._report_committed(AttemptId(message.job_id, message.task_id, reply.attempt))
         self._later(self.world.delay(), lambda: self.around.broker.ack(self, delivery))
 
     def _begin(self, delivery: TaskDelivery, number: int) -> None:
         """Run a granted attempt, once an older one that was given the same number has left."""
-        message = delivery.message
-        key = (message.job_id, message.task_id, number)
-        if any((a.job.spec.job_id, a.task, a.number) == key for a in self.attempts):
+        id = AttemptId(delivery.message.job_id, delivery.message.task_id, number)
+        if any(a.id == id for a in self.attempts):
             self._later(0.1, lambda: self._begin(delivery, number))
             return
-        job = self.around.jobs[message.job_id]
-        attempt = SimulatedAttempt(job, message.task_id, number, delivery, self.world.now)
+        attempt = SimulatedAttempt(self.around.jobs[id.job], id, delivery, self.world.now)
         attempt.step(AttemptEvent.PREPARED)
         self.attempts.append(attempt)
         seconds = self.world.chance.uniform(0.2, 3.0)
@@ -264,7 +268,7 @@ class SimulatedWorker:
             self._stop_attempts(control.job_id, None, "the job is over")
             self.spool.drop_job(control.job_id)
         elif isinstance(control, StopAttempt):
-            self._stop_attempts(control.job_id, control.task_id, "another attempt won", control.winner)
+            self._stop_attempts(*control.winner[:2], "another attempt won", control.winner.number)
         elif isinstance(control, PauseWorker) and control.worker == self.name:
             self.world.say(f"{self.name} is paused: {control.reason}")
             self.paused_until = self.world.now + control.seconds
@@ -272,9 +276,9 @@ class SimulatedWorker:
 
     def _stop_attempts(self, job: JobId, task: TaskId | None, why: str, winner: int = 0) -> None:
         for attempt in list(self.attempts):
-            meant = attempt.job.spec.job_id == job and task in (None, attempt.task)
-            if meant and attempt.number != winner and attempt.state is AttemptState.RUNNING:
-                self.world.say(f"{self.name} stops {job} {attempt.task}/{attempt.number}: {why}")
+            meant = attempt.id.job == job and task in (None, attempt.id.task)
+            if meant and attempt.id.number != winner and attempt.state is AttemptState.RUNNING:
+                self.world.say(f"{self.name} stops {job} {attempt.id.task}/{attempt.id.number}: {why}")
                 attempt.step(AttemptEvent.STOP)
                 attempt.step(AttemptEvent.KILLED)
                 attempt.step(AttemptEvent.DISCARDED)
@@ -296,11 +300,11 @@ class SimulatedWorker:
     def _compute(self, attempt: SimulatedAttempt) -> TaskResult | Failure:
         if self.world.strikes(self.faults.infrastructure):
             return Failure(FailureKind.INFRASTRUCTURE, "the disk is full")
-        if attempt.job.raises(attempt.task):
-            if task_index(attempt.task) % 2:
+        if attempt.job.raises(attempt.id.task):
+            if task_index(attempt.id.task) % 2:
                 return Failure(FailureKind.KILLED, "killed by signal 9", signal=9)
             return Failure(FailureKind.USER_ERROR, "ValueError: bad word", traceback="map_fn, line 3")
-        job, task, number = attempt.job, attempt.task, attempt.number
+        job, (_, task, number) = attempt.job, attempt.id
         if task_kind(task) is TaskKind.MAP:
             words = job.words[task_index(task)]
             stats = TaskStats(records_in=len(words), wall_seconds=1.0, counters={"words": len(words)})
@@ -309,7 +313,7 @@ class SimulatedWorker:
             partitions = job.map(task_index(task))
             self.spool.served[job.spec.job_id, task, number] = partitions
             where = (self.name, self.incarnation, f"{self.name}:1", self.name, "/spool")
-            return TaskResult(MapOutput(task, number, *where), stats)
+            return TaskResult(MapOutput(attempt.id, *where), stats)
         fetched = self._fetch(attempt)
         if isinstance(fetched, Failure):
             return fetched
@@ -318,17 +322,17 @@ class SimulatedWorker:
     def _write_part(
         self, attempt: SimulatedAttempt, part: dict[str, int] | tuple[str, ...], stats: TaskStats
     ) -> TaskResult:
-        job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
+        job, task, number = attempt.id
         name = f"{task}/{number}/{self.incarnation}"
         assert (job, name) not in self.around.files.temporary, "two attempts share a file"
         self.around.files.temporary[job, name] = part
-        return TaskResult(PartOutput(task, number, self.name, self.incarnation, len(part), 1, "0"), stats)
+        return TaskResult(PartOutput(attempt.id, self.name, self.incarnation, len(part), 1, "0"), stats)
 
     def _fetch(self, attempt: SimulatedAttempt) -> Counter[str] | Failure:
         """Read a partition of every map output from the workers that hold them."""
-        spec, index = attempt.job.spec, task_index(attempt.task)
-        located = now_or_never(self.around.store.map_outputs(spec.job_id)).unpack()
-        outputs = {output.task_id: output for output in located}
+        spec, index = attempt.job.spec, task_index(attempt.id.task)
+        located = now_or_never(self.around.store.map_outputs(spec.job_id)).unpack(spec.job_id)
+        outputs = {output.attempt.task: output for output in located}
         if len(outputs) < spec.maps:
             return Failure(FailureKind.INPUT_LOST, "some map outputs are not in the store")
         total: Counter[str] = Counter()
@@ -338,13 +342,13 @@ class SimulatedWorker:
             output = outputs[name]
             holder = self.around.workers[output.worker]
             here = holder.alive and holder.incarnation == output.incarnation
-            segments = holder.spool.served.get((spec.job_id, name, output.attempt)) if here else None
+            segments = holder.spool.served.get((spec.job_id, name, output.attempt.number)) if here else None
             unreachable = not holder.alive or (
                 holder is not self and self.world.strikes(self.faults.unreachable)
             )
             if segments is None or unreachable:
                 found = Loss.UNREACHABLE if unreachable else Loss.MISSING
-                lost.append(LostInput(name, output.attempt, output.worker, output.incarnation, found))
+                lost.append(LostInput(name, output.attempt.number, output.worker, output.incarnation, found))
             else:
                 total.update(segments[index])
         if lost:
@@ -352,8 +356,8 @@ class SimulatedWorker:
         return total
 
     def _commit(self, attempt: SimulatedAttempt, result: TaskResult) -> None:
-        job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
-        if not now_or_never(self.around.store.commit(job, task, number, result)):
+        job, task, number = attempt.id
+        if not now_or_never(self.around.store.commit(attempt.id, result)):
             self.world.say(f"{self.name} may not commit {job} {task}/{number}")
             attempt.step(AttemptEvent.LOST)
             self.spool.served.pop((job, task, number), None)
@@ -367,28 +371,25 @@ class SimulatedWorker:
         self._later(self.world.delay(), lambda: self._after_commit(attempt, result))
 
     def _after_commit(self, attempt: SimulatedAttempt, result: TaskResult) -> None:
-        job = attempt.job.spec.job_id
         if isinstance(result.output, PartOutput):
-            self.around.files.publish(job, result.output)
-        self._report_committed(job, attempt.task, attempt.number)
+            self.around.files.publish(attempt.id.job, result.output)
+        self._report_committed(attempt.id)
         attempt.step(AttemptEvent.REPORTED)
         self._later(self.world.delay(), lambda: self._settle(attempt))
 
-    def _report_committed(self, job: JobId, task: TaskId, number: int) -> None:
-        self.around.broker.publish_report(TaskCommitted(job, task, number, self.name, self.incarnation))
+    def _report_committed(self, attempt: AttemptId) -> None:
+        self.around.broker.publish_report(TaskCommitted(attempt, self.name, self.incarnation))
 
     def _fail(self, attempt: SimulatedAttempt, failure: Failure) -> None:
-        job, task, number = attempt.job.spec.job_id, attempt.task, attempt.number
+        job, task, number = attempt.id
         self.world.say(f"{self.name} fails {job} {task}/{number}: {failure.kind}")
         attempt.step(AttemptEvent.FAILED)
-        now_or_never(self.around.store.release(job, task, number))
+        now_or_never(self.around.store.release(attempt.id, self.incarnation))
         attempt.step(AttemptEvent.RELEASED)
         self._later(self.world.delay(), lambda: self._report_failed(attempt, failure))
 
     def _report_failed(self, attempt: SimulatedAttempt, failure: Failure) -> None:
-        who = self.name, self.incarnation
-        report = TaskFailed(attempt.job.spec.job_id, attempt.task, attempt.number, *who, failure)
-        self.around.broker.publish_report(report)
+        self.around.broker.publish_report(TaskFailed(attempt.id, self.name, self.incarnation, failure))
         attempt.step(AttemptEvent.REPORTED)
         self._later(self.world.delay(), lambda: self._settle(attempt))
 

@@ -10,7 +10,7 @@ from mr.formats.input.files import list_inputs
 from mr.formats.input.splits import plan_splits
 from mr.formats.output.directory import publish_part, temporary_part
 from mr.protocol.failures import Failure
-from mr.protocol.ids import Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.ids import AttemptId, Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
@@ -69,9 +69,8 @@ class Workbench:
         work_dir.mkdir(parents=True)
         return RunTask(
             spec=self.spec,
-            task_id=task,
-            attempt=self._attempts,
-            origin=WorkerIdentity(WorkerId("w1"), Incarnation("i1"), "", "here"),
+            attempt=AttemptId(self.spec.job_id, task, self._attempts),
+            identity=WorkerIdentity(WorkerId("w1"), Incarnation("i1"), "", "here"),
             code_dir=str(self.code_dir),
             work_dir=str(work_dir),
             settings=self.settings,
@@ -112,8 +111,8 @@ class Workbench:
             temporary_part(
                 spec.output,
                 spec.job_id,
-                task_index(part.task_id),
-                part.attempt,
+                task_index(part.attempt.task),
+                part.attempt.number,
                 part.incarnation,
                 spec.options.output_format,
             )

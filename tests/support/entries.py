@@ -34,16 +34,23 @@ class Refused(Exception):
 
 def write_part(order: RunTask, rows: int = 1) -> PartOutput:
     """Write `part` as the part of an order's task; nothing where its output is no real place."""
-    spec, index = order.spec, task_index(order.task_id)
-    incarnation = order.origin.incarnation
+    spec, index = order.spec, task_index(order.attempt.task)
+    incarnation = order.identity.incarnation
     path = temporary_part(
-        spec.output, spec.job_id, index, order.attempt, incarnation, spec.options.output_format
+        spec.output, spec.job_id, index, order.attempt.number, incarnation, spec.options.output_format
     )
     if spec.output.startswith("/"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(b"part")
     checksum = xxhash.xxh3_64_hexdigest(b"part")
-    return PartOutput(order.task_id, order.attempt, order.origin.worker, incarnation, rows, 4, checksum)
+    return PartOutput(
+        order.attempt,
+        order.identity.worker,
+        incarnation,
+        rows,
+        4,
+        checksum,
+    )
 
 
 def run(order: RunTask, on_progress: Report) -> TaskResult:
@@ -52,35 +59,41 @@ def run(order: RunTask, on_progress: Report) -> TaskResult:
     if "huge" in order.spec.options.params:
         counters = {"huge": 10**30}
         return TaskResult(
-            PartOutput(order.task_id, 1, order.origin.worker, order.origin.incarnation, 0, 0, ""),
+            PartOutput(
+                order.attempt,
+                order.identity.worker,
+                order.identity.incarnation,
+                0,
+                0,
+                "",
+            ),
             TaskStats(counters=counters),
         )
     counters = {f"counter-{n:06d}": n for n in range(int(order.spec.options.params.get("counters", "0")))}
     stats = TaskStats(records_in=os.getpid(), counters=counters)
-    if order.spec.output_kind is task_kind(order.task_id):
+    if order.spec.output_kind is task_kind(order.attempt.task):
         return TaskResult(write_part(order), stats)
     path = Path(order.work_dir) / "segments"
     path.write_bytes(b"onetwo")
-    origin = order.origin
+    identity = order.identity
     output = MapOutput(
-        order.task_id,
         order.attempt,
-        origin.worker,
-        origin.incarnation,
-        origin.address,
-        origin.host,
+        identity.worker,
+        identity.incarnation,
+        identity.address,
+        identity.host,
         str(path),
     )
     return TaskResult(output, stats)
 
 
 def _nothing(order: RunTask, on_progress: Report) -> None:
-    on_progress(Progress(order.spec.job_id, order.task_id, order.attempt, 0.5, 7, "map"))
+    on_progress(Progress(0.5, 7, "map"))
 
 
 def _hang(order: RunTask, on_progress: Report) -> None:
     """Say so in a file, then never end."""
-    (Path(order.spec.options.params["mark"]) / f"{order.task_id}.{order.attempt}").write_text(
+    (Path(order.spec.options.params["mark"]) / f"{order.attempt.task}.{order.attempt.number}").write_text(
         str(os.getpid())
     )
     threading.Event().wait()
@@ -89,7 +102,7 @@ def _hang(order: RunTask, on_progress: Report) -> None:
 def _wait_for_go(order: RunTask, on_progress: Report) -> None:
     """Say so in a file, then wait until the test makes the file `go`."""
     mark = Path(order.spec.options.params["mark"])
-    (mark / f"{order.task_id}.{order.attempt}").write_text(str(os.getpid()))
+    (mark / f"{order.attempt.task}.{order.attempt.number}").write_text(str(os.getpid()))
     while not (mark / "go").exists():
         time.sleep(0.01)
 

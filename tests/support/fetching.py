@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from mr.protocol.failures import Loss
-from mr.protocol.ids import Incarnation, JobId, TaskKind, WorkerId, task_id
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskKind, WorkerId, task_id
 from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
@@ -36,8 +36,7 @@ def make_output(directory: Path, index: int, words: list[str], address: str, wor
     buffer.add(words, [index] * len(words))
     made = buffer.finish(directory / f"{worker}-{index}.segments")
     return MapOutput(
-        task_id(TaskKind.MAP, index),
-        1,
+        AttemptId(JOB, task_id(TaskKind.MAP, index), 1),
         WorkerId(worker),
         Incarnation("i"),
         address,
@@ -53,7 +52,7 @@ def make_reduce(
     return msgspec.structs.replace(
         order,
         map_outputs=pack_outputs(outputs),
-        origin=WorkerIdentity(WorkerId("r"), Incarnation("i"), "", host),
+        identity=WorkerIdentity(WorkerId("r"), Incarnation("i"), "", host),
         settings=Settings(**settings),
     )
 

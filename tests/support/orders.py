@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mr.protocol.ids import Incarnation, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
 from mr.protocol.locations import PackedOutputs
 from mr.settings import Settings
@@ -22,9 +22,8 @@ def make_order(
     work_dir.mkdir()
     return RunTask(
         spec=spec,
-        task_id=TaskId(task),
-        attempt=attempt,
-        origin=WorkerIdentity(WorkerId("w1"), Incarnation("i1"), "", "here"),
+        attempt=AttemptId(spec.job_id, TaskId(task), attempt),
+        identity=WorkerIdentity(WorkerId("w1"), Incarnation("i1"), "", "here"),
         code_dir=str(directory / str(spec.job_id)),
         work_dir=str(work_dir),
         settings=settings or Settings(),

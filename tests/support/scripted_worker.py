@@ -9,7 +9,7 @@ from mr.ports.broker import OnDelivery, OutgoingMessage
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import decode, encode
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, Report, TaskMessage
 from mr.protocol.queues import REPORTS_QUEUE
@@ -19,7 +19,7 @@ from mr.workers.daemon.claimed_attempt import StopReason
 from mr.workers.daemon.spool import Spool
 from mr.workers.daemon.task_runner import TaskRunner
 from mr.workers.messages import RunTask, WorkerIdentity
-from mr.workers.process.executor import AttemptKey, Outcome
+from mr.workers.process.executor import Outcome
 from mr.workers.shuffle.transfer.served_outputs import Outputs
 from tests.support.await_points import AwaitPoints
 from tests.support.entries import write_part
@@ -91,8 +91,8 @@ class ScriptedExecutor:
 
     def __init__(self, points: AwaitPoints) -> None:
         self._points = points
-        self._killed: set[AttemptKey] = set()
-        self._running: set[AttemptKey] = set()
+        self._killed: set[AttemptId] = set()
+        self._running: set[AttemptId] = set()
         self.fails: Failure | None = None
         self.prints = ""
         #: What others do while a task runs, without an await of the worker.
@@ -100,7 +100,7 @@ class ScriptedExecutor:
 
     async def run(self, order: RunTask, on_start: Any = None) -> Outcome:
         """Run one attempt."""
-        key = (order.spec.job_id, order.task_id, order.attempt)
+        key = order.attempt
         await self._points.point("before start")
         self._running.add(key)
         if on_start is not None:
@@ -108,7 +108,7 @@ class ScriptedExecutor:
         await self._points.point("task runs")
         result = self._write(order)
         if self.meanwhile is not None:
-            await self.meanwhile(order.task_id)
+            await self.meanwhile(order.attempt.task)
         await self._points.point("task has written")
         if key in self._killed:
             outcome = Outcome(printed=self.prints)
@@ -124,15 +124,15 @@ class ScriptedExecutor:
     @staticmethod
     def _write(order: RunTask) -> TaskResult:
         work_dir = Path(order.work_dir)
-        if task_kind(order.task_id) is order.spec.output_kind:
+        if task_kind(order.attempt.task) is order.spec.output_kind:
             return TaskResult(write_part(order), TaskStats())
         path = work_dir / "segments"
         path.write_bytes(b"onetwo")
-        origin = order.origin
-        where = (origin.worker, origin.incarnation, origin.address, origin.host, str(path))
-        return TaskResult(MapOutput(order.task_id, order.attempt, *where), TaskStats())
+        identity = order.identity
+        where = (identity.worker, identity.incarnation, identity.address, identity.host, str(path))
+        return TaskResult(MapOutput(order.attempt, *where), TaskStats())
 
-    def stop(self, key: AttemptKey) -> None:
+    def stop(self, key: AttemptId) -> None:
         """Kill what runs; no effect on others."""
         if key in self._running:
             self._killed.add(key)
@@ -158,7 +158,7 @@ class ScriptedWorker:
             settings or Settings(lease_seconds=LEASE_SECONDS),
             self.points.wrap(self.broker),
             self.points.wrap(self.store),
-            origin=WorkerIdentity(WORKER, LIFE, "here:1", "host"),
+            identity=WorkerIdentity(WORKER, LIFE, "here:1", "host"),
             slots=2,
             spool=self.spool,
             executor=self.executor,  # type: ignore[arg-type]
@@ -189,15 +189,15 @@ class ScriptedWorker:
         reply = await self.store.claim(job, task, OTHER, OTHER_LIFE, LEASE_SECONDS)
         if reply.verdict is Verdict.GRANTED:
             where = (OTHER, OTHER_LIFE, "there:1", "elsewhere", "/there")
-            output: MapOutput | PartOutput = MapOutput(task, reply.attempt, *where)
+            output: MapOutput | PartOutput = MapOutput(AttemptId(job, task, reply.attempt), *where)
             if task_kind(task) is TaskKind.REDUCE:
-                output = PartOutput(task, reply.attempt, *where[:2], 1, 4, "0" * 16)
-            await self.store.commit(job, task, reply.attempt, TaskResult(output, TaskStats()))
+                output = PartOutput(AttemptId(job, task, reply.attempt), *where[:2], 1, 4, "0" * 16)
+            await self.store.commit(AttemptId(job, task, reply.attempt), TaskResult(output, TaskStats()))
 
     async def take_over(self, job: JobId, task: TaskId) -> None:
         """Have the lease run out and another worker take the task."""
         for holder in (await self.store.claims(job))[task].holders:
-            await self.store.release(job, task, holder.attempt)
+            await self.store.release(AttemptId(job, task, holder.attempt), holder.incarnation)
         await self.store.claim(job, task, OTHER, OTHER_LIFE, LEASE_SECONDS)
 
     async def end_job(self, job: JobId) -> None:

@@ -12,7 +12,7 @@ from mr.adapters.memory.store import MemoryStore
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.claims import Claim
 from mr.protocol.codec import decode, encode
-from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, Control, Report, TaskCommitted, TaskFailed, TaskMessage
 from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
@@ -52,20 +52,20 @@ class RecordingStore(MemoryStore):
         self.refused += owner is not None
         return owner
 
-    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
         """Commit and note it."""
-        self._effects.append(f"commit {task} {attempt}")
-        return await super().commit(job, task, attempt, result)
+        self._effects.append(f"commit {attempt.task} {attempt.number}")
+        return await super().commit(attempt, result)
 
-    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
+    async def release(self, attempt: AttemptId, incarnation: Incarnation) -> None:
         """Release and note it."""
-        self._effects.append(f"release {task} {attempt}")
-        await super().release(job, task, attempt)
+        self._effects.append(f"release {attempt.task} {attempt.number}")
+        await super().release(attempt, incarnation)
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+    async def put_log(self, attempt: AttemptId, text: str, limit_bytes: int) -> None:
         """Keep a log and note it."""
-        self._effects.append(f"log {task} {attempt}")
-        await super().put_log(job, task, attempt, text, limit_bytes)
+        self._effects.append(f"log {attempt.task} {attempt.number}")
+        await super().put_log(attempt, text, limit_bytes)
 
 
 class RecordingBroker(MemoryBroker):
@@ -228,7 +228,9 @@ async def committed(worker: Bench) -> TaskCommitted:
 async def committed_result(worker: Bench) -> TaskResult:
     """What the store has of the task that the next report says is committed."""
     report = await committed(worker)
-    result = (await worker.store.outcomes(report.job_id, [report.task_id]))[report.task_id].result
+    result = (await worker.store.outcomes(report.attempt.job, [report.attempt.task]))[
+        report.attempt.task
+    ].result
     assert result is not None
     return result
 

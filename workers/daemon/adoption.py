@@ -30,7 +30,7 @@ def needs_outputs(record: JobRecord) -> bool:
     return not record.state.terminal and record.reduces_committed < record.reduces
 
 
-async def adopt(store: AdoptionStore, spool: Spool, outputs: Outputs, origin: WorkerIdentity) -> None:
+async def adopt(store: AdoptionStore, spool: Spool, outputs: Outputs, identity: WorkerIdentity) -> None:
     """Take over the outputs of dead workers that are recorded and needed; delete everything else of them.
 
     To be done before the first heartbeat: what is not registered by then counts as lost. Raises
@@ -38,7 +38,7 @@ async def adopt(store: AdoptionStore, spool: Spool, outputs: Outputs, origin: Wo
     """
     for job, left in (await asyncio.to_thread(spool.left_outputs)).items():
         try:
-            count = await _adopt_job(store, spool, outputs, origin, job, left)
+            count = await _adopt_job(store, spool, outputs, identity, job, left)
         except BadMessage as error:
             log.warning("the outputs of job %s are not adopted: %s", job, error)
         else:
@@ -52,7 +52,7 @@ async def _adopt_job(
     store: AdoptionStore,
     spool: Spool,
     outputs: Outputs,
-    origin: WorkerIdentity,
+    identity: WorkerIdentity,
     job: JobId,
     left: list[LeftOutput],
 ) -> int:
@@ -62,25 +62,25 @@ async def _adopt_job(
         return 0
     moved: dict[TaskId, tuple[Placement, MapOutput]] = {}
     for found, recorded in await _recorded(store, spec, left):
-        path = await asyncio.to_thread(spool.take, job, found)
+        path = await asyncio.to_thread(spool.take, found)
         if path is not None:
             here = msgspec.structs.replace(
                 recorded,
-                worker=origin.worker,
-                incarnation=origin.incarnation,
-                address=origin.address,
-                host=origin.host,
+                worker=identity.worker,
+                incarnation=identity.incarnation,
+                address=identity.address,
+                host=identity.host,
                 path=str(path),
             )
             # Offered before it is recorded, so that no reducer can ask too early.
-            outputs.add(job, spec.token, here)
-            moved[recorded.task_id] = (recorded.placement, here)
+            outputs.add(spec.token, here)
+            moved[recorded.attempt.task] = (recorded.placement, here)
     relocated = set(await store.relocate(job, moved))
     for task, (_, here) in moved.items():
         if task in relocated:
             await asyncio.to_thread(spool.write_index, Path(here.path), here)
         else:  # declared lost, or made again, in the meantime
-            outputs.remove(job, task, here.attempt)
+            outputs.remove(here.attempt)
             await asyncio.to_thread(spool.drop_output, Path(here.path))
     return len(relocated)
 
@@ -95,7 +95,7 @@ async def _recorded(
     results = await store.get_results(spec.job_id, TaskKind.MAP)
     found = []
     for item in left:
-        result = results.get(item.output.task_id)
+        result = results.get(item.output.attempt.task)
         output = None if result is None else result.output
         if (
             isinstance(output, MapOutput)

@@ -7,10 +7,9 @@ from typing import TypeVar
 
 from mr.errors import MrError
 from mr.ports.broker import Delivery
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId
 from mr.protocol.jobs import Split
 from mr.workers.daemon.lifecycle import AttemptEvent, AttemptState, advance
-from mr.workers.process.executor import AttemptKey
 
 T = TypeVar("T")
 
@@ -34,23 +33,14 @@ class Stopped(Exception):
 class HeldAttempt:
     """A granted claim, from the claim to the acknowledgement of its delivery."""
 
-    def __init__(
-        self, job: JobId, task: TaskId, number: int, split: Split | None, delivery: Delivery
-    ) -> None:
-        self.job = job
-        self.task = task
-        self.number = number
+    def __init__(self, id: AttemptId, split: Split | None, delivery: Delivery) -> None:
+        self.id = id
         self.split = split
         self.delivery = delivery
         self.state = AttemptState.CLAIMED
         self.stop_reason: StopReason | None = None
         #: Set when the attempt has left this worker.
         self.ended = asyncio.Event()
-
-    @property
-    def key(self) -> AttemptKey:
-        """What the executor knows it by."""
-        return self.job, self.task, self.number
 
     @property
     def leased(self) -> bool:
@@ -86,6 +76,3 @@ class HeldAttempt:
             raise
         self.check()
         return result
-
-    def __str__(self) -> str:
-        return f"{self.job} {self.task} attempt {self.number}"

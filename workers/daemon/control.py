@@ -7,7 +7,7 @@ from mr.errors import BadMessage
 from mr.ports.broker import Delivery
 from mr.ports.store import StateStore
 from mr.protocol.codec import decode
-from mr.protocol.ids import JobId, TaskId, is_id
+from mr.protocol.ids import AttemptId, JobId, TaskId, is_id
 from mr.protocol.messages import Control, DrainWorker, EndJob, PauseWorker, StopAttempt
 from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import StopReason
@@ -25,13 +25,13 @@ class ControlHandler:
         self,
         settings: Settings,
         store: StateStore,
-        origin: WorkerIdentity,
+        identity: WorkerIdentity,
         runner: TaskRunner,
         heart: Heartbeat,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._origin = origin
+        self._identity = identity
         self._runner = runner
         self._heart = heart
 
@@ -46,16 +46,16 @@ class ControlHandler:
         await delivery.ack()
 
     async def _follow(self, message: Control) -> None:
-        origin = self._origin
+        identity = self._identity
         match message:
             case EndJob(job_id=job) if is_id(job):
                 await self._end_job(job)
-            case StopAttempt(job_id=job, task_id=task):
-                await self._stop_attempt(job, task)
-            case PauseWorker(worker=worker) if worker == origin.worker:
+            case StopAttempt(winner=winner):
+                await self._stop_attempt(winner.job, winner.task)
+            case PauseWorker(worker=worker) if worker == identity.worker:
                 await self._heart.pause(await self._store.worker_pause(worker))
-            case DrainWorker(worker=worker) if worker == origin.worker:
-                if await self._store.is_to_drain(worker, origin.incarnation):
+            case DrainWorker(worker=worker) if worker == identity.worker:
+                if await self._store.is_to_drain(worker, identity.incarnation):
                     self._heart.draining.set()
             case _:
                 return
@@ -72,5 +72,5 @@ class ControlHandler:
         if number is None:
             return
         lease_seconds = self._settings.lease_seconds
-        if await self._store.renew(job, {task: number}, self._origin.incarnation, lease_seconds):
-            self._runner.stop({(job, task, number)}, StopReason.SUPERSEDED)
+        if await self._store.renew(job, {task: number}, self._identity.incarnation, lease_seconds):
+            self._runner.stop({AttemptId(job, task, number)}, StopReason.SUPERSEDED)

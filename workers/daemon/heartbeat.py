@@ -20,7 +20,7 @@ from mr.dead_letters import surviving
 from mr.error_text import error_text
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports.store import StateStore
-from mr.protocol.ids import JobId
+from mr.protocol.ids import AttemptId, JobId
 from mr.protocol.records import Pause, WorkerBeat, WorkerView
 from mr.settings import Settings
 from mr.workers.daemon import pressure
@@ -91,7 +91,7 @@ class Heartbeat:
         settings: Settings,
         store: StateStore,
         *,
-        origin: WorkerIdentity,
+        identity: WorkerIdentity,
         slots: int,
         spool: Spool,
         executor: Executor,
@@ -101,7 +101,7 @@ class Heartbeat:
         """`control_queue` gives the present name of the worker's private queue."""
         self._settings = settings
         self._store = store
-        self._origin = origin
+        self._identity = identity
         self._slots = slots
         self._spool = spool
         self._executor = executor
@@ -161,10 +161,10 @@ class Heartbeat:
         open_slots = self.open_slots
         self._number += 1
         beat = WorkerBeat(
-            worker=self._origin.worker,
-            incarnation=self._origin.incarnation,
-            host=self._origin.host,
-            address=self._origin.address,
+            worker=self._identity.worker,
+            incarnation=self._identity.incarnation,
+            host=self._identity.host,
+            address=self._identity.address,
             version=__version__,
             started_at=self._started_at,
             slots=self._slots,
@@ -261,12 +261,13 @@ class Heartbeat:
         for job, attempts in self._runner.leased().items():
             try:
                 lost = await self._store.renew(
-                    job, attempts, self._origin.incarnation, self._settings.lease_seconds
+                    job, attempts, self._identity.incarnation, self._settings.lease_seconds
                 )
             except BadMessage as error:
                 log.error("the leases of job %s cannot be renewed: %s", job, error)
                 continue
-            self._runner.stop({(job, task, attempts[task]) for task in set(lost)}, StopReason.LEASE_LOST)
+            gone = {AttemptId(job, task, attempts[task]) for task in set(lost)}
+            self._runner.stop(gone, StopReason.LEASE_LOST)
 
     async def _sweep(self) -> None:
         """End the jobs in the spool that are over, where the news of their end was missed."""

@@ -51,32 +51,31 @@ class InputStore(JobStore, CodeStore, Protocol):
 class Preparation:
     """Makes orders; keeps specs and unpacked code for as long as their jobs last."""
 
-    def __init__(self, store: InputStore, spool: Spool, settings: Settings, origin: WorkerIdentity) -> None:
+    def __init__(self, store: InputStore, spool: Spool, settings: Settings, identity: WorkerIdentity) -> None:
         self._store = store
         self._spool = spool
-        self._origin = origin
+        self._identity = identity
         # Passwords of the servers are no business of user code.
         self._settings = msgspec.structs.replace(settings, broker_url="", redis_url="")
         self._jobs: dict[JobId, _Job] = {}
 
     async def order(self, attempt: HeldAttempt) -> RunTask | None:
         """Prepare an attempt. None: its job is over. Raises Unprepared."""
-        spec = await self._job_spec(attempt.job)
+        spec = await self._job_spec(attempt.id.job)
         if spec is None:
             return None
         outputs = PackedOutputs()
-        if task_kind(attempt.task) is TaskKind.REDUCE:
+        if task_kind(attempt.id.task) is TaskKind.REDUCE:
             outputs = await self._map_outputs(spec)
         try:
-            work_dir = await asyncio.to_thread(self._spool.make_attempt, *attempt.key)
+            work_dir = await asyncio.to_thread(self._spool.make_attempt, attempt.id)
         except OSError as error:
             raise _no_disk(self._spool.directory, error) from error
         return RunTask(
             spec=spec,
-            task_id=attempt.task,
-            attempt=attempt.number,
-            origin=self._origin,
-            code_dir=str(self._spool.code_dir(attempt.job)),
+            attempt=attempt.id,
+            identity=self._identity,
+            code_dir=str(self._spool.code_dir(attempt.id.job)),
             work_dir=str(work_dir),
             settings=self._settings,
             split=attempt.split,
@@ -86,22 +85,17 @@ class Preparation:
     async def look_again(self, job: JobId, failure: Failure) -> Failure:
         """Take out of the lost inputs those that are elsewhere by now: the next attempt finds them there."""
         try:
-            outputs = await asyncio.to_thread((await self._store.map_outputs(job)).unpack)
+            outputs = await asyncio.to_thread((await self._store.map_outputs(job)).unpack, job)
         except BadMessage as error:
             log.warning("job %s: where its lost inputs are now is not known: %s", job, error)
             return failure
-        recorded = {(output.task_id, output.placement) for output in outputs}
+        recorded = {(output.attempt.task, output.placement) for output in outputs}
         lost = tuple(
             item
             for item in failure.lost
             if (item.task_id, Placement(item.attempt, item.incarnation)) in recorded
         )
         return msgspec.structs.replace(failure, lost=lost)
-
-    def spec(self, job: JobId) -> JobSpec | None:
-        """The spec of a job that was prepared."""
-        known = self._jobs.get(job)
-        return known.spec if known else None
 
     def forget(self, job: JobId) -> None:
         """Drop what is known of a job that is over."""

@@ -70,12 +70,12 @@ async def run_worker(
         executor = Executor(slots=slots, settings=settings, entry=entry, preload=preload)
         cleanup.push_async_callback(executor.close)
         await executor.start()
-        origin = WorkerIdentity(worker_id, incarnation, address, host_identity())
+        identity = WorkerIdentity(worker_id, incarnation, address, host_identity())
         if listen is None:
             await asyncio.to_thread(spool.clear_dead)
         else:
-            await adopt(store, spool, outputs, origin)
-        worker = _Worker(settings, broker, store, origin, slots, spool, executor, outputs)
+            await adopt(store, spool, outputs, identity)
+        worker = _Worker(settings, broker, store, identity, slots, spool, executor, outputs)
         await worker.run(stop, kill)
 
 
@@ -104,7 +104,7 @@ class _Worker:
         settings: Settings,
         broker: Broker,
         store: StateStore,
-        origin: WorkerIdentity,
+        identity: WorkerIdentity,
         slots: int,
         spool: Spool,
         executor: Executor,
@@ -113,13 +113,13 @@ class _Worker:
         self._settings = settings
         self._broker = broker
         self._store = store
-        self._origin = origin
+        self._identity = identity
         self._outputs = outputs
         self._runner = TaskRunner(
             settings,
             broker,
             store,
-            origin=origin,
+            identity=identity,
             slots=slots,
             spool=spool,
             executor=executor,
@@ -131,7 +131,7 @@ class _Worker:
         self._heart = Heartbeat(
             settings,
             store,
-            origin=origin,
+            identity=identity,
             slots=slots,
             spool=spool,
             executor=executor,
@@ -141,12 +141,14 @@ class _Worker:
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
         """Work to the end; raises what ended it if that was not asked for."""
-        desk = ControlHandler(self._settings, self._store, self._origin, self._runner, self._heart)
+        desk = ControlHandler(self._settings, self._store, self._identity, self._runner, self._heart)
         self._control = control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
         if not await self._register(control, stop, kill):  # a worker is known before it claims anything
             return
         await self._runner.start(self._heart.open_slots.open)
-        log.info("worker %s takes tasks; map outputs at %s", self._origin.worker, self._origin.address or "-")
+        log.info(
+            "worker %s takes tasks; map outputs at %s", self._identity.worker, self._identity.address or "-"
+        )
         heartbeat = asyncio.create_task(self._heart.run())
         failing = asyncio.create_task(self._broker.failed())
         reachable = True
@@ -173,13 +175,13 @@ class _Worker:
                 await cancel_and_wait((registering,))
                 await control.cancel()
         if not registered:  # its last heartbeat may have been recorded nonetheless
-            await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
+            await self._store.forget_worker(self._identity.worker, self._identity.incarnation)
         return registered
 
     def _is_dead(self, owner: WorkerBeat) -> bool:
         """Whether an earlier life is over by the kernel's word: its lock in this spool is free."""
         left = f"{owner.worker}/{owner.incarnation}"
-        return owner.host == self._origin.host and left in self._spool.cleared
+        return owner.host == self._identity.host and left in self._spool.cleared
 
     async def _first(self, *waited: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
         """Wait for the first of several; raises what a watcher (a Task given) ended with."""
@@ -211,9 +213,9 @@ class _Worker:
         """Wait until no attempt is left, and nobody needs the map outputs that are served here."""
         await self._runner.idle()
         self._heart.soon()
-        if self._origin.address:
+        if self._identity.address:
             look_seconds = self._settings.heartbeat_seconds / 4
-            await serve_until_unneeded(self._store, self._outputs, self._origin.worker, look_seconds)
+            await serve_until_unneeded(self._store, self._outputs, self._identity.worker, look_seconds)
 
     async def _take_down(
         self, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
@@ -234,10 +236,10 @@ class _Worker:
         await self._runner.close_intake()
         await self._runner.idle()
         await cancel_and_wait((heartbeat,))  # with no lease left to renew, lest a beat follow the farewell
-        leaves_outputs = bool(self._origin.address and self._outputs.jobs())
-        stopped = WorkerStopped(self._origin.worker, self._origin.incarnation, leaves_outputs)
-        await self._store.forget_worker(self._origin.worker, self._origin.incarnation)
+        leaves_outputs = bool(self._identity.address and self._outputs.jobs())
+        stopped = WorkerStopped(self._identity.worker, self._identity.incarnation, leaves_outputs)
+        await self._store.forget_worker(self._identity.worker, self._identity.incarnation)
         await publish_report(self._broker, encode_report(stopped))
         if self._control is not None:
             await self._control.cancel()  # whoever sees its queue gone has heard why
-        log.info("worker %s has left", self._origin.worker)
+        log.info("worker %s has left", self._identity.worker)

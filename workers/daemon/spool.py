@@ -20,7 +20,7 @@ import msgspec
 from mr.error_text import error_text
 from mr.errors import BadMessage, MrError
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId, is_id
+from mr.protocol.ids import AttemptId, Incarnation, JobId, WorkerId, is_id
 from mr.protocol.records import MapOutput
 from mr.workers.daemon.directory_lock import hold_dead, mark_alive
 
@@ -97,15 +97,16 @@ class Spool:
                     with contextlib.suppress(OSError, BadMessage):
                         output = unpack(index.read_bytes(), MapOutput)
                         left = LeftOutput(life, maker, index.with_suffix(_SEGMENTS), output)
-                        found.setdefault(JobId(outputs.parent.name), []).append(left)
+                        if output.attempt.job == outputs.parent.name:
+                            found.setdefault(output.attempt.job, []).append(left)
         return found
 
-    def take(self, job: JobId, left: LeftOutput) -> Path | None:
+    def take(self, left: LeftOutput) -> Path | None:
         """Move a dead worker's output to where ours are, apart from what others made. None: it is not there.
 
         A store that came back older may give a number again: no two attempts share a file.
         """
-        path = self.output_path(job, left.output.task_id, left.output.attempt, left.maker)
+        path = self.output_path(left.output.attempt, left.maker)
         try:
             with self._made():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,29 +176,30 @@ class Spool:
         """Where a job's bundle is unpacked (made by the unpacking)."""
         return self._job_dir(job) / "code"
 
-    def attempt_dir(self, job: JobId, task: TaskId, attempt: int) -> Path:
+    def attempt_dir(self, attempt: AttemptId) -> Path:
         """Where one attempt works (not made by this call)."""
-        return self._job_dir(job) / "attempts" / f"{task}-{attempt}"
+        return self._job_dir(attempt.job) / "attempts" / f"{attempt.task}-{attempt.number}"
 
-    def make_attempt(self, job: JobId, task: TaskId, attempt: int) -> Path:
+    def make_attempt(self, attempt: AttemptId) -> Path:
         """Make an attempt's directory, empty."""
-        directory = self.attempt_dir(job, task, attempt)
+        directory = self.attempt_dir(attempt)
         with self._made():
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
         return directory
 
-    def drop_attempt(self, job: JobId, task: TaskId, attempt: int) -> None:
+    def drop_attempt(self, attempt: AttemptId) -> None:
         """Delete what an attempt left, except its kept output."""
-        shutil.rmtree(self.attempt_dir(job, task, attempt), ignore_errors=True)
+        shutil.rmtree(self.attempt_dir(attempt), ignore_errors=True)
 
-    def output_path(self, job: JobId, task: TaskId, attempt: int, maker: Incarnation | None = None) -> Path:
+    def output_path(self, attempt: AttemptId, maker: Incarnation | None = None) -> Path:
         """Where the finished segment file of a map attempt is kept; one that an earlier life made, apart."""
-        return self._job_dir(job) / _OUTPUTS / (maker or "") / f"{task}-{attempt}{_SEGMENTS}"
+        name = f"{attempt.task}-{attempt.number}{_SEGMENTS}"
+        return self._job_dir(attempt.job) / _OUTPUTS / (maker or "") / name
 
-    def keep_output(self, job: JobId, task: TaskId, attempt: int, made: Path, index: bytes) -> Path:
+    def keep_output(self, attempt: AttemptId, made: Path, index: bytes) -> Path:
         """Move a finished segment file out of its attempt's directory, its index beside it."""
-        path = self.output_path(job, task, attempt)
+        path = self.output_path(attempt)
         with self._made():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.with_suffix(_INDEX).write_bytes(index)

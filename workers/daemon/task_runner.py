@@ -22,7 +22,7 @@ from mr.ports.store import StateStore
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import decode, encode, pack
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import JobId, TaskId, is_id, is_task_id
+from mr.protocol.ids import AttemptId, JobId, TaskId, is_id, is_task_id
 from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import WIRE_VERSION, TaskCommitted, TaskFailed, TaskMessage
 from mr.protocol.queues import TASKS_QUEUE
@@ -34,7 +34,7 @@ from mr.workers.daemon.preparation import Preparation, Unprepared
 from mr.workers.daemon.reports import encode_report, publish_report
 from mr.workers.daemon.spool import Spool
 from mr.workers.messages import RunTask, WorkerIdentity
-from mr.workers.process.executor import AttemptKey, Executor, Outcome
+from mr.workers.process.executor import Executor, Outcome
 from mr.workers.shuffle.transfer.served_outputs import Outputs
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class TaskRunner:
         broker: Broker,
         store: StateStore,
         *,
-        origin: WorkerIdentity,
+        identity: WorkerIdentity,
         slots: int,
         spool: Spool,
         executor: Executor,
@@ -63,15 +63,15 @@ class TaskRunner:
         self._settings = settings
         self._broker = broker
         self._store = store
-        self._origin = origin
+        self._identity = identity
         self._spool = spool
         self._executor = executor
         self._outputs = outputs
         self._on_change = on_change
-        self._preparation = Preparation(store, spool, settings, origin)
+        self._preparation = Preparation(store, spool, settings, identity)
         # More deliveries than slots can be here: those from before a reconnect still run.
         self._slots = asyncio.Semaphore(slots)
-        self._attempts: dict[AttemptKey, HeldAttempt] = {}
+        self._attempts: dict[AttemptId, HeldAttempt] = {}
         self._ended: OrderedDict[JobId, None] = OrderedDict()
         self._consumer: Consumer | None = None
         self._closing = False
@@ -128,7 +128,7 @@ class TaskRunner:
         found: dict[JobId, dict[TaskId, int]] = {}
         for attempt in self._attempts.values():
             if attempt.leased:
-                found.setdefault(attempt.job, {})[attempt.task] = attempt.number
+                found.setdefault(attempt.id.job, {})[attempt.id.task] = attempt.id.number
         return found
 
     def stop_matching(self, matches: Callable[[HeldAttempt], bool], reason: StopReason) -> list[HeldAttempt]:
@@ -137,20 +137,20 @@ class TaskRunner:
         for attempt in chosen:
             attempt.stop(reason)
             if attempt.stopping:
-                log.info("stopping %s: %s", attempt, reason)
-                self._executor.stop(attempt.key)
+                log.info("stopping %s: %s", attempt.id, reason)
+                self._executor.stop(attempt.id)
         return chosen
 
-    def stop(self, keys: Collection[AttemptKey], reason: StopReason) -> None:
+    def stop(self, attempts: Collection[AttemptId], reason: StopReason) -> None:
         """Stop the attempts named; no effect on others."""
-        self.stop_matching(lambda attempt: attempt.key in keys, reason)
+        self.stop_matching(lambda attempt: attempt.id in attempts, reason)
 
     async def end_job(self, job: JobId) -> None:
         """Kill the job's attempts and delete all of its files."""
         self._ended[job] = None
         while len(self._ended) > _ENDED_JOBS:
             self._ended.popitem(last=False)
-        for attempt in self.stop_matching(lambda a: a.job == job, StopReason.JOB_ENDED):
+        for attempt in self.stop_matching(lambda a: a.id.job == job, StopReason.JOB_ENDED):
             await attempt.ended.wait()
         self._outputs.remove_job(job)
         self._preparation.forget(job)
@@ -184,10 +184,10 @@ class TaskRunner:
     async def _claim(self, job: JobId, task: TaskId, delivery: Delivery) -> None:
         """Ask the store whether the task may run here, and run it; else acknowledge the hint."""
         reply = await self._store.claim(
-            job, task, self._origin.worker, self._origin.incarnation, self._settings.lease_seconds
+            job, task, self._identity.worker, self._identity.incarnation, self._settings.lease_seconds
         )
-        if reply.verdict is Verdict.COMMITTED:
-            await self._report_again(job, task, reply.attempt)
+        if reply.verdict is Verdict.COMMITTED:  # its worker may have died between commit and report
+            await self._report_committed(AttemptId(job, task, reply.attempt))
         if reply.unreadable:
             log.error("%s %s: %s", job, task, reply.unreadable)
         if reply.verdict is not Verdict.GRANTED:
@@ -195,18 +195,18 @@ class TaskRunner:
             await delivery.ack()
             return
         # A lease of our own that ran out unnoticed: the newer attempt is the one to go on.
-        self.stop_matching(lambda a: (a.job, a.task) == (job, task), StopReason.LEASE_LOST)
-        attempt = HeldAttempt(job, task, reply.attempt, reply.split, delivery)
+        self.stop_matching(lambda a: a.id[:2] == (job, task), StopReason.LEASE_LOST)
+        attempt = HeldAttempt(AttemptId(job, task, reply.attempt), reply.split, delivery)
         if job in self._ended:
             await self._look_again(job)
         # A store that came back older gives a number again. The two would share their files, so one follows
         # the other; and where the first was not stopped, it has committed or failed for both.
-        while (older := self._attempts.get(attempt.key)) is not None:
+        while (older := self._attempts.get(attempt.id)) is not None:
             await older.ended.wait()
             if older.stop_reason is None:
                 await delivery.ack()
                 return
-        self._attempts[attempt.key] = attempt
+        self._attempts[attempt.id] = attempt
         if job in self._ended:  # while the store was asked
             attempt.stop(StopReason.JOB_ENDED)
         elif self._closing:
@@ -217,10 +217,10 @@ class TaskRunner:
         except FATAL:
             raise
         except Exception as error:
-            log.exception("the worker failed over %s", attempt)
+            log.exception("the worker failed over %s", attempt.id)
             await self._give_up(attempt, error)
         finally:
-            del self._attempts[attempt.key]
+            del self._attempts[attempt.id]
             attempt.ended.set()
             self._on_change()
 
@@ -233,20 +233,17 @@ class TaskRunner:
 
     async def _give_up(self, attempt: HeldAttempt, error: Exception) -> None:
         """Report an attempt over which the worker itself failed, wherever it stood."""
-        self._executor.stop(attempt.key)
+        self._executor.stop(attempt.id)
         if attempt.state in BEFORE_COMMIT:
             await asyncio.to_thread(self._drop_files, attempt)
-        await self._store.release(*attempt.key)
-        message = f"the worker {self._origin.worker} failed over this task: {fault(error)}"
+        await self._store.release(attempt.id, self._identity.incarnation)
+        message = f"the worker {self._identity.worker} failed over this task: {fault(error)}"
         await self._report_failed(attempt, Failure(FailureKind.INFRASTRUCTURE, message))
         await attempt.delivery.ack()
 
-    async def _report_again(self, job: JobId, task: TaskId, number: int) -> None:
-        """Its worker may have died between the commit and the report."""
-        await publish_report(self._broker, encode_report(self._committed(job, task, number)))
-
-    def _committed(self, job: JobId, task: TaskId, number: int) -> TaskCommitted:
-        return TaskCommitted(job, task, number, self._origin.worker, self._origin.incarnation)
+    async def _report_committed(self, attempt: AttemptId) -> None:
+        report = TaskCommitted(attempt, self._identity.worker, self._identity.incarnation)
+        await publish_report(self._broker, encode_report(report))
 
     # --- one attempt
 
@@ -283,7 +280,7 @@ class TaskRunner:
         attempt.advance(AttemptEvent.PREPARED)
         outcome = await self._executor.run(order, on_start=lambda: self._stop_if_asked(attempt))
         if outcome.printed:  # also that of an attempt that was stopped: `mr logs` shows it
-            await self._store.put_log(*attempt.key, outcome.printed, self._settings.log_total_bytes)
+            await self._store.put_log(attempt.id, outcome.printed, self._settings.log_total_bytes)
         if outcome.stopped and not attempt.stopping:
             attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
         attempt.check()
@@ -292,7 +289,7 @@ class TaskRunner:
     def _stop_if_asked(self, attempt: HeldAttempt) -> None:
         """A stop that came while a child was being made takes effect now."""
         if attempt.stopping:
-            self._executor.stop(attempt.key)
+            self._executor.stop(attempt.id)
         self._on_change()
 
     async def _keep(
@@ -305,15 +302,15 @@ class TaskRunner:
         if outcome.result is None:
             failure = outcome.failure
             if failure is not None and failure.lost:
-                failure = await attempt.unless_stopped(self._preparation.look_again(attempt.job, failure))
+                failure = await attempt.unless_stopped(self._preparation.look_again(attempt.id.job, failure))
             return failure or Failure(FailureKind.INFRASTRUCTURE, "the task ended without an answer")
         result = outcome.result
         if isinstance(result.output, MapOutput):
             made = Path(result.output.path)
-            output = msgspec.structs.replace(result.output, path=str(self._spool.output_path(*attempt.key)))
+            output = msgspec.structs.replace(result.output, path=str(self._spool.output_path(attempt.id)))
             try:
                 await attempt.unless_stopped(
-                    asyncio.to_thread(self._spool.keep_output, *attempt.key, made, pack(output))
+                    asyncio.to_thread(self._spool.keep_output, attempt.id, made, pack(output))
                 )
             except OSError as error:
                 reason = error_text(error)
@@ -325,22 +322,22 @@ class TaskRunner:
             return Failure(FailureKind.BAD_JOB, f"{error}; the job keeps too many counters")
         if isinstance(result.output, MapOutput):
             # Offered before it is recorded, so that no reducer can ask too early.
-            self._outputs.add(attempt.job, order.spec.token, result.output)
+            self._outputs.add(order.spec.token, result.output)
         return result, order.spec
 
     async def _commit(self, attempt: HeldAttempt, result: TaskResult, spec: JobSpec) -> None:
         """Have the result recorded, then published and reported; discard it where another counts."""
         attempt.advance(AttemptEvent.FINISHED)
-        if not await self._store.commit(*attempt.key, result):
+        if not await self._store.commit(attempt.id, result):
             attempt.advance(AttemptEvent.LOST)
             await self._discard(attempt)
             return
         attempt.advance(AttemptEvent.WON)
         if isinstance(result.output, PartOutput):
             await self._publish_part(spec, result.output)
-        await asyncio.to_thread(self._spool.drop_attempt, *attempt.key)
+        await asyncio.to_thread(self._spool.drop_attempt, attempt.id)
         self.committed += 1
-        await publish_report(self._broker, encode_report(self._committed(*attempt.key)))
+        await self._report_committed(attempt.id)
         await self._settle(attempt, AttemptEvent.REPORTED)
 
     @staticmethod
@@ -349,31 +346,30 @@ class TaskRunner:
         try:
             await asyncio.to_thread(publish_part, spec.output, spec.job_id, part, spec.options.output_format)
         except (OSError, MrError) as error:
-            log.warning("%s %s could not be given its name yet: %s", spec.job_id, part.task_id, error)
+            log.warning("%s %s could not be given its name yet: %s", spec.job_id, part.attempt.task, error)
 
     async def _fail(self, attempt: HeldAttempt, failure: Failure) -> None:
         """Release, report, acknowledge."""
         attempt.advance(AttemptEvent.FAILED)
-        log.warning("%s failed: %s: %s", attempt, failure.kind, failure.message)
+        log.warning("%s failed: %s: %s", attempt.id, failure.kind, failure.message)
         self.failed += 1
         await asyncio.to_thread(self._drop_files, attempt)
-        await self._store.release(*attempt.key)
+        await self._store.release(attempt.id, self._identity.incarnation)
         attempt.advance(AttemptEvent.RELEASED)
         await self._report_failed(attempt, failure)
         await self._settle(attempt, AttemptEvent.REPORTED)
 
     async def _report_failed(self, attempt: HeldAttempt, failure: Failure) -> None:
-        who = self._origin.worker, self._origin.incarnation
-        report = TaskFailed(attempt.job, attempt.task, attempt.number, *who, failure)
+        report = TaskFailed(attempt.id, self._identity.worker, self._identity.incarnation, failure)
         await publish_report(self._broker, encode_report(report))
 
     async def _discard(self, attempt: HeldAttempt) -> None:
         """Delete what the attempt made; tell nobody. A stopping worker hands the task to another."""
-        self._outputs.remove(*attempt.key)
+        self._outputs.remove(attempt.id)
         await asyncio.to_thread(self._drop_files, attempt)
         requeue = attempt.stop_reason is StopReason.WORKER_STOPPING
         if requeue:
-            await self._store.release(*attempt.key)
+            await self._store.release(attempt.id, self._identity.incarnation)
         await self._settle(attempt, AttemptEvent.DISCARDED, requeue=requeue)
 
     async def _settle(self, attempt: HeldAttempt, event: AttemptEvent, *, requeue: bool = False) -> None:
@@ -386,8 +382,8 @@ class TaskRunner:
         attempt.advance(AttemptEvent.ACKNOWLEDGED)
 
     def _drop_files(self, attempt: HeldAttempt) -> None:
-        self._spool.drop_attempt(*attempt.key)
-        self._spool.drop_output(self._spool.output_path(*attempt.key))
+        self._spool.drop_attempt(attempt.id)
+        self._spool.drop_output(self._spool.output_path(attempt.id))
 
 
 def _read(delivery: Delivery) -> TaskMessage:

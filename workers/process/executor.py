@@ -17,7 +17,7 @@ import msgspec
 import psutil
 
 from mr.protocol.failures import Failure
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId
 from mr.protocol.records import RunningTask, TaskResult
 from mr.settings import Settings
 from mr.workers.messages import Done, Failed, FromChild, Progress, RunTask
@@ -33,9 +33,6 @@ MEMORY_WATCH_SECONDS = 0.5
 HANG_UP_SECONDS = 2.0
 #: Bytes read from a child's output at a time.
 OUTPUT_READ_BYTES = 64 * 1024
-
-#: A job's attempt: `(job, task, attempt number)`.
-AttemptKey = tuple[JobId, TaskId, int]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -153,9 +150,7 @@ class _Running:
     def describe(self) -> RunningTask:
         progress = self.progress
         return RunningTask(
-            job_id=self.order.spec.job_id,
-            task_id=self.order.task_id,
-            attempt=self.order.attempt,
+            *self.order.attempt,
             started_at=self.started_at,
             elapsed_seconds=time.monotonic() - self.started,
             progress=progress.share if progress else 0.0,
@@ -184,7 +179,7 @@ class Executor:
         self._restart = asyncio.Lock()
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
-        self._running: dict[AttemptKey, _Running] = {}
+        self._running: dict[AttemptId, _Running] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._closed = False
@@ -216,8 +211,7 @@ class Executor:
         except (TemplateDied, SpawnRefused) as error:
             return Outcome(failure=exit_failures.no_process(error))
         running = _Running(order, child)
-        key = (order.spec.job_id, order.task_id, order.attempt)
-        self._running[key] = running
+        self._running[order.attempt] = running
         reusable = False
         try:
             if on_start is not None:
@@ -225,16 +219,16 @@ class Executor:
             outcome = await self._converse(running)
             reusable = outcome.result is not None
         finally:
-            del self._running[key]
+            del self._running[order.attempt]
             if reusable:
                 self._idle.append(child)
             else:
                 self._retire(child)
         return outcome
 
-    def stop(self, key: AttemptKey) -> None:
+    def stop(self, attempt: AttemptId) -> None:
         """Kill an attempt's process group; its `run` returns a stopped Outcome. No effect on others."""
-        if running := self._running.get(key):
+        if running := self._running.get(attempt):
             self._kill(running, None)
 
     def forget_job(self, job: JobId) -> None:

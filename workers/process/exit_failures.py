@@ -64,7 +64,7 @@ def located(failure: Failure, order: RunTask) -> Failure:
     if order.split is None:
         return msgspec.structs.replace(
             failure,
-            record=f"partition {task_index(order.task_id)}",
+            record=f"partition {task_index(order.attempt.task)}",
             reproduce=_reproduce(order, "reduce_fn", None),
         )
     ranges = order.split.ranges

@@ -101,7 +101,7 @@ class Attempt:
     @property
     def index(self) -> int:
         """Number of the split (map) or of the partition (reduce)."""
-        return task_index(self.order.task_id)
+        return task_index(self.order.attempt.task)
 
     def buffer_bytes(self, most: int) -> int:
         """The size of a buffer that may be as large as the setting `most`, within the job's memory limit.
@@ -117,10 +117,8 @@ class Attempt:
         if phase == self._phase and now < self._next_report:
             return
         self._phase, self._next_report = phase, now + PROGRESS_SECONDS
-        order = self.order
         share = min(1.0, max(0.0, share))
-        key = (order.spec.job_id, order.task_id, order.attempt)
-        self.on_progress(Progress(*key, round(share, 4), records, phase, self.bytes_in))
+        self.on_progress(Progress(round(share, 4), records, phase, self.bytes_in))
 
     def call_hook(self, name: str) -> Any:
         """Call an `*_init` or `*_final` function of the user's, if there is one; give what it returned."""
@@ -154,7 +152,7 @@ class Attempt:
             yield from chunks
         except (BadInput, OSError, UnicodeError) as error:
             text = str(error) if isinstance(error, BadInput) else describe(error)
-            worker = self.order.origin.worker
+            worker = self.order.identity.worker
             message = f"worker {worker} cannot read its input: {text}"
             raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, message)) from error
 

@@ -38,7 +38,7 @@ def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskRe
         try:
             check_places(order)
             attempt = Attempt(order, code_of(order), context, on_progress)
-            run = run_map if task_kind(order.task_id) is TaskKind.MAP else run_reduce
+            run = run_map if task_kind(order.attempt.task) is TaskKind.MAP else run_reduce
             return run(attempt)
         except TaskError:
             raise
@@ -53,12 +53,12 @@ def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskRe
 
 def check_places(order: RunTask) -> None:
     """Refuse what this worker may not read or write, or has no package for. Raises TaskError."""
-    places, worker = AllowedPaths(order.settings), order.origin.worker
+    places, worker = AllowedPaths(order.settings), order.identity.worker
     try:
         if order.split is not None:
             require_input(order.spec.options.input_format)
             places.check_inputs(piece.path for piece in order.split.ranges)
-        if task_kind(order.task_id) is order.spec.output_kind:
+        if task_kind(order.attempt.task) is order.spec.output_kind:
             require_output(order.spec.options.output_format)
             places.check_output(order.spec.output)
     except BadInput as error:
@@ -95,7 +95,7 @@ def _check_aggregations(code: UserCode, manifest: CodeManifest) -> None:
 
 def _unloadable(order: RunTask, error: BadJob) -> Failure:
     """Tell the job's fault from the spool's: the job file was there when the code was unpacked."""
-    worker = order.origin.worker
+    worker = order.identity.worker
     if not Path(order.code_dir, order.spec.code.entry).is_file():
         message = f"worker {worker}: the job's code is gone from {order.code_dir}; leave the spool alone"
         return Failure(FailureKind.INFRASTRUCTURE, message)

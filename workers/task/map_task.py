@@ -40,7 +40,7 @@ def _split(attempt: Attempt) -> Split:
     """The input of the attempt."""
     split = attempt.order.split
     if split is None:
-        raise ValueError(f"{attempt.order.task_id} was sent without a split")
+        raise ValueError(f"{attempt.order.attempt.task} was sent without a split")
     return split
 
 

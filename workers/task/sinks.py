@@ -53,8 +53,8 @@ class PartSink:
             spec.output,
             spec.job_id,
             attempt.index,
-            order.attempt,
-            order.origin.incarnation,
+            order.attempt.number,
+            order.identity.incarnation,
             spec.options.output_format,
         )
         try:
@@ -89,10 +89,9 @@ class PartSink:
             complaint = f"gave pairs that cannot be stored: {error}"
             raise wrong_result(order, self._function(), complaint) from error
         part = PartOutput(
-            task_id=order.task_id,
             attempt=order.attempt,
-            worker=order.origin.worker,
-            incarnation=order.origin.incarnation,
+            worker=order.identity.worker,
+            incarnation=order.identity.incarnation,
             rows=summary.rows,
             bytes=summary.bytes,
             checksum=summary.checksum,
@@ -101,7 +100,7 @@ class PartSink:
 
     def _function(self) -> str:
         """The user function that gave the pairs."""
-        if task_kind(self._attempt.order.task_id) is TaskKind.REDUCE:
+        if task_kind(self._attempt.order.attempt.task) is TaskKind.REDUCE:
             return "reduce_fn"
         return "map_fn" if self._attempt.code.get("map_batch") is None else "map_batch"
 
@@ -116,7 +115,7 @@ def _not_here(attempt: Attempt, error: OutputUnwritable) -> BaseException:
     if not isinstance(cause, OSError) or cause.errno not in _NOT_HERE:
         return error
     message = (
-        f"worker {attempt.order.origin.worker} cannot write into the output {attempt.spec.output}: "
+        f"worker {attempt.order.identity.worker} cannot write into the output {attempt.spec.output}: "
         f"{error_text(cause)}; every worker must see this directory and may write there"
     )
     return TaskError(Failure(FailureKind.OUTPUT_UNWRITABLE, message))
@@ -157,12 +156,11 @@ class ShuffleSink:
         with blaming(self._attempt):
             file = self._buffer.finish(self._attempt.work_dir / SEGMENTS_NAME)
         output = MapOutput(
-            task_id=order.task_id,
             attempt=order.attempt,
-            worker=order.origin.worker,
-            incarnation=order.origin.incarnation,
-            address=order.origin.address,
-            host=order.origin.host,
+            worker=order.identity.worker,
+            incarnation=order.identity.incarnation,
+            address=order.identity.address,
+            host=order.identity.host,
             path=str(file.path),
         )
         figures = {

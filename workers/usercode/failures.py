@@ -92,7 +92,7 @@ def out_of_memory(order: RunTask, function: str, traceback: str, record: str) ->
     return Failure(
         kind=FailureKind.KILLED,
         message=(
-            f"{function or order.task_id} ran out of memory (limit {limit} MiB); raise --task-memory, "
+            f"{function or order.attempt.task} ran out of memory (limit {limit} MiB); raise --task-memory, "
             "use more maps or reduces, or keep less in memory"
         ),
         function=function,
@@ -103,17 +103,17 @@ def out_of_memory(order: RunTask, function: str, traceback: str, record: str) ->
 
 def infrastructure_failure(order: RunTask, error: BaseException) -> Failure:
     """Describe a failure of the machine below a task: its disk, its output file system, a bug of ours."""
-    worker = order.origin.worker
+    worker = order.identity.worker
     spool = Path(order.work_dir).parent  # the same for all attempts, so that one cause is told once
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         places = f"in the spool ({spool})"
-        if task_kind(order.task_id) is order.spec.output_kind:
+        if task_kind(order.attempt.task) is order.spec.output_kind:
             places += f" or where the output lies ({order.spec.output})"
         message = f"worker {worker}: no space left while writing ({describe(error)}); free some {places}"
     elif isinstance(error, OSError):
         message = f"worker {worker}: {describe(error)}; check its disks and that it may write the output"
     else:
-        message = f"worker {worker}: {order.task_id} stopped with {describe(error)}"
+        message = f"worker {worker}: {order.attempt.task} stopped with {describe(error)}"
     return Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
 
 
@@ -126,11 +126,11 @@ def reproduce_command(order: RunTask, function: str, input_path: str | None) -> 
     inputs = [input_path] if input_path is not None else list(spec.inputs)
     if not inputs or len(inputs) > MAX_COMMAND_INPUTS:
         return ""
-    words = ["mr", "run", spec.code.entry, *inputs, "-o", f"reproduce-{order.task_id}"]
+    words = ["mr", "run", spec.code.entry, *inputs, "-o", f"reproduce-{order.attempt.task}"]
     for path in sorted(Path(order.code_dir).iterdir()):
         if path.name not in (spec.code.entry, "__pycache__"):
             words += ["--include", path.name]
-    reducing = task_kind(order.task_id) is TaskKind.REDUCE or function == "partition_fn"
+    reducing = task_kind(order.attempt.task) is TaskKind.REDUCE or function == "partition_fn"
     return " ".join(map(_word, [*words, *_flags(spec, reducing)]))
 
 

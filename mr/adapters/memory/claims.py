@@ -10,7 +10,7 @@ from mr.ports.claims import LOGS_FULL, ClaimReply, ClaimStore
 from mr.protocol import claims
 from mr.protocol.claims import Claim, Placement, Verdict
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.records import MapOutput, TaskResult
 
 
@@ -50,22 +50,24 @@ class MemoryClaims(MemoryClient, ClaimStore):
                 entry.claims[task] = after
         return stopped
 
-    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
+        job, task, number = attempt
         entry = self._find_open(job)
         if entry is None:
             return False
         before, results = entry.claims.get(task, Claim()), entry.results[task_kind(task)]
-        after = claims.commit(before, attempt)
-        if after is None or (before.winner == attempt and results.get(task) != pack(result)):
+        after = claims.commit(before, number)
+        if after is None or (before.winner == number and results.get(task) != pack(result)):
             return False
         entry.claims[task] = after
         results[task] = pack(result)
         return True
 
-    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
+    async def release(self, attempt: AttemptId, incarnation: Incarnation) -> None:
+        job, task, number = attempt
         entry = self._find(job)
         if entry is not None and task in entry.claims:
-            entry.claims[task] = claims.release(entry.claims[task], attempt)
+            entry.claims[task] = claims.release(entry.claims[task], incarnation, number)
 
     async def relocate(
         self, job: JobId, moved: Mapping[TaskId, tuple[Placement, MapOutput]]
@@ -86,11 +88,12 @@ class MemoryClaims(MemoryClient, ClaimStore):
                 relocated.append(task)
         return relocated
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+    async def put_log(self, attempt: AttemptId, text: str, limit_bytes: int) -> None:
+        job, task, number = attempt
         entry = self._find(job)
         if entry is None or entry.logs_full:
             return
-        name = f"{task}/{attempt}"
+        name = f"{task}/{number}"
         more_bytes = _text_bytes(text) - _text_bytes(entry.logs.get(name, ""))
         if entry.logs_bytes + more_bytes > limit_bytes:
             entry.logs_full, text = True, LOGS_FULL

@@ -11,7 +11,7 @@ from mr.errors import BadMessage
 from mr.ports.claims import LOGS_FULL, ClaimReply, ClaimStore
 from mr.protocol.claims import RELEASED_KEPT, Placement, Verdict
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_kind
 from mr.protocol.jobs import Split
 from mr.protocol.locations import location_fields, result_locations
 from mr.protocol.records import MapOutput, TaskResult
@@ -44,9 +44,10 @@ class RedisClaims(ClaimStore):
         stopped = await self._client.script("renew", [keys.claims_key(job)], arguments)
         return [TaskId(task.decode()) for task in stopped]
 
-    async def commit(self, job: JobId, task: TaskId, attempt: int, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
+        job, task, number = attempt
         script_keys = [keys.claims_key(job), keys.results_key(job, task_kind(task)), keys.locations_key(job)]
-        arguments = [task, attempt, pack(result), *flatten(result_locations(result))]
+        arguments = [task, number, pack(result), *flatten(result_locations(result))]
         return bool(await self._client.script("commit", script_keys, arguments))
 
     async def relocate(
@@ -63,14 +64,18 @@ class RedisClaims(ClaimStore):
                 changed = pack(msgspec.structs.replace(result, output=output))
                 fields = location_fields(output)
                 shared = next(field for field in fields if field != task)
-                arguments += [task, output.attempt, packed, changed, fields[task], shared, fields[shared]]
+                number = output.attempt.number
+                arguments += [task, number, packed, changed, fields[task], shared, fields[shared]]
         found = await self._client.script("relocate", script_keys, arguments) if arguments else []
         return [TaskId(task.decode()) for task in found]
 
-    async def release(self, job: JobId, task: TaskId, attempt: int) -> None:
-        await self._client.script("release", [keys.claims_key(job)], [task, attempt, RELEASED_KEPT])
+    async def release(self, attempt: AttemptId, incarnation: Incarnation) -> None:
+        job, task, number = attempt
+        arguments = [task, number, incarnation, RELEASED_KEPT]
+        await self._client.script("release", [keys.claims_key(job)], arguments)
 
-    async def put_log(self, job: JobId, task: TaskId, attempt: int, text: str, limit_bytes: int) -> None:
+    async def put_log(self, attempt: AttemptId, text: str, limit_bytes: int) -> None:
+        job, task, number = attempt
         script_keys = [keys.job_key(job), keys.logs_key(job)]
-        arguments = [f"{task}/{attempt}", text.encode(errors="replace"), limit_bytes, LOGS_FULL]
+        arguments = [f"{task}/{number}", text.encode(errors="replace"), limit_bytes, LOGS_FULL]
         await self._client.script("put_log", script_keys, arguments)

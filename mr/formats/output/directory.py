@@ -117,8 +117,8 @@ def publish_part(output: str, job_id: JobId, part: PartOutput, output_format: Ou
     with the size that was recorded. Raises FileNotFoundError; FileExistsError for a file of somebody else,
     which stays; other OSErrors.
     """
-    index = task_index(part.task_id)
-    temporary = temporary_part(output, job_id, index, part.attempt, part.incarnation, output_format)
+    index, number = task_index(part.attempt.task), part.attempt.number
+    temporary = temporary_part(output, job_id, index, number, part.incarnation, output_format)
     path = final_part(output, index, output_format)
     try:
         if storage.file_size(temporary) is not None:
@@ -149,7 +149,7 @@ def _mark(output: str, job_id: JobId, path: str) -> str:
 
 
 def _lost(part: PartOutput, path: str, what: str) -> NoReturn:
-    raise FileNotFoundError(errno.ENOENT, f"the output part {path} of {part.task_id} {what}", path)
+    raise FileNotFoundError(errno.ENOENT, f"the output part {path} of {part.attempt.task} {what}", path)
 
 
 def finish_output(
@@ -188,7 +188,7 @@ def _remove_attempts(output: str, job_id: JobId) -> None:
 
 def _verify(output: str, part: PartOutput, output_format: OutputFormatName) -> None:
     """Read a part back. Raises FileNotFoundError when its bytes are not those that were recorded."""
-    path = final_part(output, task_index(part.task_id), output_format)
+    path = final_part(output, task_index(part.attempt.task), output_format)
     digest = xxhash.xxh3_64()
     buffer = memoryview(bytearray(min(_VERIFY_BYTES, part.bytes + 1)))
     with storage.open_read(path) as file:

@@ -24,7 +24,7 @@ from mr.coordinator.effects import Effects
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports.broker import OutgoingMessage
 from mr.protocol import messages
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.messages import LifecycleEvent, TaskMessage
 from mr.protocol.queues import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE
 from mr.protocol.records import JobRecord, JobState, TaskRecord, TaskState
@@ -116,7 +116,7 @@ async def test_persist_comes_before_publish_before_ask() -> None:
     await shell.perform(
         InspectClaims(JOB, (MAP,), cause="test"),
         EmitEvent(LifecycleEvent(1, JOB, "MAPPING", 0.0), cause="test"),
-        SendControl(messages.StopAttempt(JOB, MAP, 1), cause="test"),
+        SendControl(messages.StopAttempt(AttemptId(JOB, MAP, 1)), cause="test"),
         PublishTasks((Publication(TaskMessage(1, JOB, MAP), 4),), cause="test"),
         SaveJob(record(JobState.MAPPING), (task(TaskState.QUEUED),), cause="test"),
         Reopen(JOB, {MAP: 1}, cause="test"),

@@ -9,6 +9,7 @@ from mr.coordinator import effects
 from mr.formats.output import directory
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import encode
+from mr.protocol.ids import AttemptId
 from mr.protocol.messages import TaskCommitted
 from mr.protocol.queues import REPORTS_QUEUE
 from mr.protocol.records import JobState, Manifest
@@ -23,8 +24,8 @@ MANIFEST = Manifest(1, JOB, "count", 0.0, 0, 0, (), {})
 async def run_to_the_finish(site: Site) -> None:
     """Do the work of the only task; its part is nowhere, and nobody here looks for it."""
     await site.store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 60.0)
-    await site.store.commit(JOB, MAP_0, 1, part_result(MAP_0))
-    report = TaskCommitted(JOB, MAP_0, 1, ANN, FIRST_LIFE)
+    await site.store.commit(AttemptId(JOB, MAP_0, 1), part_result(MAP_0, job=JOB))
+    report = TaskCommitted(AttemptId(JOB, MAP_0, 1), ANN, FIRST_LIFE)
     await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=encode(report)))
 
 

@@ -12,7 +12,7 @@ from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.reports import checked
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
 from mr.protocol.records import JobState, PartOutput, TaskResult, TaskState, TaskStats
 from mr.settings import Settings
@@ -52,8 +52,8 @@ class Desk:
         return (await self.store.claim(JOB, MAP, ANN, ANN_LIFE, 60.0)).attempt
 
     async def commit(self, attempt: int, named: int | None = None) -> None:
-        output = PartOutput(MAP, named or attempt, ANN, ANN_LIFE, 1, 1, "0" * 16)
-        assert await self.store.commit(JOB, MAP, attempt, TaskResult(output, TaskStats()))
+        output = PartOutput(AttemptId(JOB, MAP, named or attempt), ANN, ANN_LIFE, 1, 1, "0" * 16)
+        assert await self.store.commit(AttemptId(JOB, MAP, attempt), TaskResult(output, TaskStats()))
 
 
 @pytest.fixture
@@ -62,10 +62,10 @@ async def desk() -> Desk:
 
 
 async def test_a_commit_that_the_store_does_not_show_changes_nothing(desk: Desk) -> None:
-    forged = TaskCommitted(JOB, MAP, 1, FORGER, FORGED_LIFE)
+    forged = TaskCommitted(AttemptId(JOB, MAP, 1), FORGER, FORGED_LIFE)
     assert await desk.hear(forged) == []
     await desk.claim()
-    assert await desk.hear(forged, TaskCommitted(JOB, MAP, 1, ANN, ANN_LIFE)) == []
+    assert await desk.hear(forged, TaskCommitted(AttemptId(JOB, MAP, 1), ANN, ANN_LIFE)) == []
     assert desk.state is TaskState.QUEUED
 
 
@@ -73,22 +73,22 @@ async def test_what_is_committed_is_what_the_store_says_whoever_reports_it(desk:
     await desk.commit(await desk.claim())
     finish = [
         x
-        for x in await desk.hear(TaskCommitted(JOB, MAP, 7, FORGER, FORGED_LIFE))
+        for x in await desk.hear(TaskCommitted(AttemptId(JOB, MAP, 7), FORGER, FORGED_LIFE))
         if type(x) is c.FinishOutput
     ]
-    assert [(part.attempt, part.worker) for part in finish[0].parts] == [(1, ANN)]
+    assert [(part.attempt.number, part.worker) for part in finish[0].parts] == [(1, ANN)]
     assert [part.path for part in finish[0].manifest.parts] == ["/out/one/part-00000"]
 
 
 async def test_a_failure_is_believed_of_the_attempts_own_worker_alone(desk: Desk) -> None:
-    forged = TaskFailed(JOB, MAP, 1, FORGER, FORGED_LIFE, BAD_JOB)
+    forged = TaskFailed(AttemptId(JOB, MAP, 1), FORGER, FORGED_LIFE, BAD_JOB)
     assert await desk.hear(forged) == []  # never granted
     attempt = await desk.claim()
     assert await desk.hear(forged, msgspec.structs.replace(forged, worker=ANN)) == []
-    await desk.store.release(JOB, MAP, attempt)
+    await desk.store.release(AttemptId(JOB, MAP, attempt), ANN_LIFE)
     assert await desk.hear(forged, msgspec.structs.replace(forged, worker=ANN)) == []
     assert await desk.claim() == 2  # before the first one's report was heard
-    told = await desk.hear(TaskFailed(JOB, MAP, attempt, ANN, ANN_LIFE, BAD_JOB))
+    told = await desk.hear(TaskFailed(AttemptId(JOB, MAP, attempt), ANN, ANN_LIFE, BAD_JOB))
     (end,) = [x for x in told if type(x) is c.CloseJob]
     assert (end.record.state, end.record.cause) == (JobState.FAILED, "map-00000: give it up")
 
@@ -107,14 +107,14 @@ async def test_a_worker_that_still_beats_has_not_stopped(desk: Desk) -> None:
 @pytest.mark.parametrize("task", ["map-00000\n", "map-99999", "", "x", "reduce-00000", "map-1"])
 async def test_reports_of_what_is_no_task_of_the_job_change_nothing(desk: Desk, task: str) -> None:
     name = TaskId(task)
-    failed = TaskFailed(JOB, name, 1, ANN, ANN_LIFE, BAD_JOB)
-    assert await desk.hear(TaskCommitted(JOB, name, 1, ANN, ANN_LIFE), failed) == []
-    assert await desk.hear(TaskCommitted(JobId("two"), MAP, 1, ANN, ANN_LIFE)) == []
+    failed = TaskFailed(AttemptId(JOB, name, 1), ANN, ANN_LIFE, BAD_JOB)
+    assert await desk.hear(TaskCommitted(AttemptId(JOB, name, 1), ANN, ANN_LIFE), failed) == []
+    assert await desk.hear(TaskCommitted(AttemptId(JobId("two"), MAP, 1), ANN, ANN_LIFE)) == []
 
 
 async def test_a_stored_result_of_another_task_fails_its_job_alone(desk: Desk) -> None:
     await desk.commit(await desk.claim(), named=5)
-    told = await desk.hear(TaskCommitted(JOB, MAP, 1, ANN, ANN_LIFE))
+    told = await desk.hear(TaskCommitted(AttemptId(JOB, MAP, 1), ANN, ANN_LIFE))
     (end,) = [x for x in told if type(x) is c.CloseJob]
     assert end.record.state is JobState.FAILED
     assert "the store's result of map-00000, attempt 1, is a PartOutput" in end.record.cause
@@ -127,6 +127,6 @@ async def test_a_stored_result_of_another_task_fails_its_job_alone(desk: Desk) -
 async def test_a_stored_result_that_cannot_be_read_fails_its_job(desk: Desk) -> None:
     await desk.commit(await desk.claim())
     desk.store.server.jobs[JOB].results[TaskKind.MAP][MAP] = b"\xc1"
-    told = await desk.hear(TaskCommitted(JOB, MAP, 1, ANN, ANN_LIFE))
+    told = await desk.hear(TaskCommitted(AttemptId(JOB, MAP, 1), ANN, ANN_LIFE))
     (end,) = [x for x in told if type(x) is c.CloseJob]
     assert "a stored TaskResult cannot be read" in end.record.cause

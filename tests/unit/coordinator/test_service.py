@@ -18,7 +18,7 @@ from mr.ports.broker import Delivery, OutgoingMessage
 from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, MAX_REPORT_BYTES, decode, encode
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.jobs import JobRequest, RequestReply
 from mr.protocol.messages import TaskFailed
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, coordinator_queue
@@ -182,7 +182,7 @@ async def test_a_report_that_is_too_large_is_not_taken_in(site: Site) -> None:
     kept: asyncio.Queue[Delivery] = asyncio.Queue()
     await site.broker.consume(DEAD_QUEUE, kept.put, prefetch=1)
     failure = Failure(FailureKind.USER_ERROR, "m" * MAX_REPORT_BYTES)
-    report = TaskFailed(JOB, TaskId("map-00000"), 1, WorkerId("w1"), Incarnation("i1"), failure)
+    report = TaskFailed(AttemptId(JOB, TaskId("map-00000"), 1), WorkerId("w1"), Incarnation("i1"), failure)
     async with site.coordinator():
         await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=encode(report)))
         assert len((await kept.get()).body) < MAX_REPORT_BYTES

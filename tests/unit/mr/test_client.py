@@ -13,7 +13,7 @@ from mr.client import Client, Unanswered, new_job_id
 from mr.errors import BadJob, MrError, NotFound
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import codec, queues
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId, is_id
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, WorkerId, is_id
 from mr.protocol.jobs import CancelRequest, JobRequest, RequestReply
 from mr.protocol.records import JobRecord, JobState, Refusal, TaskState
 from mr.settings import Settings
@@ -47,7 +47,7 @@ async def test_a_task_is_shown_to_run_from_its_claim_on(client: Client) -> None:
     await client.store.claim(job, task, WorkerId("w1"), Incarnation("i1"), 60.0)
     (view,) = await client.tasks(job)
     assert (view.record.state, view.record.attempt, view.record.worker) == (TaskState.RUNNING, 1, "w1")
-    await client.store.release(job, task, 1)
+    await client.store.release(AttemptId(job, task, 1), Incarnation("i1"))
     assert (await client.tasks(job))[0].record == records[0]
     await client.store.claim(job, task, WorkerId("w1"), Incarnation("i1"), 0.0)
     assert (await client.tasks(job))[0].record == records[0]
@@ -167,7 +167,7 @@ async def test_logs_are_in_order_and_by_task(client: Client) -> None:
     await client.store.save_job(job_record(), [task_record("map-00000"), task_record("map-00001")], 1)
     last = (("map-100000", 1), ("map-99999", 1))
     for task, attempt in (*last, ("map-00001", 1), ("map-00000", 10), ("map-00000", 2)):
-        await client.store.put_log(JobId("words-1"), TaskId(task), attempt, "said", 1000)
+        await client.store.put_log(AttemptId(JobId("words-1"), TaskId(task), attempt), "said", 1000)
     in_order = ["map-00000/2", "map-00000/10", "map-00001/1", "map-99999/1", "map-100000/1"]
     assert list(await client.logs(JobId("words-1"))) == in_order
     assert list(await client.logs(JobId("words-1"), "map-00001")) == ["map-00001/1"]

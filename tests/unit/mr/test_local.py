@@ -14,7 +14,7 @@ from mr.local import LocalJob, embedded_settings, run_embedded
 from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.store import StateStore
 from mr.protocol import codec, queues
-from mr.protocol.ids import CodeId, JobId, TaskId
+from mr.protocol.ids import AttemptId, CodeId, JobId, TaskId
 from mr.protocol.jobs import JobRequest, RequestReply
 from mr.protocol.records import JobState
 from mr.settings import Settings
@@ -133,7 +133,7 @@ async def test_job_runs_and_everything_is_taken_down_in_order(parts: Parts, tmp_
 async def test_what_attempts_printed_is_given_before_the_run_ends(parts: Parts, tmp_path: Path) -> None:
     async def prints(store: StateStore, delivery: Delivery) -> RequestReply:
         await accept(store, JobState.MAPPING)
-        await store.put_log(JobId("words-1"), TaskId("map-00000"), 2, "hello\n", 1000)
+        await store.put_log(AttemptId(JobId("words-1"), TaskId("map-00000"), 2), "hello\n", 1000)
         await store.end_job(job_record(state=JobState.COMPLETED), (), 1, 60)
         return RequestReply(accepted=True, job_id="words-1")
 

@@ -45,32 +45,32 @@ def open_sources(
     `on_input` is called by one thread at a time. Raises InputLost, naming every output that could not be
     had, OSError when the attempt's own directory cannot be written, and BadMessage.
     """
-    outputs = order.map_outputs.unpack()
+    outputs = order.map_outputs.unpack(order.attempt.job)
     sources: dict[str, ShuffleSource] = {}
     remote: dict[str, list[MapOutput]] = {}
     for output in outputs:
         segment = _local_segment(order, output, partition)
         if segment is not None:
-            sources[output.task_id] = ShuffleSource(output, segment, fetched=False)
+            sources[output.attempt.task] = ShuffleSource(output, segment, fetched=False)
         else:
             remote.setdefault(output.address, []).append(output)
     on_input(sum(source.bytes for source in sources.values()))
     reasons: set[str] = set()
     lost: list[tuple[MapOutput, Loss]] = []
     for fetched in _fetch_all(order, partition, remote, on_input):
-        sources.update({source.output.task_id: source for source in fetched.sources})
+        sources.update({source.output.attempt.task: source for source in fetched.sources})
         lost.extend(fetched.lost)
         reasons.update([fetched.reason] if fetched.reason else [])
     if reasons:
         raise lost_inputs(lost, "; ".join(sorted(reasons)))
-    return [source for output in outputs if (source := sources[output.task_id]).bytes]
+    return [source for output in outputs if (source := sources[output.attempt.task]).bytes]
 
 
 def lost_inputs(outputs: Iterable[tuple[MapOutput, Loss]], reason: str) -> InputLost:
     """The exception that names these map outputs as lost, and what was met in their place."""
     lost = [
-        LostInput(output.task_id, output.attempt, output.worker, output.incarnation, found)
-        for output, found in sorted(outputs, key=lambda item: task_sort_key(item[0].task_id))
+        LostInput(output.attempt.task, output.attempt.number, output.worker, output.incarnation, found)
+        for output, found in sorted(outputs, key=lambda item: task_sort_key(item[0].attempt.task))
     ]
     if not lost:
         return InputLost((), f"map outputs cannot be had yet: {reason}")
@@ -80,7 +80,7 @@ def lost_inputs(outputs: Iterable[tuple[MapOutput, Loss]], reason: str) -> Input
 
 def _local_segment(order: RunTask, output: MapOutput, partition: int) -> FileSegment | None:
     """The segment where the mapper wrote it, if that is on this host and can be read."""
-    if output.address and not (order.settings.shuffle_local_reads and output.host == order.origin.host):
+    if output.address and not (order.settings.shuffle_local_reads and output.host == order.identity.host):
         return None
     try:
         return find_segment(Path(output.path), partition)

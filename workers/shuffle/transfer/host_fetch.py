@@ -142,7 +142,7 @@ class HostFetch:
         self._doomed = doomed
         #: Of each segment, as the worker's first answer told it.
         self._lengths: tuple[int, ...] | None = None
-        self._rng = random.Random(f"{order.task_id}/{order.attempt}/{self._address}")
+        self._rng = random.Random(f"{order.attempt.task}/{order.attempt.number}/{self._address}")
 
     def run(self) -> Fetched:
         """Fetch everything, or find out why not. Raises OSError for our own disk."""
@@ -225,7 +225,7 @@ class HostFetch:
 
     def _ask(self, connection: http.client.HTTPConnection, had: int) -> http.client.HTTPResponse:
         """Send the request; the answer's head has come. Raises _Refused, _Broken, _Busy."""
-        request = FetchRequest(tuple((output.task_id, output.attempt) for output in self._outputs), had)
+        request = FetchRequest(tuple(output.attempt[1:] for output in self._outputs), had)
         spec = self._order.spec
         headers = {"Authorization": f"Bearer {spec.token}", "Content-Type": MSGPACK}
         with _network():
@@ -253,7 +253,7 @@ class HostFetch:
             names = set(msgspec.msgpack.decode(body, type=list[tuple[str, int]]))
         except msgspec.DecodeError:
             return _Refused(self._outputs, "HTTP status 404 from what is no worker")
-        named = [output for output in self._outputs if (output.task_id, output.attempt) in names]
+        named = [output for output in self._outputs if output.attempt[1:] in names]
         return _Refused(named or self._outputs, "it does not have the map output", Loss.MISSING)
 
     def _learn(self, response: http.client.HTTPResponse) -> int:

@@ -3,33 +3,33 @@
 import hmac
 from pathlib import Path
 
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId
 from mr.protocol.records import MapOutput
 
 
 class _Job:
     def __init__(self, token: str) -> None:
         self.token = token
-        self.files: dict[tuple[TaskId, int], Path] = {}
+        self.files: dict[AttemptId, Path] = {}
 
 
 class Outputs:
-    """All outputs of a worker by job, task and attempt."""
+    """The outputs of a worker by their attempt."""
 
     def __init__(self) -> None:
         self._jobs: dict[JobId, _Job] = {}
 
-    def add(self, job: JobId, token: str, output: MapOutput) -> None:
+    def add(self, token: str, output: MapOutput) -> None:
         """Offer an output to whoever shows the job's token."""
-        entry = self._jobs.setdefault(job, _Job(token))
-        entry.files[output.task_id, output.attempt] = Path(output.path)
+        entry = self._jobs.setdefault(output.attempt.job, _Job(token))
+        entry.files[output.attempt] = Path(output.path)
 
-    def remove(self, job: JobId, task: TaskId, attempt: int) -> None:
+    def remove(self, attempt: AttemptId) -> None:
         """Offer an output no more."""
-        if entry := self._jobs.get(job):
-            entry.files.pop((task, attempt), None)
+        if entry := self._jobs.get(attempt.job):
+            entry.files.pop(attempt, None)
             if not entry.files:
-                del self._jobs[job]
+                del self._jobs[attempt.job]
 
     def remove_job(self, job: JobId) -> None:
         """Offer nothing of a job any more."""
@@ -48,7 +48,7 @@ class Outputs:
         entry = self._jobs.get(job)
         return entry is not None and hmac.compare_digest(entry.token.encode(), token.encode())
 
-    def find(self, job: JobId, task: TaskId, attempt: int) -> Path | None:
+    def find(self, attempt: AttemptId) -> Path | None:
         """The file of an output; None when it is not here."""
-        entry = self._jobs.get(job)
-        return entry.files.get((task, attempt)) if entry else None
+        entry = self._jobs.get(attempt.job)
+        return entry.files.get(attempt) if entry else None

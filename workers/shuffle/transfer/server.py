@@ -16,7 +16,7 @@ from aiohttp import web
 
 from mr.error_text import error_text
 from mr.errors import MrError, SegmentCorrupt
-from mr.protocol.ids import JobId, TaskId, is_id
+from mr.protocol.ids import AttemptId, JobId, TaskId, is_id
 from mr.workers.shuffle.segment_index import FileSegment, find_segment
 from mr.workers.shuffle.transfer.connections import BoundedServer, bounds
 from mr.workers.shuffle.transfer.served_outputs import Outputs
@@ -122,7 +122,7 @@ class ShuffleServer:
         self, request: web.BaseRequest, job: JobId, partition: int, wanted: FetchRequest
     ) -> web.StreamResponse:
         """Answer with the wanted segments, or with those that are not here (any more)."""
-        files = [(self._outputs.find(job, *name), name) for name in wanted.outputs]
+        files = [(self._outputs.find(AttemptId(job, *name)), name) for name in wanted.outputs]
         segments, missing = await asyncio.to_thread(_find, files, partition)
         if missing:
             return web.Response(status=404, body=msgspec.msgpack.encode(missing), content_type=MSGPACK)

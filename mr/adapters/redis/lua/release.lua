@@ -1,13 +1,14 @@
--- release v2: give an attempt's lease back; equivalent to mr.protocol.claims.release.
+-- release v3: give an attempt's lease back; equivalent to mr.protocol.claims.release.
 -- KEYS: 1 claims (hash)
--- ARGV: 1 task id, 2 attempt, 3 released leases that are kept
+-- ARGV: 1 task id, 2 attempt, 3 incarnation, 4 released leases that are kept
 -- Returns 1 when there was a claim, else 0.
 -- uses: claims, release
 local claim = read_claim(KEYS[1], ARGV[1])
 if not claim then
   return 0
 end
-local attempt = tonumber(ARGV[2])
-release_holders(claim, function(holder) return holder[3] == attempt end, tonumber(ARGV[3]))
+local attempt, incarnation = tonumber(ARGV[2]), ARGV[3]
+local function has_ended(holder) return holder[3] == attempt and holder[2] == incarnation end
+release_holders(claim, has_ended, tonumber(ARGV[4]))
 write_claim(KEYS[1], ARGV[1], claim)
 return 1

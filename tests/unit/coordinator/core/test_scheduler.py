@@ -14,7 +14,7 @@ from mr.coordinator.core.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS
 from mr.coordinator.core.scheduler import Scheduler
 from mr.protocol.claims import Claim, Holder, Placement
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id
 from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.protocol.records import (
     JobState,
@@ -47,9 +47,9 @@ def committed(
     task: TaskId, attempt: int = 1, stats: TaskStats | None = None, job: JobId = JOB
 ) -> e.ReportReceived:
     stats = stats or TaskStats()
-    output: MapOutput | PartOutput = PartOutput(task, attempt, WORKER, LIFE, 5, 50, "0")
+    output: MapOutput | PartOutput = PartOutput(AttemptId(JOB, task, attempt), WORKER, LIFE, 5, 50, "0")
     if task.startswith("map"):
-        output = MapOutput(task, attempt, WORKER, LIFE, "", "", "/spool")
+        output = MapOutput(AttemptId(JOB, task, attempt), WORKER, LIFE, "", "", "/spool")
     return recorded(output, stats, job)
 
 
@@ -57,13 +57,17 @@ def recorded(
     output: MapOutput | PartOutput, stats: TaskStats | None = None, job: JobId = JOB
 ) -> e.ReportReceived:
     """A report of an attempt that the store shows as committed."""
-    outcome = Outcome(Claim(output.attempt, 0, output.attempt), TaskResult(output, stats or TaskStats()))
-    return e.ReportReceived(1.0, TaskCommitted(job, output.task_id, output.attempt, WORKER, LIFE), outcome)
+    outcome = Outcome(
+        Claim(output.attempt.number, 0, output.attempt.number), TaskResult(output, stats or TaskStats())
+    )
+    return e.ReportReceived(
+        1.0, TaskCommitted(AttemptId(job, output.attempt.task, output.attempt.number), WORKER, LIFE), outcome
+    )
 
 
 def failed(task: TaskId, attempt: int, failure: Failure) -> e.ReportReceived:
     outcome = Outcome(Claim(attempt, holders=(Holder(WORKER, LIFE, attempt, 0),)))
-    return e.ReportReceived(1.0, TaskFailed(JOB, task, attempt, WORKER, LIFE, failure), outcome)
+    return e.ReportReceived(1.0, TaskFailed(AttemptId(JOB, task, attempt), WORKER, LIFE, failure), outcome)
 
 
 def workers(now: float, slots: int, *running: RunningTask) -> e.WorkersObserved:
@@ -248,7 +252,10 @@ def test_an_ended_job_is_forgotten() -> None:
 
 def test_an_output_that_cannot_be_written_fails_the_job_after_its_attempts() -> None:
     scheduler, _ = fed(accepted(1, 0, max_attempts=2))
-    only(scheduler.handle(recorded(PartOutput(MAP[0], 1, WORKER, LIFE, 1, 1, "0"))), c.FinishOutput)
+    only(
+        scheduler.handle(recorded(PartOutput(AttemptId(JOB, MAP[0], 1), WORKER, LIFE, 1, 1, "0"))),
+        c.FinishOutput,
+    )
     away = Failure(FailureKind.INFRASTRUCTURE, "the file system is away")
     assert scheduler.handle(e.OutputFailed(2.0, JOB, away)) == []
     only(scheduler.handle(workers(10.0, 1)), c.FinishOutput)

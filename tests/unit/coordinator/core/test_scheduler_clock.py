@@ -10,7 +10,7 @@ from mr.coordinator.core import events as e
 from mr.coordinator.core.scheduler import Scheduler
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import TaskFailed
 from mr.protocol.records import Outcome, WorkerBeat, WorkerView
 from mr.settings import Settings
@@ -62,7 +62,7 @@ def test_retries_and_lost_messages_are_noticed_while_records_show_the_time_of_da
     assert published(accepted) == [MAP]
     assert records(accepted)[MAP] == NOON
     failure = Failure(FailureKind.USER_ERROR, "it raised")
-    report = TaskFailed(JobId("a"), MAP, 1, WorkerId("w1"), LIFE, failure)
+    report = TaskFailed(AttemptId(JobId("a"), MAP, 1), WorkerId("w1"), LIFE, failure)
     released = Outcome(Claim(1, 0, 0, False, (Holder(WorkerId("w1"), LIFE, 1, 0),)))
     an_hour_before = NOON - 3600.0
     scheduler.handle(e.ReportReceived(1.0, report, released), an_hour_before)

@@ -21,7 +21,7 @@ from mr.dead_letters import guarded
 from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, decode, encode, pack, unpack
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.jobs import RequestReply
 from mr.protocol.messages import PauseWorker, TaskCommitted
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
@@ -87,7 +87,7 @@ def test_an_illegal_transition_fails_its_job_and_is_logged_with_its_last_events(
     scheduler = Scheduler(Settings(), seed=1)
     scheduler.handle_all((accepted("one"), accepted("two")))
     monkeypatch.setattr(scheduler_module, "record_outcome", illegal)
-    report = TaskCommitted(JobId("one"), TaskId("map-00000"), 3, samples.ANN, samples.FIRST_LIFE)
+    report = TaskCommitted(AttemptId(JobId("one"), TaskId("map-00000"), 3), samples.ANN, samples.FIRST_LIFE)
     commands = scheduler.handle(e.ReportReceived(5.0, report))
     (end,) = ends(commands)
     assert end.record.cause == "a task in state X takes no step"

@@ -13,7 +13,7 @@ from mr.adapters.memory.state import MemoryStoreServer
 from mr.adapters.memory.store import MemoryStore
 from mr.cli import invoke
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.records import (
     FailureGroup,
     JobRecord,
@@ -159,7 +159,10 @@ def test_workers_show_their_slots_and_what_limits_them(server: MemoryStoreServer
 
 def test_logs_are_headed_by_their_attempt(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record(), task_record("map-00000"))
-    change(server, lambda store: store.put_log(JobId("words-1"), TaskId("map-00000"), 2, "hello\n", 1000))
+    change(
+        server,
+        lambda store: store.put_log(AttemptId(JobId("words-1"), TaskId("map-00000"), 2), "hello\n", 1000),
+    )
     assert ask("logs", "words-1", "map-00000") == "== map-00000, attempt 2\nhello\n"
     assert json.loads(ask("logs", "words-1", "--json")) == {"map-00000/2": "hello\n"}
 
@@ -215,7 +218,9 @@ def test_a_task_that_was_never_seen_running_has_no_made_up_time(server: MemorySt
 def test_names_of_others_do_not_reach_the_terminal_raw(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record(name="\x1b[2Jx\x9b", output="/\u202eout"), task_record("map-00000"))
     text = "red \x1b[31mtext\n"
-    change(server, lambda store: store.put_log(JobId("words-1"), TaskId("map-00000"), 1, text, 1000))
+    change(
+        server, lambda store: store.put_log(AttemptId(JobId("words-1"), TaskId("map-00000"), 1), text, 1000)
+    )
     for command in (["jobs"], ["status", "words-1"], ["jobs", "--json"], ["logs", "words-1"]):
         told = ask(*command)
         assert not {"\x1b", "\x9b", "\u202e"} & set(told)

@@ -10,7 +10,7 @@ import pytest
 from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Placement
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import JobState, MapOutput, TaskResult, TaskStats
 from mr.workers.daemon.adoption import adopt
 from mr.workers.daemon.spool import Spool
@@ -27,29 +27,31 @@ class WorkerIncarnation:
     """One life of a worker: its spool and what it offers."""
 
     def __init__(self, root: Path, name: str) -> None:
-        self.origin = WorkerIdentity(WorkerId("w1"), Incarnation(name), f"{name}:1", "host")
-        self.spool = Spool(root, self.origin.worker, self.origin.incarnation)
+        self.identity = WorkerIdentity(WorkerId("w1"), Incarnation(name), f"{name}:1", "host")
+        self.spool = Spool(root, self.identity.worker, self.identity.incarnation)
         self.outputs = Outputs()
 
     def output(self, attempt: int = 1) -> MapOutput:
-        path = str(self.spool.output_path(JOB, TASK, attempt))
-        return MapOutput(TASK, attempt, self.origin.worker, *self._where, path)
+        path = str(self.spool.output_path(AttemptId(JOB, TASK, attempt)))
+        return MapOutput(AttemptId(JOB, TASK, attempt), self.identity.worker, *self._where, path)
 
     @property
     def _where(self) -> tuple[Incarnation, str, str]:
-        return self.origin.incarnation, self.origin.address, self.origin.host
+        return self.identity.incarnation, self.identity.address, self.identity.host
 
     async def commit(self, store: MemoryStore, attempt: int = 1) -> None:
         """Make the map's output and have it recorded."""
-        made = self.spool.make_attempt(JOB, TASK, attempt) / "segments"
+        made = self.spool.make_attempt(AttemptId(JOB, TASK, attempt)) / "segments"
         made.write_bytes(b"data")
-        self.spool.keep_output(JOB, TASK, attempt, made, pack(self.output(attempt)))
-        reply = await store.claim(JOB, TASK, self.origin.worker, self.origin.incarnation, 60.0)
+        self.spool.keep_output(AttemptId(JOB, TASK, attempt), made, pack(self.output(attempt)))
+        reply = await store.claim(JOB, TASK, self.identity.worker, self.identity.incarnation, 60.0)
         assert reply.attempt == attempt
-        assert await store.commit(JOB, TASK, attempt, TaskResult(self.output(attempt), TaskStats(3)))
+        assert await store.commit(
+            AttemptId(JOB, TASK, attempt), TaskResult(self.output(attempt), TaskStats(3))
+        )
 
     async def adopt(self, store: MemoryStore) -> None:
-        await adopt(store, self.spool, self.outputs, self.origin)
+        await adopt(store, self.spool, self.outputs, self.identity)
 
     def die(self) -> None:
         """Leave everything as SIGKILL does: no file is touched, the kernel lets go of the locks."""
@@ -88,7 +90,7 @@ async def store() -> MemoryStore:
 
 
 async def recorded(store: MemoryStore) -> list[MapOutput]:
-    return (await store.map_outputs(JOB)).unpack()
+    return (await store.map_outputs(JOB)).unpack(JOB)
 
 
 async def test_an_output_that_is_needed_is_registered_offered_and_moved(
@@ -100,8 +102,8 @@ async def test_an_output_that_is_needed_is_registered_offered_and_moved(
     second = lives("second")
     await second.adopt(store)
     (output,) = await recorded(store)
-    assert (output.incarnation, output.address, output.attempt) == ("second", "second:1", 1)
-    path = second.outputs.find(JOB, TASK, 1)
+    assert (output.incarnation, output.address, output.attempt.number) == ("second", "second:1", 1)
+    path = second.outputs.find(AttemptId(JOB, TASK, 1))
     assert path == Path(output.path)
     assert path.read_bytes() == b"data"
     assert unpack(path.with_suffix(".index").read_bytes(), MapOutput) == output
@@ -125,7 +127,9 @@ async def made_again(store: MemoryStore) -> None:
     await lost(store)
     await store.claim(JOB, TASK, WorkerId("w2"), Incarnation("other"), 60.0)
     where = (WorkerId("w2"), Incarnation("other"), "other:1", "host", "/other/x")
-    assert await store.commit(JOB, TASK, 2, TaskResult(MapOutput(TASK, 2, *where), TaskStats()))
+    assert await store.commit(
+        AttemptId(JOB, TASK, 2), TaskResult(MapOutput(AttemptId(JOB, TASK, 2), *where), TaskStats())
+    )
 
 
 @pytest.mark.parametrize("meanwhile", [cancelled, reduced, lost, made_again], ids=lambda f: f.__name__)
@@ -170,9 +174,9 @@ async def test_what_happens_in_every_await_leaves_no_output_that_is_not_recorded
         second = WorkerIncarnation(root, "second")
         with monkeypatch.context() as patch:
             points.replace_threads(patch)
-            await adopt(points.wrap(fresh), second.spool, second.outputs, second.origin)
+            await adopt(points.wrap(fresh), second.spool, second.outputs, second.identity)
         held = [output for output in await recorded(fresh) if output.incarnation == "second"]
-        offered = second.outputs.find(JOB, TASK, 1)
+        offered = second.outputs.find(AttemptId(JOB, TASK, 1))
         assert not held or offered == Path(held[0].path)
         if meanwhile is not cancelled or not second.outputs.jobs():  # the news of the end deletes it
             assert (offered is not None) >= bool(second.files())
@@ -201,7 +205,7 @@ async def test_a_death_in_any_await_of_an_adoption_loses_nothing(
         await third.adopt(store)
         (output,) = await recorded(store)
         assert output.incarnation == "third"
-        assert third.outputs.find(JOB, TASK, 1) == Path(output.path)
+        assert third.outputs.find(AttemptId(JOB, TASK, 1)) == Path(output.path)
         assert Path(output.path).read_bytes() == b"data"  # noqa: ASYNC240 - one small file
         third.spool.close()
         at += 1
@@ -220,6 +224,6 @@ async def _adopt_and_die(
     with monkeypatch.context() as patch:
         points.replace_threads(patch)
         points.at, points.act = at, die
-        adopting = asyncio.ensure_future(adopt(points.wrap(store), life.spool, life.outputs, life.origin))
+        adopting = asyncio.ensure_future(adopt(points.wrap(store), life.spool, life.outputs, life.identity))
         await asyncio.wait([adopting])
     return adopting.cancelled()

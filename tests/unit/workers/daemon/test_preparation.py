@@ -7,7 +7,7 @@ import pytest
 
 from mr.adapters.memory.store import MemoryStore
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import Incarnation, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, WorkerId
 from mr.protocol.records import MapOutput
 from mr.settings import Settings
 from mr.workers.daemon.preparation import Preparation
@@ -26,7 +26,7 @@ async def store() -> MemoryStore:
     await store.create_job(samples.spec(), make_splits(), samples.record(), 1)
     for task in (MAP_0, MAP_1):
         await store.claim(JOB, task, ANN, FIRST_LIFE, 60.0)
-        await store.commit(JOB, task, 1, samples.map_result(task))
+        await store.commit(AttemptId(JOB, task, 1), samples.map_result(task))
     return store
 
 

@@ -8,7 +8,7 @@ import pytest
 from mr.errors import BadMessage
 from mr.protocol.codec import MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, decode
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, TaskMessage
 from mr.workers.daemon.reports import encode_report
 from mr.workers.process import channel
@@ -19,7 +19,7 @@ LIFE = Incarnation("life-1")
 
 
 def failed(failure: Failure) -> TaskFailed:
-    return TaskFailed(JOB, TASK, 1, WORKER, LIFE, failure)
+    return TaskFailed(AttemptId(JOB, TASK, 1), WORKER, LIFE, failure)
 
 
 def test_a_report_of_usual_size_is_told_whole() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mr.errors import StoreUnavailable
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, PauseWorker, StopAttempt, TaskCommitted
 from mr.protocol.records import Pause, WorkerBeat, WorkerView
 from mr.settings import MIB
@@ -82,7 +82,7 @@ async def test_a_control_message_that_the_store_does_not_confirm_changes_nothing
         for forged in (
             EndJob(JOB),
             EndJob(JobId("../..")),
-            StopAttempt(JOB, MAP, 2),
+            StopAttempt(AttemptId(JOB, MAP, 2)),
             PauseWorker(WORKER, 1e300, "forged"),
             DrainWorker(WORKER),
             DrainWorker(WorkerId("another")),
@@ -92,7 +92,7 @@ async def test_a_control_message_that_the_store_does_not_confirm_changes_nothing
         await until(lambda: not control.queue.ready and not control._unsettled)
         (tmp_path / "go").touch()
         report = await worker.reports.get()
-        assert isinstance(report, TaskCommitted) and report.attempt == 1
+        assert isinstance(report, TaskCommitted) and report.attempt.number == 1
         assert "job-1/outputs/map-00000-1.segments" in worker.files()
         assert (await worker.beat()).open_slots == 2
 

@@ -48,7 +48,7 @@ async def map_and_wait(worker: Bench) -> MapOutput:
     await worker.publish("job-1", "map-00000")
     await worker.reports.get()
     await worker.settled()
-    (output,) = (await worker.store.map_outputs(JOB)).unpack()
+    (output,) = (await worker.store.map_outputs(JOB)).unpack(JOB)
     return output
 
 
@@ -100,7 +100,7 @@ async def test_a_worker_that_leaves_with_outputs_still_needed_is_followed_by_one
     second = Bench(tmp_path)
     second.store.server = first.store.server
     await second.open(settings, 1, "127.0.0.1:0")
-    (after,) = (await first.store.map_outputs(JOB)).unpack()
+    (after,) = (await first.store.map_outputs(JOB)).unpack(JOB)
     beat = second.store.server.workers[WORKER].beat
     assert (after.incarnation, after.address) == (beat.incarnation, beat.address)
     assert Path(after.path).read_bytes() == b"onetwo"  # noqa: ASYNC240 - one small file

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mr.protocol.codec import pack
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
 from mr.workers.daemon.spool import Spool, SpoolUnusable
 
@@ -27,7 +27,7 @@ def leave_dead(root: Path, worker: str, incarnation: str) -> Path:
 
 def test_a_closed_spool_leaves_nothing_of_its_worker(tmp_path: Path) -> None:
     spool = make(tmp_path / "spool")
-    spool.make_attempt(JOB, TASK, 1).joinpath("x").write_text("x")
+    spool.make_attempt(AttemptId(JOB, TASK, 1)).joinpath("x").write_text("x")
     spool.close()
     spool.close()
     assert [path.name for path in (tmp_path / "spool").iterdir()] == [".lock"]
@@ -35,7 +35,7 @@ def test_a_closed_spool_leaves_nothing_of_its_worker(tmp_path: Path) -> None:
 
 def test_a_start_clears_dead_lives_of_any_worker_and_no_live_one(tmp_path: Path) -> None:
     live = make(tmp_path, "w1", "live")
-    kept = live.make_attempt(JOB, TASK, 1)
+    kept = live.make_attempt(AttemptId(JOB, TASK, 1))
     for worker, incarnation in (("w1", "old"), ("w2", "old"), ("w3", "new")):
         leave_dead(tmp_path, worker, incarnation)
     spool = make(tmp_path, "w3", "fresh")
@@ -67,21 +67,21 @@ def test_other_files_below_the_root_are_not_touched(tmp_path: Path) -> None:
 
 def test_an_attempt_begins_empty_and_ends_without_its_files(tmp_path: Path) -> None:
     spool = make(tmp_path)
-    first = spool.make_attempt(JOB, TASK, 1)
+    first = spool.make_attempt(AttemptId(JOB, TASK, 1))
     (first / "rest").write_text("x")
-    assert list(spool.make_attempt(JOB, TASK, 1).iterdir()) == []
-    spool.drop_attempt(JOB, TASK, 1)
+    assert list(spool.make_attempt(AttemptId(JOB, TASK, 1)).iterdir()) == []
+    spool.drop_attempt(AttemptId(JOB, TASK, 1))
     assert not first.exists()
     spool.close()
 
 
 def test_an_output_is_kept_with_its_index_until_it_is_dropped(tmp_path: Path) -> None:
     spool = make(tmp_path)
-    made = spool.make_attempt(JOB, TASK, 2) / "segments"
+    made = spool.make_attempt(AttemptId(JOB, TASK, 2)) / "segments"
     made.write_bytes(b"data")
-    path = spool.keep_output(JOB, TASK, 2, made, b"index")
-    spool.drop_attempt(JOB, TASK, 2)
-    assert path == spool.output_path(JOB, TASK, 2)
+    path = spool.keep_output(AttemptId(JOB, TASK, 2), made, b"index")
+    spool.drop_attempt(AttemptId(JOB, TASK, 2))
+    assert path == spool.output_path(AttemptId(JOB, TASK, 2))
     assert path.read_bytes() == b"data"
     assert path.with_suffix(".index").read_bytes() == b"index"
     spool.drop_output(path)
@@ -91,11 +91,13 @@ def test_an_output_is_kept_with_its_index_until_it_is_dropped(tmp_path: Path) ->
 
 def finish_output(spool: Spool, attempt: int) -> MapOutput:
     """Make and keep a map output, its place noted in its index."""
-    made = spool.make_attempt(JOB, TASK, attempt) / "segments"
+    made = spool.make_attempt(AttemptId(JOB, TASK, attempt)) / "segments"
     made.write_bytes(b"data")
     where = (WorkerId("w1"), Incarnation(spool.directory.name), "here:1", "host")
-    output = MapOutput(TASK, attempt, *where, str(spool.output_path(JOB, TASK, attempt)))
-    spool.keep_output(JOB, TASK, attempt, made, pack(output))
+    output = MapOutput(
+        AttemptId(JOB, TASK, attempt), *where, str(spool.output_path(AttemptId(JOB, TASK, attempt)))
+    )
+    spool.keep_output(AttemptId(JOB, TASK, attempt), made, pack(output))
     return output
 
 
@@ -108,8 +110,8 @@ def test_outputs_that_are_kept_are_found_and_taken_by_the_next_life_alone(tmp_pa
     assert third.left_outputs() == {}
     ((left,),) = second.left_outputs().values()
     assert (left.output, left.life) == (output, "first")
-    taken = second.take(JOB, left)
-    assert second.take(JOB, left) is None
+    taken = second.take(left)
+    assert second.take(left) is None
     second.clear_dead()
     assert taken is not None and taken.read_bytes() == b"data"
     second.close()
@@ -125,7 +127,7 @@ def test_an_attempt_of_the_number_of_an_adopted_one_has_a_file_of_its_own(tmp_pa
     for name in ("second", "third"):
         spool = make(tmp_path, "w1", name)
         (left,) = spool.left_outputs()[JOB]
-        taken = spool.take(JOB, left)
+        taken = spool.take(left)
         assert left.maker == "first" and taken is not None
         own = finish_output(spool, 3)
         spool.drop_output(Path(own.path))
@@ -137,20 +139,20 @@ def test_an_attempt_of_the_number_of_an_adopted_one_has_a_file_of_its_own(tmp_pa
 def test_a_closed_spool_keeps_outputs_only_and_makes_nothing(tmp_path: Path) -> None:
     spool = make(tmp_path)
     finish_output(spool, 1)
-    spool.make_attempt(JOB, TASK, 2)
+    spool.make_attempt(AttemptId(JOB, TASK, 2))
     spool.code_dir(JOB).mkdir()
     spool.close(keep_outputs=True)
     assert [path.name for path in (spool.directory / "jobs" / JOB).iterdir()] == ["outputs"]
     with pytest.raises(OSError, match="stopping"):
-        spool.make_attempt(JOB, TASK, 3)
+        spool.make_attempt(AttemptId(JOB, TASK, 3))
     with pytest.raises(OSError, match="stopping"):
         spool.disk_usage()
 
 
 def test_a_dropped_job_is_gone(tmp_path: Path) -> None:
     spool = make(tmp_path)
-    spool.make_attempt(JOB, TASK, 1)
-    spool.make_attempt(JobId("job-2"), TASK, 1)
+    spool.make_attempt(AttemptId(JOB, TASK, 1))
+    spool.make_attempt(AttemptId(JobId("job-2"), TASK, 1))
     assert spool.jobs() == ("job-1", "job-2")
     spool.drop_job(JOB)
     assert spool.jobs() == ("job-2",)

@@ -10,7 +10,7 @@ import pytest
 from mr.protocol.claims import Verdict
 from mr.protocol.codec import encode, unpack
 from mr.protocol.failures import FailureKind
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.messages import EndJob, StopAttempt, TaskMessage
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
 from tests.support.processes import appear, gone, until
@@ -44,9 +44,14 @@ async def test_a_map_is_recorded_then_reported_then_acknowledged(worker: Bench) 
     report = await committed(worker)
     await worker.settled()
     assert worker.effects == ["commit map-00000 1", "report"]
-    assert (report.job_id, report.task_id, report.attempt, report.worker) == (JOB, MAP, 1, WORKER)
+    assert (report.attempt.job, report.attempt.task, report.attempt.number, report.worker) == (
+        JOB,
+        MAP,
+        1,
+        WORKER,
+    )
     recorded = (await worker.store.get_results(JOB, TaskKind.MAP))[MAP]
-    assert (report.attempt, report.worker) == (recorded.output.attempt, recorded.output.worker)
+    assert (report.attempt.number, report.worker) == (recorded.output.attempt.number, recorded.output.worker)
     assert (await worker.claim("job-1", "map-00000")).winner == 1
 
 
@@ -81,7 +86,7 @@ async def test_a_reduce_gets_the_map_outputs_as_they_are_now(worker: Bench) -> N
     await worker.publish("job-1", "map-00000")
     await committed(worker)
     await worker.publish("job-1", "reduce-00001")
-    assert (await committed(worker)).task_id == "reduce-00001"
+    assert (await committed(worker)).attempt.task == "reduce-00001"
 
 
 async def test_a_reduce_whose_inputs_are_being_made_again_waits_for_its_next_attempt(worker: Bench) -> None:
@@ -118,7 +123,7 @@ async def test_a_committed_task_is_reported_once_more(worker: Bench) -> None:
         last = await committed(worker)
     await worker.settled()
     assert worker.effects == ["commit map-00000 1", "report", "report"]
-    assert (last.attempt, last.worker) == (1, WORKER)
+    assert (last.attempt.number, last.worker) == (1, WORKER)
 
 
 @pytest.mark.parametrize("task", ["map-00000", "map-00009"])
@@ -159,7 +164,7 @@ async def test_the_end_of_a_job_kills_its_attempts_and_deletes_its_files(worker:
     await worker.settled()
     await until(lambda: not (worker.files()))
     await worker.publish("job-2", "map-00000")
-    assert (await committed(worker)).job_id == "job-2"
+    assert (await committed(worker)).attempt.job == "job-2"
     assert worker.effects == ["commit map-00000 1", "report"]
 
 
@@ -171,11 +176,11 @@ async def test_a_superseded_attempt_is_killed_and_the_winner_is_not(worker: Benc
     await worker.store.speculate(JOB, [MAP], 1)
     other = (WorkerId("other"), Incarnation("o"))
     assert (await worker.store.claim(JOB, MAP, *other, 60.0)).attempt == 2
-    output = MapOutput(MAP, 2, *other, "", "", "/there/x")
-    assert await worker.store.commit(JOB, MAP, 2, TaskResult(output, TaskStats()))
+    output = MapOutput(AttemptId(JOB, MAP, 2), *other, "", "", "/there/x")
+    assert await worker.store.commit(AttemptId(JOB, MAP, 2), TaskResult(output, TaskStats()))
     worker.effects.clear()
-    await worker.tell(StopAttempt(JOB, TaskId("map-00001"), winner=1))
-    await worker.tell(StopAttempt(JOB, MAP, winner=2))
+    await worker.tell(StopAttempt(AttemptId(JOB, TaskId("map-00001"), 1)))
+    await worker.tell(StopAttempt(AttemptId(JOB, MAP, 2)))
     await gone(pids[0])
     await until(lambda: len(worker.broker.server.queues["mr.tasks"]._ready) == 0)
     await worker.beat_when(lambda beat: [running.task_id for running in beat.running] == ["map-00001"])
@@ -186,7 +191,8 @@ async def test_an_attempt_that_lost_its_lease_is_stopped_by_the_next_heartbeat(w
     await submit(worker, "hang")
     await worker.publish("job-1", "map-00000")
     child = int(await appear(worker.directory / "map-00000.1"))
-    await worker.store.release(JOB, MAP, 1)
+    (holder,) = (await worker.store.claims(JOB))[MAP].running
+    await worker.store.release(AttemptId(JOB, MAP, 1), holder.incarnation)
     reply = await worker.store.claim(JOB, MAP, WorkerId("other"), Incarnation("o"), 60.0)
     assert reply.verdict is Verdict.GRANTED
     worker.effects.clear()
@@ -212,8 +218,10 @@ async def test_an_attempt_that_lost_the_race_leaves_nothing(tmp_path: Path) -> N
         await appear(tmp_path / "map-00000.1")
         await worker.store.speculate(JOB, [MAP], 1)
         other = await worker.store.claim(JOB, MAP, WorkerId("other"), Incarnation("o"), 60.0)
-        output = MapOutput(MAP, other.attempt, WorkerId("other"), Incarnation("o"), "", "", "")
-        assert await worker.store.commit(JOB, MAP, other.attempt, TaskResult(output, TaskStats()))
+        output = MapOutput(
+            AttemptId(JOB, MAP, other.attempt), WorkerId("other"), Incarnation("o"), "", "", ""
+        )
+        assert await worker.store.commit(AttemptId(JOB, MAP, other.attempt), TaskResult(output, TaskStats()))
         (tmp_path / "go").touch()
         await worker.settled()
         assert worker.effects == ["commit map-00000 2", "commit map-00000 1"]

@@ -38,7 +38,7 @@ async def test_a_failure_is_released_then_reported(worker: Bench) -> None:
     report = await failed(worker)
     await worker.settled()
     assert worker.effects == ["log map-00000 1", "release map-00000 1", "report"]
-    assert (report.attempt, report.failure.message) == (1, "ValueError: no")
+    assert (report.attempt.number, report.failure.message) == (1, "ValueError: no")
     assert (await worker.claim("job-1", "map-00000")).running == ()
     assert worker.files() == ["job-1/code/job.py"]
 
@@ -48,7 +48,7 @@ async def test_a_crash_is_reported_and_the_next_attempt_runs(worker: Bench) -> N
     for attempt in (1, 2):
         await worker.publish("job-1", "map-00000")
         report = await failed(worker)
-        assert (report.attempt, report.failure.kind) == (attempt, FailureKind.KILLED)
+        assert (report.attempt.number, report.failure.kind) == (attempt, FailureKind.KILLED)
 
 
 @pytest.mark.parametrize("read", ["get_spec", "map_outputs"])
@@ -66,7 +66,7 @@ async def test_what_another_version_wrote_fails_the_attempt_alone(
     monkeypatch.undo()
     await submit(worker, job="job-2")
     await worker.publish("job-2", "map-00000")
-    assert (await committed(worker)).job_id == "job-2"
+    assert (await committed(worker)).attempt.job == "job-2"
 
 
 async def test_an_input_that_another_version_wrote_fails_the_attempt(
@@ -177,4 +177,4 @@ async def test_a_poisonous_bundle_fails_its_job_and_the_worker_goes_on(worker: B
     assert (await failed(worker)).failure.kind is FailureKind.BAD_JOB
     await submit(worker, job="good")
     await worker.publish("good", "map-00000")
-    assert (await committed(worker)).job_id == "good"
+    assert (await committed(worker)).attempt.job == "good"

@@ -9,7 +9,7 @@ import pytest
 
 from mr.errors import BadMessage
 from mr.ports.claims import ClaimReply
-from mr.protocol.ids import JobId, TaskId, TaskKind, task_kind
+from mr.protocol.ids import AttemptId, JobId, TaskId, TaskKind, task_kind
 from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.workers.daemon.claimed_attempt import StopReason
 from tests.support.scripted_worker import USER_ERROR, WORKER, ScriptedDelivery, ScriptedWorker
@@ -25,13 +25,13 @@ Act = Callable[[ScriptedWorker, TaskId], Awaitable[None]]
 
 async def superseded(worker: ScriptedWorker, task: TaskId) -> None:
     await worker.commit_elsewhere(JOB, task)
-    worker.runner.stop_matching(lambda attempt: attempt.task == task, StopReason.SUPERSEDED)
+    worker.runner.stop_matching(lambda attempt: attempt.id.task == task, StopReason.SUPERSEDED)
 
 
 async def lease_lost(worker: ScriptedWorker, task: TaskId) -> None:
     if task in await worker.store.claims(JOB):
         await worker.take_over(JOB, task)
-    worker.runner.stop_matching(lambda attempt: attempt.task == task, StopReason.LEASE_LOST)
+    worker.runner.stop_matching(lambda attempt: attempt.id.task == task, StopReason.LEASE_LOST)
 
 
 async def job_ended(worker: ScriptedWorker, task: TaskId) -> None:
@@ -152,7 +152,7 @@ async def check(worker: ScriptedWorker, task: TaskId, delivery: ScriptedDelivery
 
 def check_files(worker: ScriptedWorker, task: TaskId, *, kept: bool, ended: bool) -> None:
     """Files and offers are those of a committed map output, and nothing else."""
-    offered = worker.outputs.find(JOB, task, 1)
+    offered = worker.outputs.find(AttemptId(JOB, task, 1))
     expected = []
     if kept and offered is not None and task_kind(task) is TaskKind.MAP:
         expected = [f"{JOB}/outputs/{task}-1.index", f"{JOB}/outputs/{task}-1.segments"]
@@ -185,7 +185,7 @@ async def test_the_work_without_a_stop(tmp_path: Path, monkeypatch: pytest.Monke
     (report,) = worker.broker.reports
     assert delivery.settled == ["ack"]
     assert isinstance(report, TaskCommitted)
-    assert worker.outputs.find(JOB, MAP, 1) is not None
+    assert worker.outputs.find(AttemptId(JOB, MAP, 1)) is not None
     worker.spool.close()
 
 

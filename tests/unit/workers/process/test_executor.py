@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from mr.protocol.failures import FailureKind
-from mr.protocol.ids import JobId, TaskId
+from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.settings import KIB, MIB, Settings
 from mr.workers.messages import RunTask
-from mr.workers.process.executor import AttemptKey, Executor, Outcome
+from mr.workers.process.executor import Executor, Outcome
 from mr.workers.process.template_client import TemplateDied
 from tests.support.orders import make_order
 from tests.support.processes import appear, gone
@@ -47,10 +47,6 @@ def order(tmp_path: Path) -> Order:
         return made
 
     return make
-
-
-def key_of(order: RunTask) -> AttemptKey:
-    return order.spec.job_id, order.task_id, order.attempt
 
 
 def pid_in(outcome: Outcome) -> int:
@@ -228,11 +224,11 @@ async def test_a_stop_kills_the_child_and_what_it_started(
 ) -> None:
     wanted = order("hang_with_grandchild")
     run = asyncio.create_task(executor.run(wanted))
-    child = int(await appear(tmp_path / f"map-00000.{wanted.attempt}"))
+    child = int(await appear(tmp_path / f"map-00000.{wanted.attempt.number}"))
     grandchild = int(await appear(tmp_path / "grandchild"))
-    executor.stop((JobId("job-1"), TaskId("map-00000"), wanted.attempt + 1))
-    assert [task.attempt for task in executor.running()] == [wanted.attempt]
-    executor.stop(key_of(wanted))
+    executor.stop(AttemptId(JobId("job-1"), TaskId("map-00000"), wanted.attempt.number + 1))
+    assert [task.attempt for task in executor.running()] == [wanted.attempt.number]
+    executor.stop(wanted.attempt)
     assert (await run).stopped
     await gone(child)
     await gone(grandchild)
@@ -241,11 +237,11 @@ async def test_a_stop_kills_the_child_and_what_it_started(
 async def test_running_attempts_are_described(executor: Executor, order: Order, tmp_path: Path) -> None:
     wanted = order("hang")
     run = asyncio.create_task(executor.run(wanted))
-    await appear(tmp_path / f"map-00000.{wanted.attempt}")
+    await appear(tmp_path / f"map-00000.{wanted.attempt.number}")
     (described,) = executor.running()
-    assert (described.job_id, described.task_id, described.attempt) == key_of(wanted)
+    assert (described.job_id, described.task_id, described.attempt) == wanted.attempt
     assert described.memory_bytes > 0
-    executor.stop(key_of(wanted))
+    executor.stop(wanted.attempt)
     await run
 
 
@@ -273,7 +269,7 @@ async def test_a_killed_template_fails_its_attempts_and_is_replaced(
 ) -> None:
     wanted = order("hang")
     run = asyncio.create_task(executor.run(wanted))
-    child = int(await appear(tmp_path / f"map-00000.{wanted.attempt}"))
+    child = int(await appear(tmp_path / f"map-00000.{wanted.attempt.number}"))
     psutil.Process(child).parent().kill()
     failure = (await run).failure
     assert failure is not None

@@ -196,7 +196,7 @@ def test_segments_of_a_job_with_reducers(tmp_path: Path) -> None:
     (split,) = bench.plan([bench.write_input("in.txt", LINES * 5)])
     result = bench.map(split)
     assert isinstance(result.output, MapOutput)
-    assert (result.output.worker, result.output.host, result.output.attempt) == ("w1", "here", 1)
+    assert (result.output.worker, result.output.host, result.output.attempt.number) == ("w1", "here", 1)
     assert result.stats.records_out == 15
     segments = [find_segment(Path(result.output.path), partition) for partition in range(3)]
     assert result.stats.bytes_out == sum(segment.bytes for segment in segments)

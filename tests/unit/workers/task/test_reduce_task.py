@@ -216,7 +216,7 @@ def test_input_that_is_gone_is_named(tmp_path: Path) -> None:
     failure = failure_of(lambda: bench.reduce(0, outputs))
     assert failure.kind is FailureKind.INPUT_LOST
     life = (WorkerId("w1"), Incarnation("i1"))
-    assert failure.lost == (LostInput(TaskId("map-00001"), outputs[1].attempt, *life),)
+    assert failure.lost == (LostInput(TaskId("map-00001"), outputs[1].attempt.number, *life),)
 
 
 @pytest.mark.parametrize("reducer", ["def reduce_fn(key, values):\n    yield key, 1\n", "sum"])

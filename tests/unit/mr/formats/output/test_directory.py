@@ -12,7 +12,7 @@ import pytest
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats.output import directory
 from mr.formats.output.part_writer import PartWriter
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import Manifest, ManifestPart, PartOutput
 
 JOB = JobId("job-1")
@@ -54,8 +54,7 @@ def make_part(output: str, index: int, attempt: int = 1, job_id: JobId = JOB) ->
     writer.write_pairs([index], [index])
     summary = writer.close()
     return PartOutput(
-        TaskId(f"reduce-{index:05d}"),
-        attempt,
+        AttemptId(job_id, TaskId(f"reduce-{index:05d}"), attempt),
         WorkerId("w1"),
         LIFE,
         summary.rows,
@@ -70,7 +69,9 @@ def publish(output: str, part: PartOutput) -> None:
 
 def finish(output: str, *parts: PartOutput) -> Manifest:
     listed = tuple(
-        ManifestPart(part.task_id, part.attempt, f"{output}/p", part.rows, part.bytes, part.checksum)
+        ManifestPart(
+            part.attempt.task, part.attempt.number, f"{output}/p", part.rows, part.bytes, part.checksum
+        )
         for part in parts
     )
     manifest = Manifest(

@@ -53,7 +53,7 @@ async def test_segments_of_several_maps_come_in_map_order(
     address, offered = served
     outputs = [make_output(tmp_path, n, [f"word-{n}"], address) for n in range(3)]
     for output in outputs:
-        offered.add(JOB, TOKEN, output)
+        offered.add(TOKEN, output)
     order = make_reduce(tmp_path, outputs)
     sources = await asyncio.to_thread(open_sources, order, 0)
     assert [words_of(source) for source in sources] == [["word-0"], ["word-1"], ["word-2"]]
@@ -71,7 +71,7 @@ async def test_local_and_fetched_segments_are_mixed_in_map_order(
         make_output(tmp_path, 2, ["far too"], address, "far"),
     ]
     for output in (outputs[0], outputs[2]):
-        offered.add(JOB, TOKEN, output)
+        offered.add(TOKEN, output)
     order = make_reduce(tmp_path, outputs, host="host of near")
     sources = await asyncio.to_thread(open_sources, order, 0)
     assert [(words_of(source), source.fetched) for source in sources] == [
@@ -84,7 +84,7 @@ async def test_local_and_fetched_segments_are_mixed_in_map_order(
 async def test_local_reads_can_be_switched_off(tmp_path: Path, served: tuple[str, Outputs]) -> None:
     address, offered = served
     output = make_output(tmp_path, 0, ["word"], address)
-    offered.add(JOB, TOKEN, output)
+    offered.add(TOKEN, output)
     order = make_reduce(tmp_path, [output], host=output.host, shuffle_local_reads=False)
     (source,) = await asyncio.to_thread(open_sources, order, 0)
     assert source.fetched
@@ -95,7 +95,7 @@ async def test_missing_outputs_are_lost_and_the_others_are_not(
 ) -> None:
     address, offered = served
     outputs = [make_output(tmp_path, n, ["word"], address) for n in range(3)]
-    offered.add(JOB, TOKEN, outputs[1])
+    offered.add(TOKEN, outputs[1])
     with pytest.raises(InputLost, match="2 map outputs are lost") as caught:
         await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
     assert lost_in(caught.value) == [("map-00000", 1, "w1"), ("map-00002", 1, "w1")]
@@ -114,7 +114,7 @@ async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple
     address, offered = served
     outputs = [make_output(tmp_path, n, ["word"] * 50, address) for n in range(2)]
     for output in outputs:
-        offered.add(JOB, TOKEN, output)
+        offered.add(TOKEN, output)
     damage(outputs[1], len(segment_of(outputs[1])) - 30)
     with pytest.raises(InputLost, match="fail their checksum") as caught:
         await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0)
@@ -129,7 +129,7 @@ async def test_a_partition_without_records_has_no_sources(
     tmp_path: Path, served: tuple[str, Outputs]
 ) -> None:
     outputs = [make_output(tmp_path, 0, ["word"], served[0]), make_output(tmp_path, 1, ["word"], "", "w2")]
-    served[1].add(JOB, TOKEN, outputs[0])
+    served[1].add(TOKEN, outputs[0])
     assert await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 1) == []
 
 
@@ -137,7 +137,7 @@ async def test_the_lengths_are_told_as_soon_as_they_are_known(
     tmp_path: Path, served: tuple[str, Outputs]
 ) -> None:
     outputs = [make_output(tmp_path, 0, ["far"], served[0]), make_output(tmp_path, 1, ["near"], "", "w2")]
-    served[1].add(JOB, TOKEN, outputs[0])
+    served[1].add(TOKEN, outputs[0])
     told: list[int] = []
     await asyncio.to_thread(open_sources, make_reduce(tmp_path, outputs), 0, told.append)
     far, near = (len(segment_of(output)) for output in outputs)
@@ -171,4 +171,4 @@ def test_the_damaged_among_local_segments_are_found(tmp_path: Path) -> None:
     assert find_corrupt(sources) == []
     damage(outputs[0], len(segment_of(outputs[0])) - 30)
     Path(outputs[2].path).unlink()
-    assert [source.output.task_id for source in find_corrupt(sources)] == ["map-00000", "map-00002"]
+    assert [source.output.attempt.task for source in find_corrupt(sources)] == ["map-00000", "map-00002"]

@@ -178,7 +178,10 @@ def test_a_server_that_says_nothing_could_not_be_reached(
     monkeypatch.setattr(host_fetch, "SILENCE_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connected by the kernel, accepted by nobody
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        outputs = [msgspec.structs.replace(output, address=address) for output in order.map_outputs.unpack()]
+        outputs = [
+            msgspec.structs.replace(output, address=address)
+            for output in order.map_outputs.unpack(order.attempt.job)
+        ]
         order = msgspec.structs.replace(impatient(order), map_outputs=pack_outputs(outputs))
         with pytest.raises(InputLost, match="timed out") as caught:
             open_sources(order, 0)
@@ -188,7 +191,7 @@ def test_a_server_that_says_nothing_could_not_be_reached(
 def test_what_is_lost_at_one_worker_ends_the_wait_for_the_others(flaky: tuple[Flaky, RunTask]) -> None:
     server, order = flaky
     server.script = ["missing"]
-    first, second = order.map_outputs.unpack()
+    first, second = order.map_outputs.unpack(order.attempt.job)
     elsewhere = msgspec.structs.replace(second, address="127.0.0.1:1", worker=WorkerId("w2"))
     patient = Settings(fetch_patience_seconds=3600.0)
     order = msgspec.structs.replace(order, map_outputs=pack_outputs([first, elsewhere]), settings=patient)

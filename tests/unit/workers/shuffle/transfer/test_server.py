@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from mr.errors import SegmentCorrupt
-from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
 from mr.workers.shuffle.segment_index import write_index
 from mr.workers.shuffle.transfer import connections
@@ -35,15 +35,14 @@ def put(directory: Path, outputs: Outputs, index: int, *segments: bytes) -> MapO
         file.writelines(segments)
         write_index(file, [len(segment) for segment in segments])
     output = MapOutput(
-        TaskId(f"map-{index:05d}"),
-        1,
+        AttemptId(JOB, TaskId(f"map-{index:05d}"), 1),
         WorkerId("w1"),
         Incarnation("i1"),
         "",
         "",
         str(path),
     )
-    outputs.add(JOB, "secret", output)
+    outputs.add("secret", output)
     return output
 
 
@@ -160,7 +159,8 @@ async def test_one_job_s_token_does_not_open_another_job(
     tmp_path: Path, outputs: Outputs, reducer: Reducer
 ) -> None:
     other = put(tmp_path, Outputs(), 0, b"x")
-    outputs.add(JobId("job-2"), "other", other)
+    moved = other.attempt._replace(job=JobId("job-2"))
+    outputs.add("other", msgspec.structs.replace(other, attempt=moved))
     assert (await reducer.ask((0,), path=fetch_path(JobId("job-2"), 0)))[0] == 403
 
 
@@ -179,9 +179,9 @@ async def test_a_file_that_was_cut_short_is_missing(tmp_path: Path, reducer: Red
 
 
 async def test_another_attempt_s_output_is_missing(outputs: Outputs, reducer: Reducer) -> None:
-    outputs.remove(JOB, TaskId("map-00000"), 2)
+    outputs.remove(AttemptId(JOB, TaskId("map-00000"), 2))
     assert (await reducer.ask((0,)))[0] == 200
-    outputs.remove(JOB, TaskId("map-00000"), 1)
+    outputs.remove(AttemptId(JOB, TaskId("map-00000"), 1))
     assert (await reducer.ask((0,)))[0] == 404
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mr.errors import BadInput
 from mr.formats.input.compression import Stream
-from mr.formats.input.encodings import decode_stream
+from mr.formats.input.lines import decoded_lines
 from mr.formats.input.options import ReadOptions, Rows, batches
 from mr.protocol.jobs import FileRange
 
@@ -67,33 +67,16 @@ class _Lines:
     """The lines of a stream with their ends, and how many characters they had so far."""
 
     def __init__(self, stream: Stream, options: ReadOptions) -> None:
-        self._texts = decode_stream(stream, options)
+        self._blocks = decoded_lines(stream, options)
         self.characters = 0
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lines. Raises BadInput."""
-        held: list[str] = []
-        for text, _, _ in self._texts:
-            first, *lines = text.split("\n")
-            held.append(first)
-            if not lines:
-                continue
-            last = lines.pop()
-            held.append("\n")
-            yield self._counted(held)
-            for line in lines:
-                self.characters += len(line)
-                yield f"{line}\n"
-            held.append(last)
-        if any(held):
-            yield self._counted(held)
-
-    def _counted(self, held: list[str]) -> str:
-        """Join the pieces of a line, which are not held any longer then."""
-        line = "".join(held)
-        held.clear()
-        self.characters += len(line)
-        return line
+        for lines, _, _ in self._blocks:
+            lines.reverse()
+            while lines:
+                self.characters += len(lines[-1])
+                yield lines.pop()  # not held while it is parsed: it may be very long
 
 
 def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, int]]:

@@ -1,4 +1,4 @@
-"""Ranges of files as blocks of complete lines, still bytes.
+"""Ranges of files as blocks of complete lines: still bytes, or as text where bytes cannot be cut at lines.
 
 A line belongs to the range in which its first byte lies, so adjoining ranges give every line once.
 A line ends with the byte 0x0A; the last line of a file may lack it.
@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mr.formats.input.compression import Stream
+from mr.formats.input.encodings import decode_stream
 from mr.formats.input.options import ReadOptions
 from mr.protocol.jobs import FileRange
 
@@ -126,3 +127,34 @@ def _blocks(stream: Stream, start: int, end: int, read_bytes: int, *, base: int)
         position += len(data)
     if held and line_start < end:
         yield block()
+
+
+def decoded_lines(stream: Stream, options: ReadOptions) -> Iterator[tuple[list[str], int, int]]:
+    """Decode a stream into lines with their ends, block by block; a line that is still open is held once.
+
+    Yields lines, the bytes of a byte order mark before the first, and how far the stored file was read.
+    Only the last line of the file may lack its end. Raises BadInput.
+    """
+    held: list[str] = []
+    mark = position = 0
+    for text, mark_bytes, position in decode_stream(stream, options):
+        mark += mark_bytes
+        first, *lines = text.split("\n")
+        held.append(first)
+        if not lines:
+            continue
+        last = lines.pop()
+        held.append("\n")
+        lines = [_joined(held), *(f"{line}\n" for line in lines)]
+        yield lines, mark, position
+        held.append(last)
+        mark = 0
+    if any(held):
+        yield [_joined(held)], mark, position
+
+
+def _joined(held: list[str]) -> str:
+    """Join the pieces of a line, which are not held any longer then."""
+    line = "".join(held)
+    held.clear()
+    return line

@@ -12,8 +12,8 @@ from typing import Any
 
 from mr.errors import BadInput
 from mr.formats.input.compression import Stream
-from mr.formats.input.encodings import canonical, decode, decode_stream, splits_at_newline, width_codec
-from mr.formats.input.lines import UTF8_MARK, LineBlock, Positions, line_blocks
+from mr.formats.input.encodings import canonical, decode, splits_at_newline, width_codec
+from mr.formats.input.lines import UTF8_MARK, LineBlock, Positions, decoded_lines, line_blocks
 from mr.formats.input.options import ReadOptions, Rows, sliced
 from mr.protocol.jobs import FileRange
 
@@ -80,31 +80,16 @@ def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
         return
     codec = width_codec(canonical(options.job.encoding))
     errors = "surrogatepass" if codec.startswith("utf-") else "replace"
-    held: list[str] = []
-    offset = mark = before = 0
+    offset = before = 0
     with Stream(piece) as stream:
-        for text, mark_bytes, position in decode_stream(stream, options):
-            mark += mark_bytes
-            cut = text.rfind("\n") + 1
-            if not cut:
-                held.append(text)
-                continue
-            whole = "".join((*held, text[:cut]))
-            held = [text[cut:]]
-            raw_lines = whole.split("\n")
-            raw_lines.pop()
-            del whole
-            widths = [len(f"{line}\n".encode(codec, errors)) for line in raw_lines]
+        for lines, mark, position in decoded_lines(stream, options):
+            widths = [len(line.encode(codec, errors)) for line in lines]
             widths[0] += mark
-            mark = 0
             offsets = list(accumulate(widths, initial=offset))
             offset = offsets.pop()
-            lines = [_without_return(line) for line in raw_lines]
+            lines = [_without_return(line[:-1]) if line.endswith("\n") else line for line in lines]
             yield from sliced(offsets, lines, before, position, options)
             before = position
-        last = "".join(held)
-        if last:
-            yield [offset], [last], piece.file_bytes
 
 
 def _without_return(line: str) -> str:

@@ -14,8 +14,8 @@ import redis
 
 from tests.benchmarks.sleeping import HEAVY, UNIT_BYTES
 from tests.support.cluster import Cluster
-from tests.support.commands import until
 from tests.support.servers import PrivateRabbitMQ, PrivateRedis
+from tests.support.waiting import until
 
 JOB = Path(__file__).with_name("sleeping.py")
 #: What else the machine does is not measured; reducers fetch by HTTP although hosts are equal.

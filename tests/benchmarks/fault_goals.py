@@ -15,7 +15,7 @@ from time import sleep, time
 import psutil
 
 from tests.benchmarks.fault_cluster import FaultCluster, Job, Servers, seconds_until
-from tests.support.commands import until
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from tests.support.cluster import Cluster
-from tests.support.commands import until
+from tests.support.waiting import until
 
 JOB = Path(__file__).with_name("gated.py")
 

@@ -8,7 +8,8 @@ from tests.e2e.examples import EXAMPLES
 from tests.e2e.gate import GatedJob, gone
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
-from tests.support.commands import no_traceback_of_ours, one_line, until, write_job
+from tests.support.commands import no_traceback_of_ours, one_line, write_job
+from tests.support.waiting import until
 
 
 def test_code_travels_with_what_it_includes(cluster: Cluster, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from tests.conftest import need
 from tests.e2e.gate import GatedJob
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
-from tests.support.commands import one_line, until
+from tests.support.commands import one_line
 from tests.support.servers import NoServer, PrivateRabbitMQ, PrivateRedis, private_servers
+from tests.support.waiting import until
 
 #: No test here may need this long.
 LEASE_SECONDS = 300

@@ -9,7 +9,8 @@ import pytest
 from tests.e2e.gate import GatedJob, gone
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
-from tests.support.commands import one_line, until
+from tests.support.commands import one_line
+from tests.support.waiting import until
 
 MAPS_AND_REDUCES = ("-m", "6", "-r", "4")
 

@@ -13,7 +13,7 @@ from tests.e2e.gate import GatedJob
 from tests.e2e.references import check_groups, input_files, word_count
 from tests.support.amqp_tools import AmqpTools, depth
 from tests.support.cluster import Cluster
-from tests.support.commands import until
+from tests.support.waiting import until
 
 TEXT = EXAMPLES / "data" / "licences"
 

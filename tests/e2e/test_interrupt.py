@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Commands, until, write_job
+from tests.support.commands import Commands, write_job
+from tests.support.waiting import until
 
 #: Says that it has begun, then takes for ever.
 ENDLESS = (

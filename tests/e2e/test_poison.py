@@ -18,9 +18,9 @@ from mr.protocol.messages import TaskCommitted, WorkerStopped
 from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from tests.support.amqp_tools import depth
 from tests.support.cluster import Cluster
-from tests.support.commands import until
 from tests.support.servers import PrivateRabbitMQ, PrivateRedis
 from tests.support.specs import make_manifest
+from tests.support.waiting import until
 from tests.support.zips import POISON
 
 COUNTING = """

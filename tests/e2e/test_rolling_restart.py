@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.gate import GatedJob
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
-from tests.support.commands import until
+from tests.support.waiting import until
 
 MAPS_AND_REDUCES = ("-m", "12", "-r", "6")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.e2e.examples import EXAMPLES
 from tests.e2e.gate import GatedJob
 from tests.support.cluster import Cluster
-from tests.support.commands import one_line, until, write_job
+from tests.support.commands import one_line, write_job
+from tests.support.waiting import until
 
 WORDS = EXAMPLES / "wordcount" / "job.py"
 TEXT = EXAMPLES / "data" / "licences"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pika
 
-from tests.support.commands import until
+from tests.support.waiting import until
 
 #: What `amqp-consume` runs for each message: prints it and a newline. It would take any option for its own.
 EACH_ON_A_LINE = ("awk", "1")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
-from tests.support.commands import Commands, until
+from tests.support.commands import Commands
+from tests.support.waiting import until
 
 #: Times shortened so that a death is noticed within seconds; reducers fetch by HTTP although hosts are equal.
 SETTINGS = {

@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,21 +93,6 @@ def _marked(process: psutil.Process, mark: str) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
     except psutil.Error:
         return False
-
-
-def until(condition: Callable[[], Any], what: str, timeout: float = 40) -> Any:
-    """Ask again and again until `condition` gives something true, and return that."""
-    for _ in _attempts(timeout):
-        if found := condition():
-            return found
-    raise AssertionError(f"waited {timeout} s in vain for: {what}")
-
-
-def _attempts(timeout: float) -> Iterator[None]:
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        yield
-        time.sleep(0.05)
 
 
 def one_line(errors: bytes, *parts: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import until
 
 
 def free_port() -> int:
@@ -49,7 +49,7 @@ class OwnProcess:
     def wait_until(self, ready: object, timeout: float) -> None:
         """Wait until `ready()`; RuntimeError with the process's output when it dies instead."""
         assert callable(ready)
-        eventually_sync(lambda: ready() or not self.alive, timeout, f"{self._popen.args!r} ready")
+        until(lambda: ready() or not self.alive, f"{self._popen.args!r} to be ready", timeout)
         if not self.alive:
             raise RuntimeError(
                 f"{self._popen.args!r} died: {self._output.read_text(errors='replace')[-2000:]}"

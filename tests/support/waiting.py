@@ -1,19 +1,26 @@
-"""Wait for a condition with a deadline: tests never sleep to let something happen."""
+"""Waiting for a condition with a deadline: no test sleeps to let something happen."""
 
 import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
+
+import psutil
 
 T = TypeVar("T")
 
 #: Between two looks at the condition.
 POLL_SECONDS = 0.01
+#: Only a failing test waits this long.
+DEADLINE_SECONDS = 40.0
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.0, what: str = "") -> T:
-    """Look until `check()` is true and return what it gave; AssertionError after `timeout` seconds."""
+async def eventually(
+    check: Callable[[], T | Awaitable[T]], what: str = "", timeout: float = DEADLINE_SECONDS
+) -> T:
+    """Call `check` until it returns something true, which is returned. AssertionError after the deadline."""
     deadline = time.monotonic() + timeout
     while True:
         found = check()
@@ -21,18 +28,38 @@ async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.
             found = await found
         if found:
             return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or inspect.getsource(check).strip()}")
+        _expect_before(deadline, what, check)
         await asyncio.sleep(POLL_SECONDS)
 
 
-def eventually_sync(check: Callable[[], T], timeout: float = 10.0, what: str = "") -> T:
-    """The same outside of an event loop."""
+def until(check: Callable[[], T], what: str = "", timeout: float = DEADLINE_SECONDS) -> T:
+    """The same where no event loop runs."""
     deadline = time.monotonic() + timeout
     while True:
         found = check()
         if found:
             return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or inspect.getsource(check).strip()}")
+        _expect_before(deadline, what, check)
         time.sleep(POLL_SECONDS)
+
+
+def _expect_before(deadline: float, what: str, check: Callable[[], object]) -> None:
+    assert time.monotonic() < deadline, f"waited in vain for: {what or inspect.getsource(check).strip()}"
+
+
+async def appear(path: Path) -> str:
+    """Wait until a file has content, and return it."""
+    await eventually(lambda: path.exists() and path.read_text(), f"content of {path}")
+    return path.read_text()  # noqa: ASYNC240 - one small file
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended (a zombie whose parent was killed counts as ended)."""
+
+    def ended() -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    await eventually(ended, f"the end of process {pid}")

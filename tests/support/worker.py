@@ -20,8 +20,8 @@ from mr.protocol.records import JobState, TaskResult, WorkerBeat, WorkerView
 from mr.settings import Settings
 from mr.workers.daemon.service import run_worker
 from tests.support.job_records import job_record
-from tests.support.processes import until
 from tests.support.specs import CODE, CODE_ID, make_spec, make_splits
+from tests.support.waiting import eventually
 
 WORKER = WorkerId("w1")
 #: Whatever else the machine does is no pressure in a test.
@@ -120,7 +120,7 @@ class Bench:
             )
         )
         queue = self.broker.server.queues[TASKS_QUEUE]
-        await until(lambda: queue.consumers or self.ended.done() or self._takes_nothing())
+        await eventually(lambda: queue.consumers or self.ended.done() or self._takes_nothing())
 
     def _takes_nothing(self) -> bool:
         entry = self.store.server.workers.get(WORKER)
@@ -179,14 +179,14 @@ class Bench:
     async def beat_when(self, condition: Callable[[WorkerBeat], object]) -> WorkerBeat:
         """The first heartbeat that meets a condition."""
         beats = self.store.server.workers
-        await until(lambda: WORKER in beats and condition(beats[WORKER].beat))
+        await eventually(lambda: WORKER in beats and condition(beats[WORKER].beat))
         return beats[WORKER].beat
 
     async def settled(self) -> None:
         """Wait until no task message is ready or unsettled: none would come back after this."""
         queue = self.broker.server.queues[TASKS_QUEUE]
         mine = [consumer for consumer in self.broker._consumers if consumer.queue is queue]
-        await until(lambda: not queue.ready and not any(consumer._unsettled for consumer in mine))
+        await eventually(lambda: not queue.ready and not any(consumer._unsettled for consumer in mine))
 
     def files(self) -> Sequence[str]:
         """What lies in the spool below this worker's jobs, as `job/...`."""

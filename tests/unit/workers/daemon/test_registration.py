@@ -11,7 +11,7 @@ from mr.protocol.records import WorkerBeat
 from mr.workers.daemon.registration import WorkerIdTaken
 from mr.workers.shuffle.transfer.host_identity import host_identity
 from tests.contract.samples import beat
-from tests.support.processes import until
+from tests.support.waiting import eventually
 from tests.support.worker import WORKER, Bench, worker_settings
 
 ELDER = Incarnation("elder")
@@ -77,7 +77,7 @@ async def test_a_lock_in_the_spool_of_another_host_proves_nothing(second: Bench)
     starting = asyncio.create_task(
         second.open(worker_settings(heartbeat_seconds=RARELY, lease_seconds=LEASE), 1, None)
     )
-    await until(lambda: second.store.refused)
+    await eventually(lambda: second.store.refused)
     assert owner(second) == ELDER
     second.stop.set()
     await starting

@@ -15,7 +15,7 @@ from mr.workers.daemon import heartbeat
 from mr.workers.daemon.spool import DiskUsage, Spool, SpoolUnusable
 from mr.workers.shuffle.transfer.host_identity import host_identity
 from mr.workers.shuffle.transfer.server import ListenFailed
-from tests.support.processes import appear, gone, until
+from tests.support.waiting import appear, eventually, gone
 from tests.support.worker import SETTINGS, WORKER, Bench, bench, submit, worker_settings
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
@@ -56,7 +56,7 @@ async def test_heartbeats_keep_the_lease(tmp_path: Path) -> None:
         await appear(tmp_path / "map-00000.1")
         first = (await worker.claim("job-1", "map-00000")).holders[0].expires_ms
         claims = worker.store.server.jobs[JOB].claims
-        await until(lambda: claims[MAP].holders[0].expires_ms > first)
+        await eventually(lambda: claims[MAP].holders[0].expires_ms > first)
 
 
 async def test_a_paused_worker_takes_nothing_until_the_pause_is_over(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ async def test_a_control_message_that_the_store_does_not_confirm_changes_nothing
         ):
             await worker.tell(forged)
         (control,) = worker.broker._private
-        await until(lambda: not control.queue.ready and not control._unsettled)
+        await eventually(lambda: not control.queue.ready and not control._unsettled)
         (tmp_path / "go").touch()
         report = await worker.reports.get()
         assert isinstance(report, TaskCommitted) and report.attempt.number == 1
@@ -136,7 +136,7 @@ async def test_a_host_that_cannot_be_measured_goes_on_being_told_of(
 
     async with bench(tmp_path) as worker:
         monkeypatch.setattr(Spool, "disk_usage", fail)
-        await until(lambda: caplog.text.count("cannot be measured: Too many open files") >= 2)
+        await eventually(lambda: caplog.text.count("cannot be measured: Too many open files") >= 2)
         await submit(worker)
         await worker.publish("job-1", "map-00000")
         assert isinstance(await worker.reports.get(), TaskCommitted)
@@ -162,7 +162,7 @@ async def test_a_worker_survives_that_its_spool_is_deleted(
         await worker.publish("job-1", "map-00000")
         assert isinstance(await worker.reports.get(), TaskCommitted)
         await asyncio.to_thread(shutil.rmtree, worker.spool)
-        await until(worker.spool.exists)
+        await eventually(worker.spool.exists)
         await worker.publish("job-1", "map-00001")
         assert isinstance(await worker.reports.get(), TaskCommitted)
         assert "job-1/code/job.py" in worker.files()
@@ -175,7 +175,7 @@ async def test_a_job_whose_end_was_missed_is_found_and_cleared(tmp_path: Path) -
         await worker.reports.get()
         assert worker.files()
         await worker.end_job("job-1")
-        await until(lambda: not worker.files())
+        await eventually(lambda: not worker.files())
 
 
 async def test_a_job_that_the_store_forgot_is_cleared_only_after_a_while(
@@ -191,7 +191,7 @@ async def test_a_job_that_the_store_forgot_is_cleared_only_after_a_while(
         worker.store.server.flush()
         await worker.beat_when(lambda _: True)
         assert worker.files()
-        await until(lambda: not worker.files())
+        await eventually(lambda: not worker.files())
 
 
 async def test_a_job_whose_record_cannot_be_read_keeps_its_files(
@@ -203,7 +203,7 @@ async def test_a_job_whose_record_cannot_be_read_keeps_its_files(
         await worker.publish("job-1", "map-00000")
         await worker.reports.get()
         worker.store.server.jobs[JOB].record = b"\xc1"
-        await until(lambda: caplog.text.count("whether job job-1 has ended is not known") >= 2)
+        await eventually(lambda: caplog.text.count("whether job job-1 has ended is not known") >= 2)
         assert worker.files()
 
 
@@ -233,9 +233,9 @@ async def test_a_worker_survives_a_store_that_goes_away_and_says_so_once(
         caplog.set_level("INFO", logger="mr.workers.daemon.heartbeat")
         store = AwayStore(worker, monkeypatch)
         store.away.set()
-        await until(lambda: store.failures >= 3)
+        await eventually(lambda: store.failures >= 3)
         store.away.clear()
-        await until(lambda: "the store is back" in caplog.text)
+        await eventually(lambda: "the store is back" in caplog.text)
     assert caplog.text.count("the store is away, running tasks go on") == 1
 
 

@@ -11,7 +11,7 @@ from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, TaskCommitted, WorkerStopped
 from mr.protocol.records import JobState, MapOutput
 from tests.support.job_records import job_record
-from tests.support.processes import appear, gone, until
+from tests.support.waiting import appear, eventually, gone
 from tests.support.worker import SETTINGS, WORKER, Bench, bench, submit, worker_settings
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
@@ -60,7 +60,7 @@ async def test_a_draining_worker_serves_its_outputs_until_no_reduce_needs_them(
         output = await map_and_wait(worker)
         await reduce_elsewhere(worker)
         worker.stop.set()
-        await until(
+        await eventually(
             lambda: worker.store.server.workers[WORKER].beat.limited_by.startswith("draining: serves")
         )
         assert worker.store.server.workers[WORKER].beat.draining
@@ -105,7 +105,7 @@ async def test_a_worker_that_leaves_with_outputs_still_needed_is_followed_by_one
     assert (after.incarnation, after.address) == (beat.incarnation, beat.address)
     assert Path(after.path).read_bytes() == b"onetwo"  # noqa: ASYNC240 - one small file
     await second.end_job("job-1")
-    await until(lambda: not second.files())
+    await eventually(lambda: not second.files())
     await second.close()
     await first.close()
 
@@ -142,7 +142,7 @@ async def test_what_one_incarnation_was_told_does_not_drain_the_next(tmp_path: P
     second.store.server = first.store.server
     await second.open(SETTINGS, 1, None)
     await second.tell(DrainWorker(WORKER))
-    await until(lambda: not any(consumer._unsettled for consumer in second.broker._consumers))
+    await eventually(lambda: not any(consumer._unsettled for consumer in second.broker._consumers))
     await submit(second)
     await second.publish("job-1", "map-00000")
     assert not (await second.beat_when(lambda beat: beat.committed == 1)).draining

@@ -13,7 +13,7 @@ from mr.protocol.failures import FailureKind
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.messages import EndJob, StopAttempt, TaskMessage
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
-from tests.support.processes import appear, gone, until
+from tests.support.waiting import appear, eventually, gone
 from tests.support.worker import (
     WORKER,
     Bench,
@@ -162,7 +162,7 @@ async def test_the_end_of_a_job_kills_its_attempts_and_deletes_its_files(worker:
     await worker.tell(EndJob(JOB))
     await gone(child)
     await worker.settled()
-    await until(lambda: not (worker.files()))
+    await eventually(lambda: not (worker.files()))
     await worker.publish("job-2", "map-00000")
     assert (await committed(worker)).attempt.job == "job-2"
     assert worker.effects == ["commit map-00000 1", "report"]
@@ -182,7 +182,7 @@ async def test_a_superseded_attempt_is_killed_and_the_winner_is_not(worker: Benc
     await worker.tell(StopAttempt(AttemptId(JOB, TaskId("map-00001"), 1)))
     await worker.tell(StopAttempt(AttemptId(JOB, MAP, 2)))
     await gone(pids[0])
-    await until(lambda: len(worker.broker.server.queues["mr.tasks"]._ready) == 0)
+    await eventually(lambda: len(worker.broker.server.queues["mr.tasks"]._ready) == 0)
     await worker.beat_when(lambda beat: [running.task_id for running in beat.running] == ["map-00001"])
     assert worker.effects == []
 
@@ -249,7 +249,7 @@ async def test_a_number_that_is_given_again_while_it_commits_counts_once(
             worker.store.server.go_back(older)
             await worker.publish("job-1", "map-00000")
             claim = worker.store.server.jobs[JOB].claims
-            await until(lambda: MAP in claim)
+            await eventually(lambda: MAP in claim)
             again.set()
             return await commit(*arguments)
 

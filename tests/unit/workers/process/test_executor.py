@@ -19,8 +19,8 @@ from mr.workers.messages import RunTask
 from mr.workers.process.executor import Executor, Outcome
 from mr.workers.process.template_client import TemplateDied
 from tests.support.orders import make_order
-from tests.support.processes import appear, gone
 from tests.support.specs import make_spec
+from tests.support.waiting import appear, gone
 
 ENTRY = "tests.support.entries:run"
 SETTINGS = Settings(log_bytes=4 * KIB)
@@ -290,7 +290,6 @@ from pathlib import Path
 from mr.settings import Settings
 from tests.support.orders import make_order
 from tests.support.specs import make_spec
-from tests.support.processes import appear, gone
 from mr.workers.process.executor import Executor
 
 async def main(directory):

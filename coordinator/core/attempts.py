@@ -42,7 +42,7 @@ def publish_task(
 
 
 def record_outcome(decisions: Decisions, job: ActiveJob, task: Task, outcome: Outcome) -> None:
-    """Take in what the store says of a task, if it says that an attempt committed. Raises BadMessage."""
+    """Commit a task if the store says that an attempt has committed. Raises BadMessage."""
     claim, result = outcome.claim, outcome.result
     if not claim.winner or result is None:
         return
@@ -51,7 +51,7 @@ def record_outcome(decisions: Decisions, job: ActiveJob, task: Task, outcome: Ou
 
 
 def check_result(spec: JobSpec, task_id: TaskId, winner: int, result: TaskResult) -> None:
-    """Raise BadMessage for a stored result that is not of this task's winner, or of the wrong kind."""
+    """Raise BadMessage for a result that is not of this task's winner, or of the wrong kind."""
     output = result.output
     expected = PartOutput if task_kind(task_id) is spec.output_kind else MapOutput
     if type(output) is not expected or output.attempt != (spec.job_id, task_id, winner):
@@ -62,9 +62,9 @@ def check_result(spec: JobSpec, task_id: TaskId, winner: int, result: TaskResult
 
 
 def commit_task(decisions: Decisions, job: ActiveJob, task: Task, result: TaskResult) -> None:
-    """Take in that an attempt's output is recorded. Nothing when it is known, or was declared lost since.
+    """Take in that an attempt has committed. Ignored if that is known, or the output was declared lost since.
 
-    One that was declared lost stays recorded where another worker had adopted it by then.
+    An output that was declared lost counts again if another worker had adopted it by then.
     """
     output = result.output
     attempt, worker = output.attempt.number, output.worker
@@ -101,7 +101,7 @@ def commit_task(decisions: Decisions, job: ActiveJob, task: Task, result: TaskRe
 
 
 def was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
-    """Whether this is an output that we took for lost, in a place of which we had not heard."""
+    """Whether this output was declared lost, but lies in a place not known until now."""
     return (
         isinstance(output, MapOutput)
         and output.placement not in task.left_places
@@ -110,7 +110,7 @@ def was_adopted(task: Task, output: MapOutput | PartOutput) -> bool:
 
 
 def replace_result(decisions: Decisions, job: ActiveJob, task: Task, result: TaskResult) -> None:
-    """Let another output count for a task: the store had forgotten the one before, and recorded this."""
+    """Replace a committed task's output: the store had forgotten it and recorded another."""
     job.totals.replace(task.record.stats, result.stats)
     job.move_output(task, result)
     decisions.change(
@@ -127,9 +127,9 @@ def replace_result(decisions: Decisions, job: ActiveJob, task: Task, result: Tas
 
 
 def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskFailed) -> None:
-    """Take in that an attempt ended without output: retry, or give the job up.
+    """Take in that an attempt has failed: retry, or fail the job.
 
-    Nothing when the attempt's end is known already, or its task has its output.
+    Ignored if the end of the attempt is known already, or its task has committed.
     """
     attempt, failure = report.attempt.number, report.failure
     if task.state not in OPEN_STATES or attempt in task.failed or attempt <= task.fenced_attempt:
@@ -140,7 +140,7 @@ def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskF
     counted_as_lost = attempt in task.lost
     task.lost.discard(attempt)
     rule = failure.rule
-    # Thousands of map outputs may be lost to each of many reduces: they are acted on below, and not kept.
+    # Each of many reduces may report thousands of lost map outputs, so the list is not kept in the record.
     kept = msgspec.structs.replace(failure, lost=())
     decisions.change(
         job,
@@ -163,7 +163,7 @@ def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskF
 
 
 def _retry(decisions: Decisions, job: ActiveJob, task: Task, report: TaskFailed) -> None:
-    """Let a task whose attempt failed run again, at once where it waits for lost map outputs anyway."""
+    """Let a task run again after a delay; without one if it has to wait for lost map outputs anyway."""
     failure = report.failure
     reopened = reopen_lost_inputs(decisions, job, report)
     if failure.kind is FailureKind.INPUT_LOST and not failure.lost and job.maps_done:
@@ -181,12 +181,12 @@ def _retry(decisions: Decisions, job: ActiveJob, task: Task, report: TaskFailed)
 
 
 def _is_final(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) -> bool:
-    """Whether a failure ends the job; once the output is complete none does."""
+    """Whether a failure fails the job. Once the output is complete none does."""
     return _used_up(decisions, job, task) or (not failure.rule.retry and not job.output_done)
 
 
 def _used_up(decisions: Decisions, job: ActiveJob, task: Task) -> bool:
-    """Whether a task may not be tried again; once the output is complete nothing fails the job any more."""
+    """Whether a task may not be tried again. Once the output is complete no task fails the job."""
     return not job.output_done and (
         task.record.failures >= job.spec.options.max_attempts
         or task.record.losses > decisions.state.settings.max_uncounted_attempts
@@ -194,10 +194,7 @@ def _used_up(decisions: Decisions, job: ActiveJob, task: Task) -> bool:
 
 
 def _blame(decisions: Decisions, job: ActiveJob, worker: WorkerId) -> None:
-    """Hold a failure against a worker, and pause one that fails tasks of many jobs.
-
-    An exception in user code says nothing about the worker; a killed process may.
-    """
+    """Hold a failure against a worker, and pause it if it failed tasks of many jobs."""
     if decisions.state.membership.blame(worker, job.job_id, decisions.now):
         seconds = decisions.state.settings.exclude_seconds
         reason = f"tasks of {decisions.state.settings.exclude_jobs} jobs failed here within {seconds:g} s"
@@ -205,7 +202,7 @@ def _blame(decisions: Decisions, job: ActiveJob, worker: WorkerId) -> None:
 
 
 def give_up(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) -> None:
-    """Fail a task for good, and its job with it, naming the first cause of its kind."""
+    """Fail a task for good, and its job with the first failure of this kind."""
     decisions.move(job, task, TaskCause.GAVE_UP, ended_at=decisions.time_of_day)
     group = job.groups.get(failure.signature)
     first = group.failure if group is not None else failure
@@ -216,7 +213,7 @@ def give_up(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) 
 
 
 def lose_attempts(decisions: Decisions, job: ActiveJob, task: Task, due_at: float) -> None:
-    """Take in that whoever ran a task is gone: it runs again from `due_at`, uncounted."""
+    """Take in that the workers that ran a task are gone: it may run again from `due_at`."""
     losses = clamped(task.record.losses + 1)
     fields = {"losses": losses, "worker": WorkerId(""), "started_at": 0.0}
     decisions.change(job, task, TaskCause.ATTEMPT_LOST, **fields)
@@ -231,11 +228,11 @@ def lose_attempts(decisions: Decisions, job: ActiveJob, task: Task, due_at: floa
 
 
 def reopen_lost_inputs(decisions: Decisions, job: ActiveJob, report: TaskFailed) -> bool:
-    """Run those maps again whose recorded output is lost to a reduce. Returns whether there were any.
+    """Run maps again whose output a reduce reports lost. Returns whether there are any.
 
-    Attempt 0 says that the store had no output of the map at all, whatever we recorded. An output that was
-    relocated since is not lost, and one that may yet be is waited for. Of one that could not be reached,
-    it is judged whose fault that is.
+    Attempt 0 means that the store had no output of the map. An output that was relocated since is not lost,
+    and one that may still be adopted is waited for. If a worker could not be reached, `Complaints` decides
+    whose fault it is.
     """
     unreached: dict[WorkerId, Incarnation] = {}
     suspected: list[tuple[Task, MapOutput]] = []
@@ -269,7 +266,7 @@ def reopen_lost_inputs(decisions: Decisions, job: ActiveJob, report: TaskFailed)
 
 
 def reopen_output(decisions: Decisions, job: ActiveJob, task: Task, cause: str) -> bool:
-    """Declare a committed map's output lost and run the map again. Returns whether it is needed at all."""
+    """Declare a map output lost and run the map again. Returns False if no reduce needs it."""
     output = None if task.result is None else task.result.output
     if not isinstance(output, MapOutput) or not job.needs_map_outputs:
         return False
@@ -281,7 +278,7 @@ def reopen_output(decisions: Decisions, job: ActiveJob, task: Task, cause: str) 
     task.due_at = decisions.now
     task.leases.clear()
     task.lost.clear()
-    # Its statistics stay until another attempt replaces them: the output counts once, and counts always.
+    # Its statistics stay until those of another attempt replace them, so that the map counts exactly once.
     decisions.move(
         job,
         task,

@@ -1,14 +1,14 @@
 """What the scheduler wants done: the outputs of `Scheduler.handle`. Pure.
 
-Order of effects, which a list of commands keeps and the shell follows from first to last:
+Commands come, and are carried out, in the order of effects:
 
 1. *persist*: Reopen, ReleaseDead, Speculate, then SaveJob or CloseJob;
 2. *publish*: PublishTasks, then SendControl, then EmitEvent;
 3. *ask*: InspectClaims, ProbeWorker, WriteBack, FinishOutput, AbandonOutput, LogFault; events answer;
-4. *acknowledge* the delivery which brought the event (the shell's part, after the last command).
+4. *acknowledge* the delivery that brought the event (done by the shell, after the last command).
 
-So a coordinator that dies between two commands leaves a store that is ahead of the broker, never
-behind it, and the report comes again: publishing again is harmless (the claim decides), forgetting is not.
+So a coordinator that dies between two commands leaves a store that is ahead of the broker, never behind it,
+and the report is delivered again. To publish a task twice does no harm, since the claim decides.
 """
 
 from enum import IntEnum
@@ -24,7 +24,7 @@ from mr.protocol.records import JobRecord, Manifest, PartOutput, TaskRecord
 
 
 class Effect(IntEnum):
-    """The step of the order of effects a command belongs to; never decreases within one list."""
+    """A step of the order of effects. It never decreases within one list of commands."""
 
     PERSIST = 1
     PUBLISH = 2
@@ -34,14 +34,13 @@ class Effect(IntEnum):
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """What all commands have in common."""
 
-    #: The step of the order of effects to which commands of this type belong.
     effect: ClassVar[Effect]
     #: Why it was given, in a few words: for the debug log and for tests.
     cause: str
 
 
 class Reopen(Command, frozen=True):
-    """`StateStore.reopen`: these committed map outputs are gone, if they still are recorded to be there."""
+    """`StateStore.reopen`: these map outputs are lost, if they are still recorded in these places."""
 
     effect = Effect.PERSIST
 
@@ -50,7 +49,7 @@ class Reopen(Command, frozen=True):
 
 
 class ReleaseDead(Command, frozen=True):
-    """`StateStore.release_dead`: these lives have ended, so nobody need wait for their leases to run out."""
+    """`StateStore.release_dead`: these incarnations have ended, so their leases are given back."""
 
     effect = Effect.PERSIST
 
@@ -59,7 +58,7 @@ class ReleaseDead(Command, frozen=True):
 
 
 class Speculate(Command, frozen=True):
-    """`StateStore.speculate`: allow each of these tasks a second holder. Its PublishTasks follows."""
+    """`StateStore.speculate`: allow each of these tasks a second holder. PublishTasks follows."""
 
     effect = Effect.PERSIST
 
@@ -68,7 +67,7 @@ class Speculate(Command, frozen=True):
 
 
 class SaveJob(Command, frozen=True):
-    """`StateStore.save_job`: the record and those of the tasks that changed."""
+    """`StateStore.save_job`: the record of a job, and those of its tasks that changed."""
 
     effect = Effect.PERSIST
 
@@ -77,10 +76,10 @@ class SaveJob(Command, frozen=True):
 
 
 class CloseJob(Command, frozen=True):
-    """`StateStore.end_job`: the job is over. `tasks` are all of them.
+    """`StateStore.end_job`: the job has ended.
 
-    `tasks` may be fewer for a job that could not be handled. A SendControl(EndJob) and, unless the job
-    COMPLETED, an AbandonOutput follow in the same list.
+    `tasks` are all of its tasks, or fewer if the job could not be handled. A SendControl(EndJob) and, unless
+    the job COMPLETED, an AbandonOutput follow in the same list.
     """
 
     effect = Effect.PERSIST
@@ -98,7 +97,7 @@ class Publication(msgspec.Struct, frozen=True):
 
 
 class PublishTasks(Command, frozen=True):
-    """Publish to `mr.tasks`, in this order, confirms awaited together."""
+    """Publish to `mr.tasks` in this order; the confirms are awaited together."""
 
     effect = Effect.PUBLISH
 
@@ -114,7 +113,7 @@ class SendControl(Command, frozen=True):
 
 
 class EmitEvent(Command, frozen=True):
-    """Publish on `mr.events`: key `job_event_key`, or `task_event_key` where `task_id` is given."""
+    """Publish on `mr.events`, with `task_event_key` if the event has a `task_id`, else `job_event_key`."""
 
     effect = Effect.PUBLISH
 
@@ -124,40 +123,40 @@ class EmitEvent(Command, frozen=True):
 class InspectClaims(Command, frozen=True):
     """Read the claims of a job, then the results; the event ClaimsObserved answers.
 
-    In that order: a result read after its claim is that of the claim's winner or a newer one.
+    In this order, because a result read after its claim is that of the claim's winner or a newer one.
     """
 
     effect = Effect.ASK
 
     job_id: JobId
-    #: Results are wanted of these where they are committed; of others they may be left out.
+    #: The results of these tasks are wanted if they are committed.
     tasks: tuple[TaskId, ...]
-    #: Whether the results of all maps are wanted, because it is in doubt where their outputs lie.
+    #: Whether the results of all maps are wanted, because some outputs may be elsewhere or lost.
     outputs: bool = False
-    #: When it was asked, by the clock of the events: what was committed later is not in the answer.
+    #: By the clock of the events. What was committed later is not in the answer.
     asked_at: float = 0.0
 
 
 class ProbeWorker(Command, frozen=True):
-    """Ask whether a life's process runs; the event WorkerProbed answers, where there is something to tell."""
+    """Ask whether the process of an incarnation runs. WorkerProbed answers if anything is proven."""
 
     effect = Effect.ASK
 
     incarnation: Incarnation
-    #: Its last heartbeat that is known.
+    #: Number of its last heartbeat that is known.
     number: int
     control_queue: str
     address: str
-    #: Whether its port has answered from here before: only then does a refusal prove anything by itself.
+    #: Whether its port has answered before. Only then does a refused connection prove the end by itself.
     reachable: bool
-    #: Whether another life has its address now: then the queue alone tells.
+    #: Whether another incarnation has its address now. Then the control queue alone decides.
     replaced: bool
-    #: Whether its heartbeats have stopped, too: then a refusal counts from a port that never answered.
+    #: Whether its heartbeats have stopped. Then a refused connection counts even if the port never answered.
     silent: bool = False
 
 
 class WriteBack(Command, frozen=True):
-    """The store was seen to have lost something of this job: `StateStore.rewrite`; JobWrittenBack answers."""
+    """`StateStore.rewrite`: give the store back what it has lost of this job. JobWrittenBack answers."""
 
     effect = Effect.ASK
 
@@ -167,8 +166,7 @@ class WriteBack(Command, frozen=True):
 class FinishOutput(Command, frozen=True):
     """`finish_output` with these arguments; the event OutputFinished or OutputFailed answers.
 
-    Idempotent, and may be given again after a takeover. An AbandonOutput of the same job is carried
-    out after it, never beside it.
+    Idempotent; it may be given again after a takeover. An AbandonOutput of the same job waits for it.
     """
 
     effect = Effect.ASK
@@ -182,7 +180,7 @@ class FinishOutput(Command, frozen=True):
 
 
 class AbandonOutput(Command, frozen=True):
-    """`abandon_output(output, job_id)`: the job failed or was cancelled. Nothing answers."""
+    """`abandon_output(output, job_id)`: the job failed or was cancelled. No event answers."""
 
     effect = Effect.ASK
 
@@ -191,7 +189,7 @@ class AbandonOutput(Command, frozen=True):
 
 
 class LogFault(Command, frozen=True):
-    """Log at level error what the engine could not handle: the traceback, and the job's last events."""
+    """Log an error of the engine, with its traceback and the last events of the job."""
 
     effect = Effect.ASK
 

@@ -1,4 +1,4 @@
-"""What a batch of events leads to: changes of the state, and the commands they give rise to. Pure."""
+"""What follows from a batch of events: changes of the state, and commands. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -58,15 +58,15 @@ class _Gathered(Generic[T]):
 
 
 class Decisions:
-    """The state and what has been decided about it since the last commands.
+    """The scheduler's state, and the commands gathered while events change it.
 
-    The only writer of job and task records: each change also has the record saved. However often a job
-    changes, it is saved once.
+    Nothing else changes the record of a job or a task, and each change marks the record to be saved. A job
+    that changes several times is saved once.
     """
 
     def __init__(self, state: SchedulerState, now: float = 0.0, time_of_day: float | None = None) -> None:
         self.state = state
-        #: Seconds by the clock that decisions go by; it never goes back.
+        #: Seconds by the clock on which decisions depend; it never goes back.
         self.now = now
         self._time_of_day = time_of_day
         self._changed: dict[JobId, _Gathered[TaskId]] = defaultdict(_Gathered)
@@ -92,9 +92,9 @@ class Decisions:
     # --- changes of the state
 
     def move(self, job: ActiveJob, task: Task, cause: TaskCause, **fields: object) -> None:
-        """Take a task's step that the table lists, and change other fields of its record.
+        """Take a task's step in the table, and change other fields of its record.
 
-        Raises IllegalTransition and changes nothing.
+        Raises IllegalTransition, and changes nothing, if the table does not list the step.
         """
         target = next_task_state(task.state, cause, task.history)
         task.history = (*task.history, (self.now, cause))[-RECENT_STEPS:]
@@ -107,9 +107,9 @@ class Decisions:
         self._changed[job.job_id].add(cause, task.task_id)
 
     def step(self, job: ActiveJob, cause: JobCause, detail: str = "") -> None:
-        """Take a job's step that the table lists; one to another state is emitted and enters the history.
+        """Take a job's step in the table. One to another state enters the history and is emitted.
 
-        Raises IllegalTransition and changes nothing.
+        Raises IllegalTransition, and changes nothing, if the table does not list the step.
         """
         before = [(step.at, step.cause) for step in job.record.history]
         state = next_job_state(job.record.state, cause, before)
@@ -126,7 +126,7 @@ class Decisions:
         self.emit_job_event(job.record, cause)
 
     def note_waiting(self, job: ActiveJob, waiting_for: str) -> None:
-        """Record what keeps a job from going on."""
+        """Record what a job waits for; empty if it proceeds."""
         if waiting_for != job.record.waiting_for:
             job.write(waiting_for=waiting_for)
             self._changed[job.job_id].add("what it waits for")
@@ -185,13 +185,13 @@ class Decisions:
         self._finished.append(command)
 
     def close(self, job: ActiveJob, cause: JobCause) -> None:
-        """Forget a job that has just entered its last state, and have it closed everywhere."""
+        """Forget a job that has entered its last state, and close it in the store and on the workers."""
         del self.state.jobs[job.job_id]
         self._closed.append((job, cause))
         self.control(EndJob(job.job_id), cause)
 
     def close_broken(self, record: JobRecord, tasks: tuple[TaskRecord, ...], output: str) -> None:
-        """Close a job that could not be handled; `record` says so."""
+        """Close a job that could not be handled. `record` is its last."""
         cause = JobCause.BROKEN
         abandon = AbandonOutput(record.job_id, output, cause=cause)
         self._broken.append((CloseJob(record, tasks, cause=cause), abandon))
@@ -239,9 +239,9 @@ class Decisions:
     # --- the result
 
     def commands(self, isolate: "Isolate") -> list[Command]:
-        """Everything decided, in the order of effects, without what concerns a job that ended meanwhile.
+        """All commands, in the order of effects, except those for jobs that have ended meanwhile.
 
-        An exception while the records of a job are made fails that job alone, by `isolate(self, job)`.
+        An exception while the records of a job are made fails only that job, through `isolate(self, job)`.
         """
         saves = [*self._saves(isolate), *self._closings(isolate)]
         # Only now is it known which jobs are left: making the records may have failed some.
@@ -274,7 +274,7 @@ class Decisions:
         return saves
 
     def _closings(self, isolate: "Isolate") -> list[Command]:
-        """With the records of all tasks: an emptied store may have lost those that did not change."""
+        """Close jobs with the records of all tasks, since a store that lost data may miss any of them."""
         closings: list[Command] = []
         for job, cause in self._closed:
             with isolate(self, job):

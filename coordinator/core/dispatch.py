@@ -1,4 +1,4 @@
-"""Which tasks are published next: a bounded number, by priority, then by weighted fair share. Pure."""
+"""Which tasks are published next: a bounded number, by priority, then by weighted fair shares. Pure."""
 
 import heapq
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ from mr.protocol.records import TaskState
 def fill_window(decisions: Decisions) -> None:
     """Publish waiting tasks while the window has room.
 
-    A priority level sees only what is out at its own level and above, so that a full window of lower
-    jobs never delays it. Inside a level the queue is first in, first out: jobs start tasks in the shares
-    in which they are published here.
+    Only tasks of the same or a higher priority count against the window of a level, so a full window of lower
+    jobs never delays it. Inside a level the queue is first in, first out: tasks start in the shares in which
+    they are published here.
     """
     limit = window_limit(decisions.state.settings, decisions.state.membership.slots)
     decisions.state.peak_window = max(
@@ -41,10 +41,10 @@ def fill_window(decisions: Decisions) -> None:
 
 
 def _fill_level(decisions: Decisions, level: Level, jobs: Iterable[ActiveJob], room: int) -> int:
-    """Publish up to `room` tasks of equal priority, the earliest start tag first. Returns how many.
+    """Publish up to `room` tasks of one priority, the earliest start tag first. Returns how many.
 
-    Start-time fair queueing: a job's next task starts where its last one was charged to, or now, in
-    virtual time, if the job had nothing to run meanwhile. So an absence gives no credit.
+    Start-time fair queueing: the start tag of a job's next task is the virtual time up to which the job is
+    charged, or the present one if that is later. So a job earns no credit while it has nothing to run.
     """
     ready: list[tuple[float, int, ActiveJob]] = []
     for job in jobs:
@@ -75,9 +75,9 @@ def _next_task(decisions: Decisions, job: ActiveJob) -> Task | None:
 
 
 def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
-    """Charge a job for a task: the time its tasks take, so that short and long ones share slots fairly.
+    """Charge a job for a task: the median time of its tasks, so that short and long ones share fairly.
 
-    Before the first has finished, what others of its priority were charged last.
+    Before its first task has finished, the last charge to a job of this priority counts.
     """
     median = job.median(task.kind)
     if median is not None:
@@ -89,12 +89,10 @@ def _charge(level: Level, job: ActiveJob, task: Task, start: float) -> None:
 
 
 def publish_aged(decisions: Decisions) -> None:
-    """Publish one task, before all others, of each job that waited too long behind those of higher priority.
+    """Publish one task at the highest priority for each job that waited too long behind higher priorities.
 
-    Called once a tick, as it looks at every job.
-
-    A message keeps the priority it was published with, so one that is queued is published once more: the
-    claim lets one of the two run. At most half of the slots are given away like this.
+    Called once a tick, as it looks at every job. A message keeps its priority, so a queued task is published
+    once more; the claim lets one of the two messages run. At most half of the slots are used in this way.
     """
     patience_seconds = decisions.state.settings.starvation_seconds
     busy = max(
@@ -116,7 +114,7 @@ def publish_aged(decisions: Decisions) -> None:
 
 
 def _publish_first(decisions: Decisions, job: ActiveJob) -> None:
-    """Publish one task of a job before all others."""
+    """Publish one task of a job at the highest priority."""
     task = _first_queued(job) or _next_task(decisions, job)
     if task is None:
         return
@@ -129,7 +127,7 @@ def _publish_first(decisions: Decisions, job: ActiveJob) -> None:
 
 
 def _note_idle(decisions: Decisions, job: ActiveJob, busy: int) -> None:
-    """Note since when a job could run tasks and runs none, while jobs of priority `busy` have some out."""
+    """Note since when a job has tasks to run and runs none, while jobs of priority `busy` have some."""
     running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
     if job.spec.options.priority >= busy or running or not (job.outstanding or _next_task(decisions, job)):
         job.idle_since = None

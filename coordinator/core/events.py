@@ -1,7 +1,7 @@
 """What can happen to the coordinator: the inputs of `Scheduler.handle`. Pure.
 
-Time is data: every event carries `now`, seconds by a clock of the coordinator that never goes back
-and that says nothing about the time of day.
+Every event carries `now`: seconds by a clock of the coordinator that never goes back and is unrelated to the
+time of day.
 """
 
 from collections.abc import Mapping
@@ -18,42 +18,42 @@ from mr.protocol.records import Outcome, RestoredJob, TaskResult, WorkerView
 
 
 class JobAccepted(msgspec.Struct, frozen=True):
-    """A job was accepted and exists in the store (`create_job` was True). An active one changes nothing."""
+    """A job was accepted and is in the store (`create_job` was True). Ignored if the job is active."""
 
     now: float
     spec: JobSpec
-    #: One a map task, in order of index.
+    #: One per map task, by index.
     splits: tuple[Split, ...]
 
 
 class JobRestored(msgspec.Struct, frozen=True):
-    """A coordinator that takes over read an unfinished job from the store. A known id changes nothing."""
+    """A coordinator that took over has read an unfinished job. Ignored if the job is active."""
 
     now: float
     job: RestoredJob
-    #: Its `_SUCCESS` is there: it has completed, and only its end is not recorded.
+    #: Whether its `_SUCCESS` exists: then it has completed, and only its end is not recorded.
     finished: bool = False
 
 
 class ReportReceived(msgspec.Struct, frozen=True):
-    """A message of `mr.reports`. Acknowledge it when the commands it led to have been carried out.
+    """A message of `mr.reports`, to be acknowledged after its commands are carried out.
 
-    A report is a hint: what counts is what the store says, read after the report came. Doubled, late,
-    unknown and untrue reports change nothing.
+    A report is only a hint. What counts is what the store says, read after the report came; so reports that
+    are repeated, late, of unknown tasks or wrong change nothing.
     """
 
     now: float
     report: Report
-    #: Of the task that TaskCommitted or TaskFailed names.
+    #: What the store says of the task that TaskCommitted or TaskFailed names.
     outcome: Outcome = Outcome()
-    #: Of the incarnation that WorkerStopped names: whether the store still has a heartbeat of it.
+    #: Whether the store still has a heartbeat of the incarnation that WorkerStopped names.
     beats: bool = False
 
 
 class QueueObserved(msgspec.Struct, frozen=True):
-    """Once a tick, before WorkersObserved: how many messages of `mr.tasks` nobody has been handed yet.
+    """The number of messages that wait in `mr.tasks`. Sent once a tick, before WorkersObserved.
 
-    Not sent while the broker cannot be asked.
+    Not sent while the broker cannot be reached.
     """
 
     now: float
@@ -61,9 +61,9 @@ class QueueObserved(msgspec.Struct, frozen=True):
 
 
 class WorkersObserved(msgspec.Struct, frozen=True):
-    """Once a tick: all workers the store has heard of. Drives retries, losses and stragglers.
+    """All workers that the store knows. Sent once a tick; drives retries, losses and backups.
 
-    Not sent while the store cannot be asked: silence of the store is not death of the workers.
+    Not sent while the store cannot be reached, since that says nothing about the workers.
     """
 
     now: float
@@ -76,60 +76,57 @@ class ClaimsObserved(msgspec.Struct, frozen=True):
     now: float
     job_id: JobId
     claims: Mapping[TaskId, Claim]
-    #: At least of those tasks named by the command whose claim has a winner.
+    #: Of the tasks named by the command whose claim has a winner; others may be among them.
     results: Mapping[TaskId, TaskResult]
-    #: Whether the results of all committed maps are among them, as the command asked.
+    #: Whether the results of all committed maps are included, as the command asked.
     outputs: bool = False
-    #: When it was asked, as the command says.
+    #: As in the command.
     asked_at: float = 0.0
 
 
 class JobWrittenBack(msgspec.Struct, frozen=True):
-    """The store had come back older, or empty, and was raised to what is known here: what it says now.
+    """What the store says of a job after it had lost data and `rewrite` gave that back.
 
-    Nothing was decided between the writing and this.
+    No other event was handled between the rewrite and this one.
     """
 
     now: float
     job_id: JobId
     claims: Mapping[TaskId, Claim]
-    #: Of every task whose claim has a winner.
+    #: Of all tasks whose claim has a winner.
     results: Mapping[TaskId, TaskResult]
 
 
 class ProbeOutcome(StrEnum):
-    """What asking about a worker's process showed."""
+    """What a probe proved about a worker's process."""
 
-    #: Its connection to the broker is open, and its port answers from here.
+    #: Its connection to the broker is open, and its port answers.
     REACHED = "reached"
-    #: Its connection to the broker is closed, and its port refuses or is another's: the process has ended.
+    #: The process has ended: its connection to the broker is closed, and its port refuses or is reused.
     GONE = "gone"
 
 
 class WorkerProbed(msgspec.Struct, frozen=True):
-    """The answer to the command ProbeWorker. Changes nothing once a later heartbeat is known."""
+    """The answer to the command ProbeWorker. Ignored if a later heartbeat is known."""
 
     now: float
     incarnation: Incarnation
-    #: The heartbeat that was the last one known when the question was asked.
+    #: As in the command.
     number: int
     outcome: ProbeOutcome
 
 
 class CancelRequested(msgspec.Struct, frozen=True):
-    """Somebody wants a job stopped.
-
-    Of an unknown or ended job, or one whose output is being finished: it is too late, and changes nothing.
-    """
+    """A client wants a job stopped. Ignored if the job is unknown or its output is being finished."""
 
     now: float
     job_id: JobId
-    #: One line for the record: who wanted it, why.
+    #: One line for the record.
     cause: str
 
 
 class JobBroken(msgspec.Struct, frozen=True):
-    """A job cannot be handled: the store's records of it cannot be read, or the engine failed over it."""
+    """A job cannot be handled: its records in the store cannot be read, or the engine failed over it."""
 
     now: float
     job_id: JobId
@@ -138,17 +135,14 @@ class JobBroken(msgspec.Struct, frozen=True):
 
 
 class OutputFinished(msgspec.Struct, frozen=True):
-    """The command FinishOutput was carried out: `_SUCCESS` is there."""
+    """The command FinishOutput was carried out: `_SUCCESS` exists."""
 
     now: float
     job_id: JobId
 
 
 class OutputFailed(msgspec.Struct, frozen=True):
-    """The command FinishOutput could not be carried out, and `_SUCCESS` is not there.
-
-    Tried again where the failure's rule says so.
-    """
+    """FinishOutput failed, and `_SUCCESS` does not exist. The failure's rule says whether it is retried."""
 
     now: float
     job_id: JobId

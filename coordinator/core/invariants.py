@@ -1,4 +1,4 @@
-"""What must hold between any two events. The simulator checks it after each. Pure."""
+"""What must hold between any two events. The simulator and the tests check it. Pure."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ class InvariantBroken(MrError):
 
 
 def check(state: SchedulerState) -> None:
-    """Check the whole state. Raises InvariantBroken, naming every contradiction."""
+    """Check the whole state. Raises InvariantBroken, which names every contradiction."""
     broken = list(_broken(state))
     if broken:
         raise InvariantBroken("; ".join(broken))
@@ -44,7 +44,7 @@ def _broken_in_job(job: ActiveJob) -> Iterator[str]:
     if record.state is JobState.MAPPING and job.spec.reduces > 0 and job.maps_done:
         yield "MAPPING, but all maps are committed"
     if job.output_done and not job.finishing and job.finish_tries == 0:
-        yield "all parts are committed, but nobody was told to finish the output"
+        yield "all parts are committed, but FinishOutput was not given"
     counts: dict[tuple[TaskKind, TaskState], int] = {}
     for task in job.tasks.values():
         key = (task.kind, task.state)
@@ -52,7 +52,7 @@ def _broken_in_job(job: ActiveJob) -> Iterator[str]:
         for message in _broken_in_task(job, task):
             yield f"{task.task_id}: {message}"
     if counts != {key: count for key, count in job.counts.items() if count}:
-        yield f"the tasks count {counts}, the books say {job.counts}"
+        yield f"the tasks count {counts}, but the job says {job.counts}"
     if sum(counts.values()) != len(job.splits) + job.spec.reduces:
         yield "tasks are missing"
 
@@ -70,13 +70,13 @@ def _broken_in_task(job: ActiveJob, task: Task) -> Iterator[str]:
     if any(number > task.record.attempt for number in task.running):
         yield f"runs {sorted(task.running)}, but its newest attempt is {task.record.attempt}"
     if task.record.failures >= job.spec.options.max_attempts and not job.output_done:
-        yield f"failed {task.record.failures} times of {job.spec.options.max_attempts}, but is not given up"
+        yield f"failed {task.record.failures} times of {job.spec.options.max_attempts}, but is not FAILED"
     if task.result is not None:
         output = task.result.output
         if output.attempt.number <= task.fenced_attempt:
-            yield f"attempt {output.attempt.number} is committed, though lost up to {task.fenced_attempt}"
+            yield f"attempt {output.attempt.number} is committed, but fenced up to {task.fenced_attempt}"
         filed = isinstance(output, MapOutput) and task.task_id in job.outputs.get(output.incarnation, ())
         if isinstance(output, MapOutput) and not filed:
-            yield f"its output with {output.worker} is in no book"
+            yield f"its output on {output.worker} is not in job.outputs"
     elif any(task.task_id in held for held in job.outputs.values()):
-        yield "an output is in the books that it has not"
+        yield "job.outputs lists it, but it is not COMMITTED"

@@ -1,4 +1,4 @@
-"""When the engine fails over one job, that job ends and the others go on. Pure."""
+"""An error of the engine about one job fails that job; the others go on. Pure."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from mr.protocol.records import JobRecord, TaskRecord, TaskState
 
 
 def job_of(event: Event) -> JobId | None:
-    """The job that an event is about; None when it is about none, or about several."""
+    """The job that an event is about; None if it is about no job or several."""
     match event:
         case JobAccepted():
             return event.spec.job_id
@@ -46,7 +46,7 @@ def job_of(event: Event) -> JobId | None:
 
 
 def note_event(state: SchedulerState, event: Event) -> None:
-    """Keep the last few events of a job, for the log if the engine fails over it."""
+    """Remember the last events of a job, for the log if it cannot be handled."""
     job = state.jobs.get(job_of(event) or JobId(""))
     if job is not None:
         what = type(event).__name__
@@ -58,7 +58,7 @@ def note_event(state: SchedulerState, event: Event) -> None:
 
 @contextmanager
 def isolated(decisions: Decisions, job: ActiveJob) -> Iterator[None]:
-    """Handle one job: an exception inside fails this job, and is logged with its last events."""
+    """Handle one job. An exception inside fails this job, and is logged with its last events."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the outermost frame around one job: it fails, and is logged
@@ -66,7 +66,7 @@ def isolated(decisions: Decisions, job: ActiveJob) -> Iterator[None]:
 
 
 def each_job(decisions: Decisions, act: Callable[[ActiveJob], object]) -> None:
-    """Do something for every active job, each on its own."""
+    """Do something for every active job; an exception fails only the job that caused it."""
     for job in list(decisions.state.jobs.values()):
         with isolated(decisions, job):
             act(job)
@@ -74,7 +74,7 @@ def each_job(decisions: Decisions, act: Callable[[ActiveJob], object]) -> None:
 
 @contextmanager
 def logged(decisions: Decisions, what: str) -> Iterator[None]:
-    """Do something that concerns no single job: an exception inside is logged, and the rest goes on."""
+    """Do something that concerns no single job. An exception inside is logged."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the outermost frame around one step: it is logged
@@ -82,14 +82,14 @@ def logged(decisions: Decisions, what: str) -> Iterator[None]:
 
 
 def break_job(decisions: Decisions, job: ActiveJob, error: Exception) -> None:
-    """Fail a job whose state can no longer be trusted; only its records are used."""
+    """Fail a job whose state cannot be trusted any more; only its records are used."""
     decisions.state.jobs.pop(job.job_id, None)
     tasks = tuple(_closed(task.record, decisions.time_of_day) for task in job.tasks.values())
     _break(decisions, job.record, tasks, job.spec.output, error, "\n".join(job.recent))
 
 
 def break_event(decisions: Decisions, event: Event, error: Exception) -> None:
-    """Fail the job of an event that could not be handled; an event of no job is logged and dropped."""
+    """Fail the job of an event that could not be handled. An event about no job is logged and ignored."""
     job = decisions.state.jobs.get(job_of(event) or JobId(""))
     if job is not None:
         break_job(decisions, job, error)

@@ -1,4 +1,4 @@
-"""How a job goes on to its reduces, to its output, and to its end. Pure."""
+"""How a job proceeds to its reduces, to its output and to its end. Pure."""
 
 from mr.coordinator.core.commands import FinishOutput
 from mr.coordinator.core.decisions import Decisions
@@ -14,7 +14,7 @@ MANIFEST_VERSION = 1
 
 
 def advance(decisions: Decisions, job: ActiveJob) -> None:
-    """Take the step to REDUCING, or have the output finished, when all that it takes is committed."""
+    """Start the reduces when all maps are committed, and finish the output when all parts are."""
     maps_done = job.maps_done and job.spec.reduces > 0
     if job.record.state is JobState.MAPPING and maps_done:
         decisions.step(job, JobCause.MAPS_COMMITTED)
@@ -58,7 +58,7 @@ def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Mani
 
 
 def retry_output(decisions: Decisions, job: ActiveJob, failure: Failure) -> None:
-    """Finish the output once more while the failure's rule and `max_attempts` allow it, else fail the job."""
+    """Finish the output again later if the failure's rule and `max_attempts` allow it; else fail the job."""
     job.finishing = False
     job.finish_tries += 1
     if not failure.rule.retry or job.finish_tries >= job.spec.options.max_attempts:
@@ -70,7 +70,7 @@ def retry_output(decisions: Decisions, job: ActiveJob, failure: Failure) -> None
 
 
 def note_waiting(decisions: Decisions, job: ActiveJob) -> None:
-    """Record what keeps a job from going on."""
+    """Record what a job waits for, if it cannot proceed."""
     membership = decisions.state.membership
     running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
     waiting_for = ""
@@ -90,7 +90,7 @@ def note_waiting(decisions: Decisions, job: ActiveJob) -> None:
 
 
 def end_job(decisions: Decisions, job: ActiveJob, cause: JobCause, detail: str = "") -> None:
-    """Close a job: cancel what has not ended, tell the workers, forget the job."""
+    """End a job: cancel its open tasks, have it closed in the store and by the workers, forget it."""
     decisions.step(job, cause, detail)
     for task in job.tasks.values():
         if task.state in OPEN_STATES:

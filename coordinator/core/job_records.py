@@ -23,7 +23,7 @@ def submitted_record(spec: JobSpec) -> JobRecord:
 
 
 def failed_record(record: JobRecord, cause: str, at: float) -> JobRecord:
-    """Make the last record of a job that cannot be handled, from whatever its record was."""
+    """Make the last record of a job that cannot be handled, from its record until then."""
     history = (*record.history, Transition(JobState.FAILED, at, f"{JobCause.BROKEN}: {cause}"))
     return msgspec.structs.replace(
         record, state=JobState.FAILED, history=history, cause=cause, waiting_for="", tasks_running=0
@@ -31,7 +31,7 @@ def failed_record(record: JobRecord, cause: str, at: float) -> JobRecord:
 
 
 def bare_record(record: JobRecord) -> JobRecord:
-    """What is left of a final record that cannot be stored: plain facts, in ASCII."""
+    """Reduce a final record that cannot be stored to the plain facts, in ASCII."""
     last = record.history[-1]
     cause = ascii(record.cause[:1000]).strip("'")
     return JobRecord(

@@ -1,7 +1,7 @@
-"""Where the committed map outputs lie, when the worker that held them is gone. Pure.
+"""Which map outputs are lost when the worker that held them is gone. Pure.
 
-Before a map is run again the store is asked: a worker that was restarted in the same spool has adopted the
-outputs of its dead predecessor, and nothing is lost.
+The store is asked before a map is run again: if a worker has started in the same spool, it has adopted the
+outputs of its predecessor and nothing is lost.
 """
 
 from mr.coordinator.core.attempts import reopen_output
@@ -14,7 +14,7 @@ from mr.protocol.records import MapOutput, TaskState
 
 
 def doubt_outputs(decisions: Decisions) -> None:
-    """Ask the store about each job that needs outputs of a worker which is gone, once a lease at most."""
+    """Read the results of each job that needs outputs of a worker that is gone, at most once a lease."""
     each_job(decisions, lambda job: _doubt(decisions, job))
 
 
@@ -31,9 +31,9 @@ def _doubt(decisions: Decisions, job: ActiveJob) -> None:
 
 
 def settle_outputs(decisions: Decisions, job: ActiveJob, answer: ClaimsObserved) -> None:
-    """Follow the outputs that were relocated; run those maps again whose output is lost.
+    """Take in where outputs were relocated, and run those maps again whose output is lost.
 
-    The answer holds the results of all maps that were committed when it was asked for.
+    The answer holds the results of all maps that were committed at `asked_at`.
     """
     job.doubtful = False
     for task in job.tasks.values():

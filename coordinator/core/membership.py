@@ -1,4 +1,4 @@
-"""What the coordinator knows of the workers: who lives, what room they have, whom to trust. Pure."""
+"""What the coordinator knows of the workers: which are alive, their free slots, which are paused. Pure."""
 
 import math
 from dataclasses import dataclass, field
@@ -21,21 +21,21 @@ from mr.settings import Settings
 
 @dataclass(slots=True)
 class WorkerIncarnation:
-    """One life (incarnation) of a worker."""
+    """One incarnation of a worker: what is known of its process."""
 
     worker: WorkerId
-    #: When it was last known to live.
+    #: When it was last known to be alive.
     alive_at: float
     dead: bool = False
-    #: Left in good order: never comes back.
+    #: It said that it stops: it never comes back.
     final: bool = False
-    #: Known to have ended, not only silent: nothing but a later heartbeat shows otherwise.
+    #: Proven to have ended, not only silent: only a later heartbeat disproves it.
     gone: bool = False
-    #: Gave its leases back before it left.
+    #: It gave its leases back before it stopped.
     released: bool = False
-    #: Once dead: until then a worker that starts in the same spool may register the outputs as its own.
+    #: If dead: until then another worker may start in its spool and adopt the outputs.
     outputs_until: float = 0.0
-    #: As its last heartbeat said.
+    #: From its last heartbeat.
     number: int = 0
     control_queue: str = ""
     address: str = ""
@@ -44,16 +44,20 @@ class WorkerIncarnation:
     probed_at: float = 0.0
 
 
+#: What is assumed of an incarnation of which nothing was heard: it has not ended.
+_UNKNOWN = WorkerIncarnation(WorkerId(""), 0.0)
+
+
 @dataclass(slots=True)
 class Blame:
-    """What speaks against a worker."""
+    """The failures held against a worker, and whether it is paused."""
 
-    #: job -> when a task of it last failed here.
+    #: job -> when a task of it last failed on this worker.
     jobs: dict[JobId, float] = field(default_factory=dict)
     paused_until: float = 0.0
 
     def is_fresh(self, since: float) -> bool:
-        """Whether any of it is of after `since`."""
+        """Whether any of the failures came after `since`."""
         return any(at > since for at in self.jobs.values())
 
 
@@ -62,48 +66,48 @@ class Membership:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lives: dict[Incarnation, WorkerIncarnation] = {}
+        self._incarnations: dict[Incarnation, WorkerIncarnation] = {}
         self._blames: dict[WorkerId, Blame] = {}
         self._observed_at: float | None = None
-        #: Until then silence proves nothing: the store had not been asked for a while.
+        #: Until then silence proves nothing, because the store was not asked for a while.
         self._grace_until = 0.0
         #: Live workers by id.
         self.views: dict[WorkerId, WorkerView] = {}
 
     @property
     def observed(self) -> bool:
-        """Whether the store was ever asked."""
+        """Whether the store has been asked at least once."""
         return self._observed_at is not None
 
     @property
     def slots(self) -> int:
-        """Slots of the live workers."""
+        """All slots of the live workers."""
         return sum(view.beat.slots for view in self.views.values())
 
     @property
     def open_slots(self) -> int:
-        """Slots for which the live workers take tasks."""
+        """The slots for which the live workers take tasks."""
         return sum(view.beat.open_slots for view in self.views.values())
 
     def free_slots(self) -> dict[WorkerId, int]:
-        """Open slots that nothing runs in, by worker."""
+        """Open slots in which nothing runs, by worker."""
         return {
             worker: max(0, view.beat.open_slots - len(view.beat.running))
             for worker, view in self.views.items()
         }
 
     def limits(self) -> str:
-        """Why the live workers take fewer tasks than they have slots, in words; empty when they do not."""
+        """Why the live workers take fewer tasks than they have slots; empty if they take as many."""
         return "; ".join(
             f"{worker}: {view.beat.limited_by}"
             for worker, view in sorted(self.views.items())
             if view.beat.limited_by
         )
 
-    # --- who lives
+    # --- which workers are alive
 
     def observe(self, now: float, views: tuple[WorkerView, ...]) -> set[Incarnation]:
-        """Take in what the store says. Returns the lives that ended since the last look."""
+        """Take in the heartbeats in the store. Returns the incarnations that ended since the last call."""
         lease_seconds = self._settings.lease_seconds
         if self._observed_at is None or now - self._observed_at > lease_seconds / 2:
             self._grace_until = now + lease_seconds
@@ -111,47 +115,49 @@ class Membership:
         self.views = {}
         for view in views:
             beat = view.beat
-            life = self.hear_of(beat.worker, beat.incarnation, now)
-            if life.final or (life.gone and beat.number <= life.number):
+            known = self.hear_of(beat.worker, beat.incarnation, now)
+            if known.final or (known.gone and beat.number <= known.number):
                 continue
-            life.alive_at = max(life.alive_at, now - max(0.0, view.age_seconds))
-            life.number, life.control_queue, life.address = beat.number, beat.control_queue, beat.address
+            known.alive_at = max(known.alive_at, now - max(0.0, view.age_seconds))
+            known.number, known.control_queue, known.address = beat.number, beat.control_queue, beat.address
             if view.live:
-                life.dead = life.gone = False
+                known.dead = known.gone = False
                 self.views[beat.worker] = view
-        ended = {name for name, life in self._lives.items() if self._has_ended(name, life, now)}
+        ended = {name for name, known in self._incarnations.items() if self._has_ended(name, known, now)}
         for name in ended:
-            self._lives[name].dead = True
+            self._incarnations[name].dead = True
         ended |= self._proven_dead()
         self._forget(now)
         return ended
 
-    def _has_ended(self, name: Incarnation, life: WorkerIncarnation, now: float) -> bool:
-        """Whether this look shows that a life is over which until now was not."""
-        if life.dead or self._is_seen(name, life):
+    def _has_ended(self, name: Incarnation, known: WorkerIncarnation, now: float) -> bool:
+        """Whether an incarnation that was alive until now has been silent for too long."""
+        if known.dead or self._is_seen(name, known):
             return False
-        return now >= self._grace_until and now - life.alive_at > self._settings.lease_seconds
+        return now >= self._grace_until and now - known.alive_at > self._settings.lease_seconds
 
     def _proven_dead(self) -> set[Incarnation]:
-        """Lives thought to live whose end a worker that started in the same spool has seen."""
+        """Incarnations thought alive whose end is proven by a worker that started in the same spool."""
         proven: set[Incarnation] = set()
         for view in self.views.values():
             for name in view.beat.ended:
-                life = self._lives.get(name)
-                if life is not None and not life.dead:
-                    life.dead = life.gone = True
+                known = self._incarnations.get(name)
+                if known is not None and not known.dead:
+                    known.dead = known.gone = True
                     proven.add(name)
         return proven
 
-    def _is_seen(self, name: Incarnation, life: WorkerIncarnation) -> bool:
-        """Whether a life is the one that the store shows under its worker's id."""
-        view = self.views.get(life.worker)
+    def _is_seen(self, name: Incarnation, known: WorkerIncarnation) -> bool:
+        """Whether the store shows this incarnation under its worker's id."""
+        view = self.views.get(known.worker)
         return view is not None and view.beat.incarnation == name
 
     def _forget(self, now: float) -> None:
         oldest = now - FORGET_LEASES * self._settings.lease_seconds
-        self._lives = {
-            n: life for n, life in self._lives.items() if not (life.dead and life.alive_at < oldest)
+        self._incarnations = {
+            n: known
+            for n, known in self._incarnations.items()
+            if not (known.dead and known.alive_at < oldest)
         }
         since = now - self._settings.exclude_seconds
         self._blames = {
@@ -159,115 +165,116 @@ class Membership:
         }
 
     def hear_of(self, worker: WorkerId, incarnation: Incarnation, now: float) -> WorkerIncarnation:
-        """Note that a life was mentioned; a new one counts as alive until silence proves otherwise."""
-        life = self._lives.get(incarnation)
-        if life is None:
-            life = self._lives[incarnation] = WorkerIncarnation(worker, now)
-        return life
+        """Note that an incarnation was mentioned. A new one counts as alive until its lease runs out."""
+        known = self._incarnations.get(incarnation)
+        if known is None:
+            known = self._incarnations[incarnation] = WorkerIncarnation(worker, now)
+        return known
 
     def hear_from(self, worker: WorkerId, incarnation: Incarnation, now: float) -> None:
-        """Note a sign of life other than a heartbeat: a worker that reports lives."""
-        life = self.hear_of(worker, incarnation, now)
-        if not (life.final or life.gone):
-            life.alive_at = now
-            life.dead = False
+        """Note that a worker sent a report, so it is alive."""
+        known = self.hear_of(worker, incarnation, now)
+        if not (known.final or known.gone):
+            known.alive_at = now
+            known.dead = False
 
     def due_probes(self, now: float) -> list[ProbeWorker]:
-        """The probes that are due: silent workers first, at most MAX_PROBES_PER_SECOND."""
+        """The probes that are due, silent workers first, at most MAX_PROBES_PER_SECOND."""
         settings = self._settings
         taken = {view.beat.address for view in self.views.values()}
         due = [
-            (now - life.alive_at <= LATE_BEATS * settings.heartbeat_seconds, life.probed_at, name)
-            for name, life in self._lives.items()
-            if not life.dead
-            and life.control_queue
-            and life.address
-            and now - life.probed_at >= PROBE_BEATS * settings.heartbeat_seconds
+            (now - known.alive_at <= LATE_BEATS * settings.heartbeat_seconds, known.probed_at, name)
+            for name, known in self._incarnations.items()
+            if not known.dead
+            and known.control_queue
+            and known.address
+            and now - known.probed_at >= PROBE_BEATS * settings.heartbeat_seconds
         ]
         commands = []
         for *_, name in sorted(due)[: math.ceil(MAX_PROBES_PER_SECOND * settings.tick_seconds)]:
-            life = self._lives[name]
-            life.probed_at = now
-            replaced = life.address in taken and not self._is_seen(name, life)
-            silent = now - life.alive_at > SILENT_BEATS * settings.heartbeat_seconds
-            where = life.control_queue, life.address
+            known = self._incarnations[name]
+            known.probed_at = now
+            replaced = known.address in taken and not self._is_seen(name, known)
+            silent = now - known.alive_at > SILENT_BEATS * settings.heartbeat_seconds
+            where = known.control_queue, known.address
             cause = "its heartbeats have stopped" if silent else "its turn has come"
             commands.append(
-                ProbeWorker(name, life.number, *where, life.reachable, replaced, silent, cause=cause)
+                ProbeWorker(name, known.number, *where, known.reachable, replaced, silent, cause=cause)
             )
         return commands
 
     def probed(self, incarnation: Incarnation, number: int, outcome: ProbeOutcome) -> bool:
-        """Take in what a probe showed. Returns whether a life that was thought to live has ended."""
-        life = self._lives.get(incarnation)
-        if life is None or life.dead or number < life.number:
+        """Take in a probe's outcome. Returns whether it proves the end of an incarnation thought alive."""
+        known = self._incarnations.get(incarnation)
+        if known is None or known.dead or number < known.number:
             return False
         if outcome is ProbeOutcome.REACHED:
-            life.reachable = True
+            known.reachable = True
             return False
-        life.dead = life.gone = True
-        if self._is_seen(incarnation, life):
-            del self.views[life.worker]
+        known.dead = known.gone = True
+        if self._is_seen(incarnation, known):
+            del self.views[known.worker]
         return True
 
     def stopped(
         self, worker: WorkerId, incarnation: Incarnation, now: float, *, leaves_outputs: bool = False
     ) -> bool:
-        """Note that a life ended in good order. Returns whether that is news.
+        """Note that an incarnation stopped in good order. Returns False if that was known.
 
-        Outputs that it leaves have as long to be adopted as those of a worker that died.
+        Outputs that it leaves may be adopted for as long as those of a worker that died.
         """
-        life = self.hear_of(worker, incarnation, now)
-        news = not life.final
-        life.dead = life.final = life.released = True
+        known = self.hear_of(worker, incarnation, now)
+        news = not known.final
+        known.dead = known.final = known.released = True
         if news and leaves_outputs:
-            life.outputs_until = now + self._settings.lease_seconds
+            known.outputs_until = now + self._settings.lease_seconds
         if worker in self.views and self.views[worker].beat.incarnation == incarnation:
             del self.views[worker]
         return news
 
+    def _get(self, incarnation: Incarnation) -> WorkerIncarnation:
+        return self._incarnations.get(incarnation, _UNKNOWN)
+
     def is_dead(self, incarnation: Incarnation) -> bool:
-        """Whether a life is over; an unknown one is not."""
-        life = self._lives.get(incarnation)
-        return life is not None and life.dead
+        """Whether an incarnation has ended, as far as is known."""
+        return self._get(incarnation).dead
 
     def is_beating(self, worker: WorkerId, incarnation: Incarnation, now: float) -> bool:
-        """Whether this life of a worker was heard of a moment ago: it misses no heartbeat."""
-        view, life = self.views.get(worker), self._lives.get(incarnation)
-        if view is None or life is None or view.beat.incarnation != incarnation:
+        """Whether this incarnation has missed no heartbeat."""
+        view = self.views.get(worker)
+        if view is None or view.beat.incarnation != incarnation:
             return False
         patience_seconds = MISSED_BEATS * self._settings.heartbeat_seconds + self._settings.tick_seconds
-        return now - life.alive_at <= patience_seconds
+        return now - self._get(incarnation).alive_at <= patience_seconds
 
     def is_gone(self, incarnation: Incarnation) -> bool:
-        """Whether a life is known to have ended."""
-        life = self._lives.get(incarnation)
-        return life is not None and life.gone
+        """Whether an incarnation is proven to have ended."""
+        return self._get(incarnation).gone
 
     def outputs_gone(self, incarnation: Incarnation, now: float) -> bool:
-        """Whether what a life held in its spool is lost, unless another has registered it."""
-        life = self._lives.get(incarnation)
-        return life is not None and life.dead and now >= life.outputs_until
+        """Whether the outputs of an incarnation are lost, except those that another has adopted."""
+        known = self._get(incarnation)
+        return known.dead and now >= known.outputs_until
 
     def may_return(self, incarnation: Incarnation, now: float) -> bool:
-        """Whether a life is over whose outputs may yet be registered by another in the same spool."""
-        life = self._lives.get(incarnation)
-        return life is not None and life.dead and now < life.outputs_until
+        """Whether an incarnation has ended and its outputs may still be adopted by another."""
+        known = self._get(incarnation)
+        return known.dead and now < known.outputs_until
 
     def leases_gone_at(self, incarnation: Incarnation, now: float) -> float:
-        """When the store lets others have what a dead life had claimed: publishing sooner is in vain."""
-        life = self._lives.get(incarnation)
-        if life is None or not life.dead or life.released or life.gone:
+        """When the store will grant others the tasks of a dead incarnation: no use to publish them sooner."""
+        known = self._get(incarnation)
+        if not known.dead or known.released or known.gone:
             return now
         lease_seconds = self._settings.lease_seconds + self._settings.heartbeat_seconds
-        return min(max(now, life.alive_at + lease_seconds), now + lease_seconds)
+        return min(max(now, known.alive_at + lease_seconds), now + lease_seconds)
 
-    # --- whom to trust
+    # --- which workers are paused
 
     def blame(self, worker: WorkerId, job: JobId, now: float) -> bool:
-        """Note a failure that may be the worker's. Returns whether it is to be paused now.
+        """Note a failure that may be the worker's fault. Returns whether the worker is now paused.
 
-        Never more than half of the live workers at once: when all of them fail, it is not them.
+        At most half of the live workers are paused at once: if all of them fail, the fault lies elsewhere.
         """
         since = now - self._settings.exclude_seconds
         blame = self._blames.setdefault(worker, Blame())
@@ -282,9 +289,9 @@ class Membership:
         return True
 
     def pause(self, worker: WorkerId, seconds: float, now: float, *, new_reason: bool = False) -> bool:
-        """Give a worker no tasks for a while, or for longer than it was told, or for a `new_reason`.
+        """Give a worker no tasks for a while; extend a pause, or repeat it for a `new_reason`.
 
-        False: little would change, or half of the workers get none already.
+        Returns False, and does nothing, if it would change little or half of the workers are paused already.
         """
         paused = sum(self.is_paused(name, now) for name in self.views if name != worker)
         blame = self._blames.setdefault(worker, Blame())
@@ -297,7 +304,7 @@ class Membership:
         return True
 
     def resume(self, worker: WorkerId) -> None:
-        """Let a paused worker have tasks again."""
+        """Give a paused worker tasks again."""
         if worker in self._blames:
             self._blames[worker].paused_until = 0.0
 

@@ -1,7 +1,7 @@
-"""What is done about silence: workers that died, attempts nobody runs, messages that got lost. Pure.
+"""What is done about workers that died, attempts that nobody runs and messages that were lost. Pure.
 
-Suspicion never acts by itself. It asks for the claims, and the claims decide: committed after all,
-held by somebody who lives, or free to run again.
+A suspicion only has the claims read. They decide whether a task is committed, held by a live worker, or free
+to run again.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from mr.protocol.records import Outcome, RunningTask, TaskState, WorkerView
 
 
 def note_running(decisions: Decisions) -> None:
-    """Take in what the live workers say they run."""
+    """Take in the running attempts of the live workers' heartbeats."""
     for view in decisions.state.membership.views.values():
         for running in view.beat.running:
             job = decisions.state.jobs.get(running.job_id)
@@ -42,7 +42,7 @@ def note_running(decisions: Decisions) -> None:
 def _note_sighting(
     decisions: Decisions, job: ActiveJob, task: Task, view: WorkerView, running: RunningTask
 ) -> None:
-    """Mark one attempt as running, unless its end is known: heartbeats are older than reports."""
+    """Mark one attempt as running, unless its end is known: a heartbeat may be older than a report."""
     number = running.attempt
     if task.state not in OPEN_STATES or number in task.failed or number <= task.fenced_attempt:
         return
@@ -62,7 +62,7 @@ def _note_sighting(
 def start_attempt(
     decisions: Decisions, job: ActiveJob, task: Task, number: int, attempt: RunningAttempt
 ) -> None:
-    """Note an attempt that was not known to run."""
+    """Take in that an attempt runs which was not known to run."""
     fields: dict[str, object] = {}
     if number >= task.record.attempt:
         started_at = decisions.time_of_day - (decisions.now - attempt.started_at)
@@ -76,7 +76,7 @@ def start_attempt(
 
 
 def inspect_suspects(decisions: Decisions, ended: set[Incarnation]) -> None:
-    """Ask for the claims of each job that a death may concern, or of which a task is silent for too long."""
+    """Read the claims of each job that an ended worker may affect, or that has a task silent for too long."""
     each_job(decisions, lambda job: _inspect(decisions, job, ended))
 
 
@@ -90,7 +90,7 @@ def _inspect(decisions: Decisions, job: ActiveJob, ended: set[Incarnation]) -> N
 
 
 def _suspects(decisions: Decisions, job: ActiveJob) -> Iterator[TaskId]:
-    """Tasks of which nothing was seen for too long."""
+    """The tasks about which nothing was heard for too long."""
     for task_id in job.outstanding:
         task = job.tasks[task_id]
         if task.state is TaskState.QUEUED:
@@ -103,7 +103,7 @@ def _suspects(decisions: Decisions, job: ActiveJob) -> Iterator[TaskId]:
 
 
 def is_overdue(decisions: Decisions, task: Task) -> bool:
-    """Whether a queued task's message must be taken for lost."""
+    """Whether a queued task's message must be assumed lost."""
     waited_seconds = decisions.now - task.queued_at
     limit_seconds = decisions.state.settings.republish_seconds
     if decisions.state.ready > 0:
@@ -115,11 +115,11 @@ def is_overdue(decisions: Decisions, task: Task) -> bool:
 
 
 def is_behind(job: ActiveJob, answer: ClaimsObserved) -> bool:
-    """Whether the claims show that the store came back older: it would give numbers again that were given.
+    """Whether the claims show that the store has lost data, so it would grant attempt numbers twice.
 
-    The generation of the job does not tell, when its coordinator wrote nothing between what was lost and the
-    loss. What became known after the claims were asked for proves nothing about committed tasks; elsewhere
-    it leads to one writing back too many, which does no harm.
+    The job's generation does not show this if the coordinator wrote nothing between the lost writes and the
+    loss. A commit that became known after the claims were read proves nothing; other news since then may
+    cause a needless rewrite, which does no harm.
     """
     return any(_has_forgotten(task, answer) for task in job.tasks.values())
 
@@ -151,17 +151,17 @@ def settle_claims(decisions: Decisions, job: ActiveJob, answer: ClaimsObserved |
 
 
 def settle_written_back(decisions: Decisions, job: ActiveJob, answer: JobWrittenBack) -> None:
-    """Bring a job in line with a store that came back older, now that it knows again what is known here.
+    """Bring a job in line with a store that had lost data and was rewritten.
 
-    Meanwhile it may have given tasks to others, who committed. Messages may have been dropped, because it
-    knew of no such job: what waits for its message is published again.
+    Meanwhile it may have granted tasks to other workers, which committed. Workers may have dropped messages
+    because the store did not know the job, so queued tasks are published again.
     """
     for task in job.tasks.values():
         claim = answer.claims.get(task.task_id, Claim())
         result = answer.results.get(task.task_id)
         task.leases = {h.attempt: (h.expires_ms, decisions.now) for h in claim.running}
         if task.state is TaskState.QUEUED:
-            task.queued_at = decisions.now  # published below, once it is clear that nobody holds it
+            task.queued_at = decisions.now  # published again below, if nobody holds it
         if task.state is not TaskState.COMMITTED:
             continue
         if not claim.winner:
@@ -178,7 +178,7 @@ def settle_written_back(decisions: Decisions, job: ActiveJob, answer: JobWritten
 
 
 def _settle_open(decisions: Decisions, job: ActiveJob, task: Task, claim: Claim) -> None:
-    """A task that is not committed: somebody who lives holds it, or it runs again."""
+    """Bring a task that is not committed in line with its claim: a live worker holds it, or it runs again."""
     if claim.attempt > task.record.attempt:
         decisions.change(job, task, "the store has given a claim", attempt=claim.attempt)
     holders = [h for h in claim.running if h.attempt not in task.failed and h.attempt > task.fenced_attempt]
@@ -199,10 +199,9 @@ def _settle_open(decisions: Decisions, job: ActiveJob, task: Task, claim: Claim)
 
 
 def _is_alive(decisions: Decisions, task: Task, holder: Holder) -> bool:
-    """Whether a holder still runs: its worker lives, and renews the lease.
+    """Whether a holder still runs: its worker is alive, and renews the lease.
 
-    The lease's expiry is by the store's clock, so it is not compared with ours: what counts is
-    whether it moves.
+    The expiry is by the store's clock and cannot be compared with `now`; what counts is whether it changes.
     """
     decisions.state.membership.hear_of(holder.worker, holder.incarnation, decisions.now)
     noted = task.leases.get(holder.attempt)
@@ -216,7 +215,7 @@ def _is_alive(decisions: Decisions, task: Task, holder: Holder) -> bool:
 
 
 def _keep_holders(decisions: Decisions, job: ActiveJob, task: Task, living: list[Holder]) -> None:
-    """The living holders are what runs; whoever else was believed to run has ended."""
+    """Let exactly these holders count as running."""
     numbers = {h.attempt for h in living}
     for number in [n for n in task.running if n not in numbers]:
         del task.running[number]
@@ -231,7 +230,7 @@ def _keep_holders(decisions: Decisions, job: ActiveJob, task: Task, living: list
 
 
 def _reported_lately(decisions: Decisions, task: Task) -> bool:
-    """Whether a task without a claim ran a moment ago on a worker that lives: its report is on its way."""
+    """Whether a task without a holder ran a moment ago on a live worker: its report is on its way."""
     return any(
         not decisions.state.membership.is_dead(a.incarnation)
         and decisions.now - a.seen_at <= decisions.state.settings.lease_seconds
@@ -240,7 +239,7 @@ def _reported_lately(decisions: Decisions, task: Task) -> bool:
 
 
 def _lose(decisions: Decisions, job: ActiveJob, task: Task, holders: list[Holder]) -> None:
-    """Give the attempts up; the task runs again when the store no longer holds it for them."""
+    """Give the attempts up. The task runs again when the store can grant it to others."""
     due_at = max(
         (decisions.state.membership.leases_gone_at(h.incarnation, decisions.now) for h in holders),
         default=decisions.now,

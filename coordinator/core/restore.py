@@ -1,4 +1,4 @@
-"""Active jobs made, from a request or from what the store kept, and given back to an emptied store. Pure."""
+"""Makes active jobs from a request or from the store, and snapshots of them for a rewrite. Pure."""
 
 import msgspec
 
@@ -14,7 +14,7 @@ from mr.protocol.records import MapOutput, RestoredJob, TaskRecord, TaskState
 
 
 def new_job(state: SchedulerState, event: JobAccepted) -> ActiveJob:
-    """Make the state of an accepted job: every task waits."""
+    """Make an accepted job, all of whose tasks are WAITING."""
     job = ActiveJob(event.spec, event.splits, submitted_record(event.spec), state.accepted, event.now)
     state.accepted += 1
     for kind, name in job.ids():
@@ -23,11 +23,11 @@ def new_job(state: SchedulerState, event: JobAccepted) -> ActiveJob:
 
 
 def restored_job(decisions: Decisions, restored: RestoredJob) -> ActiveJob:
-    """Make the state of a job from what the store kept.
+    """Make a job from what the store has.
 
-    Claims and results outrank the task records: they say what is committed and what may run.
-    Whatever nobody holds waits, and is published again: a message too many does no harm.
-    Raises BadMessage for a result that cannot be that of its task.
+    Claims and results take precedence over task records: they say what is committed and what may run. Tasks
+    that nobody holds are WAITING and are published again; a second message does no harm.
+    Raises BadMessage for a result that cannot belong to its task.
     """
     state = decisions.state
     job = ActiveJob(restored.spec, restored.splits, restored.record, state.accepted, decisions.now)
@@ -42,10 +42,10 @@ def restored_job(decisions: Decisions, restored: RestoredJob) -> ActiveJob:
 def _restored_task(decisions: Decisions, restored: RestoredJob, kind: TaskKind, name: TaskId) -> Task:
     record = restored.tasks.get(name) or TaskRecord(task_id=name, state=TaskState.WAITING)
     claim, result = restored.claims.get(name, Claim()), restored.results.get(name)
-    # A record that waits or is queued has counted the end of every attempt it knows of.
+    # A record that is WAITING or QUEUED has counted the end of every attempt it knows of.
     settled = record.attempt if record.state in (TaskState.WAITING, TaskState.QUEUED) else record.attempt - 1
     held = {holder.attempt for holder in claim.running}
-    # A store that came back older may show one as running whose failure is counted.
+    # A store that lost data may show an attempt as running whose failure is counted.
     failed = (set(range(claim.fenced_attempt + 1, settled + 1)) - held) | set(record.failed)
     failed.discard(claim.winner)
     running = [holder for holder in claim.running if holder.attempt not in failed]
@@ -73,9 +73,9 @@ def _restored_task(decisions: Decisions, restored: RestoredJob, kind: TaskKind, 
 def snapshot(job: ActiveJob) -> RestoredJob:
     """Everything known of a job, to be written into a store that has lost some of it.
 
-    Attempts may have been granted that we never heard of, so numbers go on after a gap. A number whose end
-    is known is fenced: a store that forgot it may have given it again, and nothing said of it is believed.
-    The store gives the leases their time.
+    The store may have granted attempts that are not known here, so numbers continue after a gap. A number
+    whose end is known is fenced: the store may have granted it again, and that attempt must not count.
+    The store sets the expiry of the leases.
     """
     claims: dict[TaskId, Claim] = {}
     for name, task in job.tasks.items():
@@ -96,7 +96,7 @@ def snapshot(job: ActiveJob) -> RestoredJob:
 
 
 def _ended_up_to(task: Task) -> int:
-    """The highest number up to which every attempt is lost for good or has failed."""
+    """The highest number up to which all attempts have failed or are fenced."""
     number = task.fenced_attempt
     while number + 1 in task.failed:
         number += 1

@@ -1,4 +1,4 @@
-"""Backup attempts for those that are slow without reason. Pure."""
+"""Backup attempts for stragglers. Pure."""
 
 from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.isolation import isolated
@@ -9,7 +9,7 @@ from mr.protocol.records import TaskState
 
 
 def start_backups(decisions: Decisions) -> None:
-    """Give each straggler one backup while slots are free that no waiting message will fill."""
+    """Give each straggler one backup while more slots are free than messages wait."""
     free = decisions.state.membership.free_slots()
     budget = sum(free.values()) - decisions.state.ready
     for job in list(decisions.state.jobs.values()):
@@ -17,13 +17,13 @@ def start_backups(decisions: Decisions) -> None:
             return
         with isolated(decisions, job):
             for task in _stragglers(decisions, job):
-                if budget > 0 and _another_worker_is_free(task, free):
+                if budget > 0 and _take_slot_elsewhere(task, free):
                     _publish_backup(decisions, job, task)
                     budget -= 1
 
 
 def _stragglers(decisions: Decisions, job: ActiveJob) -> list[Task]:
-    """Running tasks of a job that are due for a backup: too slow, or their backup's message found nobody."""
+    """The running tasks of a job that are due for a backup, or for another message of theirs."""
     found: list[Task] = []
     for kind in TaskKind:
         total = len(job.splits) if kind is TaskKind.MAP else job.spec.reduces
@@ -48,13 +48,13 @@ def _stragglers(decisions: Decisions, job: ActiveJob) -> list[Task]:
 
 
 def _is_stalled(attempt: RunningAttempt, limit_seconds: float) -> bool:
-    """Whether an attempt stands still inside its input, where its progress can be seen."""
+    """Whether an attempt makes no progress within its input."""
     _, share, _ = attempt.progress
     return 0 < share < 1 and attempt.stalled_seconds > limit_seconds
 
 
 def _may_have_backup(decisions: Decisions, task: Task) -> bool:
-    """Whether a task was given no backup yet, or one whose message nobody took."""
+    """Whether a task has no backup yet, or one whose message no worker acted on."""
     if not task.record.speculative:
         return True
     return decisions.state.ready == 0 and decisions.now - task.backup_at > backup_patience_seconds(
@@ -62,8 +62,8 @@ def _may_have_backup(decisions: Decisions, task: Task) -> bool:
     )
 
 
-def _another_worker_is_free(task: Task, free: dict[WorkerId, int]) -> bool:
-    """Whether a worker has room that does not run the task already; takes that room."""
+def _take_slot_elsewhere(task: Task, free: dict[WorkerId, int]) -> bool:
+    """Take a free slot of a worker that does not run the task yet. Returns whether there is one."""
     runs_on = {attempt.worker for attempt in task.running.values()}
     for worker, slots in free.items():
         if slots > 0 and worker not in runs_on:

@@ -1,4 +1,4 @@
-"""What the coordinator knows of its active jobs and tasks: data, and the steps that keep it whole. Pure."""
+"""What the coordinator knows of its active jobs and tasks. Pure."""
 
 import heapq
 from bisect import insort
@@ -31,11 +31,11 @@ from mr.settings import Settings
 
 #: Events kept of each job, for the log if the engine fails over it.
 RECENT_EVENTS = 20
-#: Steps kept of each task, for the error if it is to take one that is not allowed.
+#: Steps kept of each task, for the message of IllegalTransition.
 RECENT_STEPS = 8
 
 OPEN_STATES = (TaskState.WAITING, TaskState.QUEUED, TaskState.RUNNING)
-#: Published and unfinished: what the window counts.
+#: The tasks that count against the window: published and unfinished.
 OUTSTANDING_STATES = (TaskState.QUEUED, TaskState.RUNNING)
 
 
@@ -47,13 +47,13 @@ class RunningAttempt:
     incarnation: Incarnation
     #: When it was last known to run: listed by a live worker, or its lease was renewed.
     seen_at: float
-    #: By our clock, as far as is known: heartbeats are seconds old.
+    #: Estimated from heartbeats, by the coordinator's clock.
     started_at: float
-    #: Bytes it has to read, as far as it has said.
+    #: Bytes it has to read, from its last heartbeat.
     bytes_in: int = 0
-    #: (phase, share of the input consumed, records) as of the last heartbeat.
+    #: (phase, share of the input consumed, records) from its last heartbeat.
     progress: tuple[str, float, int] = ("", 0.0, 0)
-    #: How long it had run at its last progress, and how long it has stood still since.
+    #: How long it had run when it last progressed, and how long it has stalled since.
     progressed_after: float = 0.0
     stalled_seconds: float = 0.0
 
@@ -67,49 +67,49 @@ class Task:
     #: Its last steps: (when, why).
     history: tuple[tuple[float, TaskCause], ...] = ()
     running: dict[int, RunningAttempt] = field(default_factory=dict)
-    #: Attempts whose failure was reported: nothing is heard of them again.
+    #: Attempts whose failure was reported. Anything later about them is ignored.
     failed: set[int] = field(default_factory=set)
-    #: Attempts given up with their worker; they may turn out to live, and may still commit.
+    #: Attempts given up with their worker. They may prove to be alive, and may still commit.
     lost: set[int] = field(default_factory=set)
-    #: Attempts up to this number can no longer commit: their output was lost.
+    #: Attempts up to this number can no longer commit, because a committed output was lost.
     fenced_attempt: int = 0
-    #: Where outputs of it were and are not any more: lost, or relocated since.
+    #: Places where outputs of this task were before they were lost or relocated.
     left_places: set[Placement] = field(default_factory=set)
     #: When its message was last published.
     queued_at: float = 0.0
-    #: While WAITING: not to be published before.
+    #: While WAITING: the earliest time to publish it.
     due_at: float = 0.0
     #: When this coordinator learnt of the commit.
     committed_at: float = 0.0
-    #: Of the committed attempt; None in every other state.
+    #: Of the committed attempt; None unless COMMITTED.
     result: TaskResult | None = None
-    #: attempt -> (expiry of its lease by the store's clock, when we first saw that expiry).
+    #: attempt -> (expiry of its lease by the store's clock, when that expiry was first seen).
     leases: dict[int, tuple[int, float]] = field(default_factory=dict)
     #: When a message for its backup attempt was last published.
     backup_at: float = 0.0
 
     @property
     def record(self) -> TaskRecord:
-        """What is saved of it; changed by `Decisions` only."""
+        """The record to be saved. Only `Decisions` changes it."""
         return self._record
 
     @property
     def task_id(self) -> TaskId:
-        """Its id."""
+        """The task's id."""
         return self._record.task_id
 
     @property
     def state(self) -> TaskState:
-        """Its state."""
+        """The task's state."""
         return self._record.state
 
     @property
     def index(self) -> int:
-        """Number of its split or partition."""
+        """The number of its split or partition."""
         return task_index(self._record.task_id)
 
     def write(self, fields: Mapping[str, object]) -> None:
-        """Change fields of the record. Called by the job, which keeps count of the states."""
+        """Change fields of the record. Called only by ActiveJob, which counts the states."""
         self._record = msgspec.structs.replace(self._record, **fields)
 
 
@@ -117,9 +117,9 @@ class Task:
 class Level:
     """What the jobs of one priority share: start-time fair queueing (Goyal, Vin, Cheng 1996)."""
 
-    #: Virtual time: the start tag of the task published last. A job that joins or comes back starts here.
+    #: Virtual time: the start tag of the last published task. A job that joins or returns starts here.
     virtual_seconds: float = 0.0
-    #: The charge for the last task of a job that had finished tasks to go by.
+    #: The last charge for a task that was based on finished tasks.
     cost_seconds: float = MINIMUM_COST_SECONDS
 
 
@@ -132,35 +132,35 @@ class ActiveJob:
         self.spec = spec
         self.splits = splits
         self._record = record
-        #: Place in the order of acceptance: decides between equals.
+        #: Its number in the order of acceptance, which breaks ties.
         self.order = order
         self.tasks: dict[TaskId, Task] = {}
         #: Tasks QUEUED or RUNNING, in the order they became so.
         self.outstanding: dict[TaskId, None] = {}
         self.counts: dict[tuple[TaskKind, TaskState], int] = {}
-        #: Committed map outputs by the worker's life that holds them.
+        #: Committed map outputs by the incarnation that holds them.
         self.outputs: dict[Incarnation, set[TaskId]] = {}
         #: (seconds, index) of committed attempts, sorted.
         self.durations: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
         self.totals = Totals()
         self.groups: dict[str, FailureGroup] = {g.failure.signature: g for g in record.failures}
-        #: FinishOutput was given and not answered.
+        #: Whether FinishOutput was given and is not answered.
         self.finishing = False
         self.finish_tries = 0
         self.finish_due_at = 0.0
         self.inspected_at = 0.0
-        #: The last events about it, in a few words each.
+        #: The last events about the job, one short line each.
         self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)
         #: When this coordinator first heard of it.
         self.known_at = known_at
-        #: Where the committed map outputs lie is to be read in the store: a reduce found fewer there than are
-        #: committed here, or a worker that holds some is gone.
+        #: Whether the places of the map outputs must be read again in the store: a reduce found fewer outputs
+        #: than are committed here, or a worker that holds some is gone.
         self.doubtful = False
         #: Virtual time, in seconds for a weight of 1, up to which its published tasks are charged.
         self.charged_until = 0.0
-        #: Since when tasks of it could run and none does, behind jobs of higher priority; None if not so.
+        #: Since when it has tasks to run and none runs, because of jobs of higher priority; None otherwise.
         self.idle_since: float | None = None
-        #: The task that was last published before its priority's turn.
+        #: The task that was last published by ageing.
         self.aged: TaskId | None = None
         self._waiting: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
 
@@ -168,7 +168,7 @@ class ActiveJob:
 
     @property
     def job_id(self) -> JobId:
-        """Its id."""
+        """The job's id."""
         return self.spec.job_id
 
     def ids(self) -> Iterator[tuple[TaskKind, TaskId]]:
@@ -178,7 +178,7 @@ class ActiveJob:
                 yield kind, task_id(kind, index)
 
     def add(self, task: Task) -> None:
-        """Take a task in, in whatever state its record shows."""
+        """Add a task in the state that its record shows."""
         self.tasks[task.task_id] = task
         self._count(task, 1)
         self._file(task)
@@ -199,7 +199,7 @@ class ActiveJob:
         self._file(task)
 
     def _file(self, task: Task) -> None:
-        """Keep `outstanding`, `outputs` and the waiting heaps in step with the task's state."""
+        """Update `outstanding`, `outputs` and the waiting heaps after the task's state changed."""
         if task.state in OUTSTANDING_STATES:
             self.outstanding.setdefault(task.task_id)
         else:
@@ -220,7 +220,7 @@ class ActiveJob:
         self.counts[key] = self.counts.get(key, 0) + change
 
     def unfile_output(self, task: Task) -> None:
-        """Note that a committed map's output is not where it was: before the step OUTPUT_LOST, or a move."""
+        """Remove a committed map's output from its place, before it is lost or moved."""
         if task.result is not None and isinstance(task.result.output, MapOutput):
             incarnation = task.result.output.incarnation
             task.left_places.add(task.result.output.placement)
@@ -230,14 +230,14 @@ class ActiveJob:
                 self.outputs.pop(incarnation, None)
 
     def move_output(self, task: Task, result: TaskResult) -> None:
-        """Take in that a committed map's output lies elsewhere than it did."""
+        """Take over the result of a committed map whose output has moved."""
         self.unfile_output(task)
         task.result = result
         if isinstance(result.output, MapOutput):
             self._file_output(task, result.output)
 
     def next_waiting(self, now: float) -> Task | None:
-        """The task to publish next: maps before reduces, reduces only when every map is committed."""
+        """The task to publish next: maps first, reduces only when all maps are committed."""
         kinds = (TaskKind.MAP, TaskKind.REDUCE) if self.maps_done else (TaskKind.MAP,)
         for kind in kinds:
             heap = self._waiting[kind]
@@ -267,16 +267,16 @@ class ActiveJob:
 
     @property
     def needs_map_outputs(self) -> bool:
-        """Whether some reduce has yet to read what the maps made."""
+        """Whether a reduce still has to read map outputs."""
         return self.spec.reduces > 0 and not self.output_done
 
     def median(self, kind: TaskKind) -> tuple[float, int] | None:
-        """(seconds, index) of the committed attempt that took the median time; None before the first."""
+        """(seconds, index) of the committed attempt with the median time; None before the first commit."""
         durations = self.durations[kind]
         return durations[len(durations) // 2] if durations else None
 
     def input_bytes(self, task: Task) -> int:
-        """Bytes a task reads: its split; or its partition, as far as an attempt has said: 0 = not yet."""
+        """Bytes that a task reads: its split; or its partition, which is 0 until an attempt reports it."""
         if task.kind is TaskKind.MAP:
             return self.splits[task.index].input_bytes
         if task.result is not None:
@@ -287,7 +287,7 @@ class ActiveJob:
 
     @property
     def record(self) -> JobRecord:
-        """What is saved of it, but for its counts; changed by `Decisions` only."""
+        """The record to be saved, with the counts of the last save. Only `Decisions` changes it."""
         return self._record
 
     def write(self, **fields: object) -> None:
@@ -295,7 +295,7 @@ class ActiveJob:
         self._record = msgspec.structs.replace(self._record, **fields)
 
     def group_failure(self, task: Task, failure: Failure) -> None:
-        """Count a failed attempt under its cause; causes and their tasks are bounded."""
+        """Count a failed attempt under its cause. The number of causes and their tasks is bounded."""
         known = self.groups.get(failure.signature)
         if known is None:
             if len(self.groups) < MAX_FAILURE_GROUPS:
@@ -327,10 +327,11 @@ class SchedulerState:
     membership: Membership
     complaints: Complaints
     jobs: dict[JobId, ActiveJob] = field(default_factory=dict)
-    #: Messages nobody has been handed, as last seen.
+    #: Messages that wait in `mr.tasks`, as last seen.
     ready: int = 0
-    #: Most tasks of one priority level and above that were ever allowed to be out.
+    #: The largest number of tasks of one priority level and above that the window ever allowed.
     peak_window: int = 0
+    #: Jobs accepted so far.
     accepted: int = 0
     #: One for each job priority.
     levels: tuple[Level, ...] = field(

@@ -12,8 +12,8 @@ from mr.protocol.records import TaskStats
 class Totals:
     """Sums over committed attempts; peak memory is a maximum and never shrinks.
 
-    Of all counters seen, the MAX_JOB_COUNTERS whose names sort first are kept: the same ones in whatever
-    order the tasks come, for a name that gave way once has that many before it for good.
+    Only the MAX_JOB_COUNTERS counters whose names sort first are kept. Which these are does not depend on the
+    order of the tasks: a name that was dropped stays behind that many others.
     """
 
     _SUMMED = tuple(
@@ -26,7 +26,7 @@ class Totals:
         self._counters: dict[str, int] = {}
 
     def replace(self, old: TaskStats, new: TaskStats) -> None:
-        """Count `new` in place of `old`, what the task had contributed before (the default: nothing)."""
+        """Count `new` instead of `old`, which the task had contributed before (TaskStats() if nothing)."""
         for name in self._SUMMED:
             self._sums[name] += getattr(new, name) - getattr(old, name)
         self._peak = max(self._peak, new.peak_memory_bytes)
@@ -41,7 +41,7 @@ class Totals:
 
     @property
     def counters(self) -> dict[str, int]:
-        """The user's counters, by name, at most MAX_JOB_COUNTERS, each stopped at the ends of int64."""
+        """The user's counters by name, at most MAX_JOB_COUNTERS, each clamped to int64."""
         return {name: clamped(total) for name, total in sorted(self._counters.items())}
 
     def stats(self) -> TaskStats:

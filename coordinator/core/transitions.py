@@ -1,4 +1,4 @@
-"""Every legal transition of a job and of a task, a row each. What is not listed raises. Pure."""
+"""Every legal transition of a job and of a task, one row each. Any other raises IllegalTransition. Pure."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -35,15 +35,14 @@ class TaskCause(StrEnum):
     JOB_ENDED = "job ended"
 
 
-#: A job whose map outputs are lost while it reduces stays REDUCING: its maps run again, and its
-#: reduces wait for them.
+#: A job that loses map outputs while REDUCING stays REDUCING: those maps run again, the reduces wait.
 JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
     (JobState.SUBMITTED, JobCause.PLANNED): JobState.MAPPING,
     (JobState.SUBMITTED, JobCause.BROKEN): JobState.FAILED,
     (JobState.SUBMITTED, JobCause.CANCELLED): JobState.CANCELLED,
     (JobState.MAPPING, JobCause.MAP_OUTPUT_LOST): JobState.MAPPING,
     (JobState.MAPPING, JobCause.MAPS_COMMITTED): JobState.REDUCING,
-    #: Of a job without reduces.
+    # A job without reduces.
     (JobState.MAPPING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
     (JobState.MAPPING, JobCause.TASK_GAVE_UP): JobState.FAILED,
     (JobState.MAPPING, JobCause.OUTPUT_FAILED): JobState.FAILED,
@@ -59,7 +58,7 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
 
 TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
     (TaskState.WAITING, TaskCause.PUBLISHED): TaskState.QUEUED,
-    #: An older message of the task was still under way, or a lost attempt turned out to live.
+    # An older message of the task was still on its way, or an attempt given up as lost is alive.
     (TaskState.WAITING, TaskCause.STARTED): TaskState.RUNNING,
     (TaskState.WAITING, TaskCause.COMMITTED): TaskState.COMMITTED,
     (TaskState.WAITING, TaskCause.ATTEMPT_FAILED): TaskState.WAITING,
@@ -67,7 +66,7 @@ TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
     (TaskState.WAITING, TaskCause.JOB_ENDED): TaskState.CANCELLED,
     (TaskState.QUEUED, TaskCause.REPUBLISHED): TaskState.QUEUED,
     (TaskState.QUEUED, TaskCause.STARTED): TaskState.RUNNING,
-    #: A short attempt ends before a heartbeat shows it running.
+    # A short attempt ends before a heartbeat shows it running.
     (TaskState.QUEUED, TaskCause.COMMITTED): TaskState.COMMITTED,
     (TaskState.QUEUED, TaskCause.ATTEMPT_FAILED): TaskState.WAITING,
     (TaskState.QUEUED, TaskCause.ATTEMPT_LOST): TaskState.WAITING,
@@ -80,14 +79,14 @@ TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
     (TaskState.RUNNING, TaskCause.ATTEMPT_LOST): TaskState.WAITING,
     (TaskState.RUNNING, TaskCause.GAVE_UP): TaskState.FAILED,
     (TaskState.RUNNING, TaskCause.JOB_ENDED): TaskState.CANCELLED,
-    #: Of a map whose output some reduce still needs.
+    # A map whose output a reduce still needs.
     (TaskState.COMMITTED, TaskCause.OUTPUT_LOST): TaskState.WAITING,
 }
 
 #: Steps taken before, oldest first: (when, why).
 History = Iterable[tuple[float, str]]
 
-#: Where jobs and tasks come to rest.
+#: The states in which jobs and tasks end.
 END_STATES = ("COMPLETED", "COMMITTED", "FAILED", "CANCELLED")
 
 
@@ -119,7 +118,7 @@ def diagram() -> str:
 
 
 def _mermaid(initial: str, rows: list[tuple[str, str, str]], ends: tuple[str, ...]) -> str:
-    """Render rows (source, cause, target) as one diagram; causes of the same step share an arrow."""
+    """Render rows (source, cause, target) as one diagram; causes of one step share an arrow."""
     causes: dict[tuple[str, str], list[str]] = {}
     for source, cause, target in rows:
         causes.setdefault((source, target), []).append(cause)

@@ -154,7 +154,7 @@ def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskF
     )
     decisions.add_failure(job, task, kept)
     decisions.emit_task_event(job, task, str(TaskState.FAILED), attempt, report.worker, failure.message)
-    if rule.fault is Fault.WORKER or failure.kind is FailureKind.KILLED:
+    if rule.fault is Fault.WORKER or rule.ends_process:
         _blame(decisions, job, report.worker)
     if _is_final(decisions, job, task, failure):
         give_up(decisions, job, task, failure)

@@ -36,11 +36,14 @@ class FailureRule(msgspec.Struct, frozen=True):
     #: much larger `max_uncounted_attempts` of the settings.
     counts: bool
     fault: Fault
+    #: Whether the attempt's process ended in the middle of its work. Then its worker may be at fault, too, and
+    #: the failure names the whole split or partition, because nobody knows which record it had.
+    ends_process: bool = False
 
 
 FAILURE_RULES: dict[FailureKind, FailureRule] = {
     FailureKind.USER_ERROR: FailureRule(retry=True, counts=True, fault=Fault.JOB),
-    FailureKind.KILLED: FailureRule(retry=True, counts=True, fault=Fault.JOB),
+    FailureKind.KILLED: FailureRule(retry=True, counts=True, fault=Fault.JOB, ends_process=True),
     FailureKind.INPUT_UNREADABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
     FailureKind.OUTPUT_UNWRITABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
     FailureKind.INPUT_LOST: FailureRule(retry=True, counts=False, fault=Fault.NOBODY),

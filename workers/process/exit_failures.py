@@ -59,7 +59,7 @@ def explain(status: int | None, memory_bytes: int) -> Failure:
 
 def located(failure: Failure, order: RunTask) -> Failure:
     """Add what the attempt was at, where its process took the record with it: its split or partition."""
-    if failure.kind is not FailureKind.KILLED or failure.record:
+    if not failure.rule.ends_process or failure.record:
         return failure
     if order.split is None:
         return msgspec.structs.replace(

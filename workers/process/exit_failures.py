@@ -91,7 +91,7 @@ def _describe_range(piece: FileRange) -> str:
 def too_slow(seconds: float) -> Failure:
     """An attempt ran into its time limit."""
     return Failure(
-        FailureKind.KILLED,
+        FailureKind.TIMED_OUT,
         f"time limit: the task ran longer than {seconds:g} s and was killed; raise --task-timeout, "
         "or split the job finer with more maps and reduces",
         signal=int(signal.SIGKILL),

@@ -208,8 +208,9 @@ async def test_standard_input_is_empty(executor: Executor, order: Order) -> None
 async def test_an_attempt_over_its_time_limit_is_killed(executor: Executor, order: Order) -> None:
     outcome = await executor.run(order("hang", task_timeout=0.3))
     assert outcome.failure is not None
-    assert outcome.failure.kind is FailureKind.KILLED
+    assert (outcome.failure.kind, outcome.failure.signal) == (FailureKind.TIMED_OUT, signal.SIGKILL)
     assert outcome.failure.message.startswith("time limit: the task ran longer than 0.3 s")
+    assert outcome.failure.record == "in:0-10"
 
 
 async def test_an_attempt_over_its_memory_limit_is_killed(executor: Executor, order: Order) -> None:

@@ -37,8 +37,8 @@ class FailureRule(msgspec.Struct, frozen=True):
     #: much larger `max_uncounted_attempts` of the settings.
     counts: bool
     fault: Fault
-    #: Whether the attempt's process ended in the middle of its work. Then its worker may be at fault, too, and
-    #: the failure names the whole split or partition, because nobody knows which record it had.
+    #: Whether the attempt's process ended in the middle of its work. Then its worker may be at fault, too,
+    #: and the failure names the whole split or partition, because nobody knows which record it had.
     ends_process: bool = False
 
 

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from mr.bundle import MAX_MEMBERS, MAX_UNPACKED_BYTES
 from mr.cli.app import application
-from mr.protocol.codec import JSON, decode
+from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS
+from mr.protocol.bounds import MAX_SPLITS, MAX_TASKS
+from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES, decode
 from mr.protocol.jobs import JobRequest
+from mr.protocol.records import MAX_REFUSALS
+from mr.runtime import MAX_COUNTERS
+from mr.settings import KIB, MIB, Settings, load_settings
 from mr.workers.shuffle.aggregate import KERNELS
 from mr.workers.usercode.functions import FUNCTIONS
 
@@ -45,6 +51,30 @@ def test_the_functions_of_a_job_file_are_told() -> None:
 @pytest.mark.parametrize("name", re.findall(r"mr\.agg\.(\w+)", README + JOB_FILE))
 def test_aggregations_exist(name: str) -> None:
     assert name in KERNELS
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    page = " ".join((ROOT / "docs/limits.md").read_text().split())
+    settings = Settings()
+    for told in (
+        f"at most {MAX_SPLITS:,} map tasks; `--maps` and `--reduces` take up to {MAX_TASKS:,}",
+        f"at most {MAX_MESSAGE_BYTES // MIB} MiB, code bundles {settings.max_bundle_bytes // MIB} MiB "
+        f"(unpacked {MAX_UNPACKED_BYTES // MIB} MiB and {MAX_MEMBERS:,} files)",
+        f"up to {settings.log_bytes // KIB} KiB of an attempt and "
+        f"{settings.log_total_bytes // MIB} MiB of a job",
+        f"at most {MAX_COUNTERS} counters",
+        f"`MR_MAX_JOBS_PER_SENDER` ({settings.max_jobs_per_sender})",
+        f"newest {MAX_REFUSALS} refused requests",
+        f"`mr.dead` holds {MAX_DEAD_LETTERS} messages, {DEAD_BODY_BYTES // KIB} KiB of each",
+        f"`MR_MAX_UNCOUNTED_ATTEMPTS` ({settings.max_uncounted_attempts}) times",
+    ):
+        assert told in page
+
+
+def test_the_settings_file_is_valid(tmp_path: Path) -> None:
+    text = (ROOT / "docs/how-to/production.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "mr.toml").write_text(text)
+    assert load_settings(file=tmp_path / "mr.toml", environ={}).input_roots
 
 
 def test_the_first_job_is_the_example() -> None:

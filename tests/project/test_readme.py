@@ -11,6 +11,7 @@ from mr.cli.app import application
 from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS
 from mr.protocol.bounds import MAX_SPLITS, MAX_TASKS
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES, decode
+from mr.protocol.failures import FailureKind
 from mr.protocol.jobs import JobRequest
 from mr.protocol.records import MAX_REFUSALS
 from mr.runtime import MAX_COUNTERS
@@ -69,6 +70,12 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"`MR_MAX_UNCOUNTED_ATTEMPTS` ({settings.max_uncounted_attempts}) times",
     ):
         assert told in page
+
+
+def test_every_failure_kind_is_explained() -> None:
+    table = (ROOT / "docs/reference/failures.md").read_text().partition("| failure | what happened |")[2]
+    told = re.findall(r"^\| `(\w+)` \|", table.partition("\n\n")[0], re.MULTILINE)
+    assert told == list(FailureKind)
 
 
 def test_the_settings_file_is_valid(tmp_path: Path) -> None:

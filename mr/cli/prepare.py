@@ -56,7 +56,7 @@ def prepare_job(
     job_file: Path, inputs: Sequence[str], flags: Mapping[str, Any], settings: Settings
 ) -> Prepared:
     """Make the request for a job file; paths in it are absolute. Raises BadJob, BadInput."""
-    from mr.formats.output.directory import absolute
+    from mr.formats.storage import absolute
 
     job_id = flags["job_id"]
     if job_id is not None and not is_id(job_id):
@@ -146,7 +146,7 @@ def absolute_input(text: str) -> str:
 
     A pattern stays one: only the working directory put before it is protected from being one too.
     """
-    from mr.formats.output.directory import absolute
+    from mr.formats.storage import absolute
 
     if not text:
         raise BadInput("an input is empty; name a file, a directory, a pattern or a URL")

@@ -1,9 +1,9 @@
 # A path here is a str, since it may be a URL.
 # ruff: noqa: PTH100, PTH103, PTH105, PTH106, PTH108, PTH116, PTH120, PTH208
-"""Paths and fsspec URLs: open, look at, list, rename and remove, local ones without fsspec.
+"""Paths and fsspec URLs: open, measure, list, rename and remove; local paths without fsspec.
 
 A local path is a plain path or a `file://` URL; everything else with a `protocol://` goes through
-fsspec, which is imported when the first such URL turns up.
+fsspec, which is imported for the first such URL.
 """
 
 import errno
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from mr.errors import BadInput, MrError
 
 _PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(?:::[^/]*)*://")
-#: Times a directory is emptied again because a late writer put something into it meanwhile.
+#: How often a directory is emptied again when a late writer put something into it meanwhile.
 _REMOVE_TRIES = 5
 
 
@@ -51,7 +51,7 @@ def join(directory: str, *names: str) -> str:
 
 @contextmanager
 def url_errors(path: str) -> Iterator[None]:
-    """Turn what a URL's file system raises into BadInput, except OSError, which every caller knows."""
+    """Turn what a URL's file system raises into BadInput, except OSError, which every caller handles."""
     try:
         yield
     except (OSError, MrError):
@@ -62,13 +62,13 @@ def url_errors(path: str) -> Iterator[None]:
         raise BadInput(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def url_filesystem(path: str) -> tuple[Any, str]:
-    """Open the fsspec file system of a URL. Returns it and the path inside it. Raises BadInput."""
+@contextmanager
+def url_filesystem(path: str) -> Iterator[tuple[Any, str]]:
+    """Give the fsspec file system of a URL and the path inside it; errors as in `url_errors`."""
     import fsspec
 
     with url_errors(path):
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        return filesystem, inner
+        yield fsspec.core.url_to_fs(path)
 
 
 def open_read(path: str) -> IO[bytes]:
@@ -85,20 +85,18 @@ def _open(path: str, mode: Literal["rb", "wb"]) -> IO[bytes]:
     local = local_path(path)
     if local is not None:
         return open(local, mode, buffering=0)
-    filesystem, inner = url_filesystem(path)
-    with url_errors(path):
+    with url_filesystem(path) as (filesystem, inner):
         opened: IO[bytes] = filesystem.open(inner, mode)
         return opened
 
 
 def file_size(path: str) -> int | None:
-    """Give the size of a file in bytes, None when there is no such file. Raises OSError or BadInput."""
+    """Give the size of a file in bytes; None when there is no such file. Raises OSError or BadInput."""
     try:
         local = local_path(path)
         if local is not None:
             return os.stat(local).st_size
-        filesystem, inner = url_filesystem(path)
-        with url_errors(path):
+        with url_filesystem(path) as (filesystem, inner):
             filesystem.invalidate_cache()
             return int(filesystem.info(inner)["size"] or 0)
     except FileNotFoundError:
@@ -114,8 +112,7 @@ def list_names(directory: str) -> list[str] | None:
         local = local_path(directory)
         if local is not None:
             return sorted(os.listdir(local))
-        filesystem, inner = url_filesystem(directory)
-        with url_errors(directory):
+        with url_filesystem(directory) as (filesystem, inner):
             filesystem.invalidate_cache()
             if filesystem.isfile(inner):
                 raise NotADirectoryError(errno.ENOTDIR, "Not a directory", directory)
@@ -127,47 +124,43 @@ def list_names(directory: str) -> list[str] | None:
 
 
 def make_directory(directory: str) -> None:
-    """Make a directory and its parents; no error when it exists. Raises OSError or BadInput."""
+    """Make a directory and its parents where they are missing. Raises OSError or BadInput."""
     local = local_path(directory)
     if local is not None:
         os.makedirs(local, exist_ok=True)
         return
-    filesystem, inner = url_filesystem(directory)
-    with url_errors(directory):
+    with url_filesystem(directory) as (filesystem, inner):
         filesystem.makedirs(inner, exist_ok=True)
 
 
 def rename(source: str, target: str) -> None:
-    """Rename a file over what has the target's name; atomic on local disks. Raises OSError or BadInput."""
+    """Rename a file, replacing the target; atomic on local disks. Raises OSError or BadInput."""
     local_source, local_target = local_path(source), local_path(target)
     if local_source is not None and local_target is not None:
         os.replace(local_source, local_target)
         return
-    filesystem, inner = url_filesystem(source)
-    with url_errors(source):
-        filesystem.mv(inner, url_filesystem(target)[1])
+    with url_filesystem(source) as (filesystem, inner), url_filesystem(target) as (_, inner_target):
+        filesystem.mv(inner, inner_target)
 
 
 def remove_file(path: str) -> None:
-    """Remove a file; no error when it is gone already. Raises OSError or BadInput."""
+    """Remove a file, if it exists. Raises OSError or BadInput."""
     try:
         local = local_path(path)
         if local is not None:
             os.unlink(local)
             return
-        filesystem, inner = url_filesystem(path)
-        with url_errors(path):
+        with url_filesystem(path) as (filesystem, inner):
             filesystem.rm_file(inner)
     except FileNotFoundError:
         return
 
 
 def remove_tree(directory: str) -> None:
-    """Remove a directory with all in it; no error when it is gone already. Raises OSError or BadInput."""
+    """Remove a directory with everything in it, if it exists. Raises OSError or BadInput."""
     local = local_path(directory)
     if local is None:
-        filesystem, inner = url_filesystem(directory)
-        with url_errors(directory):
+        with url_filesystem(directory) as (filesystem, inner):
             filesystem.invalidate_cache()
             if filesystem.exists(inner):
                 filesystem.rm(inner, recursive=True)
@@ -214,7 +207,7 @@ def read_file(path: str) -> bytes | None:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Write a small file so that it is there whole or not at all, and on disk. Raises OSError or BadInput."""
+    """Write a small file whole or not at all; local ones are synced to disk. Raises OSError or BadInput."""
     local = local_path(path)
     if local is None:
         with open_write(path) as file:
@@ -234,7 +227,7 @@ def write_file(path: str, data: bytes) -> None:
 
 
 def sync_directory(directory: str) -> None:
-    """Bring the names in a local directory to disk; URLs need nothing. Raises OSError."""
+    """Sync the names in a local directory to disk; a URL needs nothing. Raises OSError."""
     local = local_path(directory)
     if local is None:
         return

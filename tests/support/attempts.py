@@ -8,11 +8,12 @@ import msgspec
 
 from mr.formats.input.files import list_inputs
 from mr.formats.input.splits import plan_splits
-from mr.formats.output.directory import publish_part, temporary_part
+from mr.formats.output.directory import publish_part
 from mr.protocol.failures import Failure
 from mr.protocol.ids import AttemptId, Incarnation, TaskId, TaskKind, WorkerId, task_id, task_index
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import pack_outputs
+from mr.protocol.part_names import temporary_part
 from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.resolve import buffers_of
 from mr.settings import Settings

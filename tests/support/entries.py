@@ -15,9 +15,9 @@ from pathlib import Path
 
 import xxhash
 
-from mr.formats.output.directory import temporary_part
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import task_index, task_kind
+from mr.protocol.part_names import temporary_part
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
 from mr.workers.messages import Progress, RunTask
 

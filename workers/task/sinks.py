@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from mr.error_text import error_text
 from mr.errors import UnencodableKey, UnencodableValue
-from mr.formats.output.directory import temporary_part
 from mr.formats.output.part_writer import OutputUnwritable, PartWriter
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import TaskKind, task_kind
+from mr.protocol.part_names import temporary_part
 from mr.protocol.records import MapOutput, PartOutput
 from mr.workers.shuffle.buffer import MapBuffer
 from mr.workers.shuffle.key_codec import encode_key

@@ -136,8 +136,7 @@ def _hidden_match(pattern: str, match: str) -> bool:
 
 
 def _expand_url(pattern: str) -> Iterator[InputFile]:
-    filesystem, inner = storage.url_filesystem(pattern)
-    with storage.url_errors(pattern):
+    with storage.url_filesystem(pattern) as (filesystem, inner):
         filesystem.invalidate_cache()
         if filesystem.isfile(inner):
             found = {inner: filesystem.info(inner)}

@@ -18,7 +18,7 @@ import xxhash
 from mr.error_text import error_text
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
-from mr.formats.storage import absolute, join
+from mr.formats.storage import join
 from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import JobId, task_index
 from mr.protocol.part_names import (
@@ -29,17 +29,6 @@ from mr.protocol.part_names import (
     temporary_part,
 )
 from mr.protocol.records import Manifest, PartOutput, as_json
-
-__all__ = [
-    "abandon_output",
-    "absolute",
-    "final_part",
-    "finish_output",
-    "prepare_output",
-    "publish_part",
-    "read_manifest",
-    "temporary_part",
-]
 
 SUCCESS = "_SUCCESS"
 _OWNER = "_owner"

@@ -17,9 +17,6 @@ from mr.errors import MrError
 from mr.formats import storage
 from mr.formats.registry import output_module
 from mr.protocol.formats import OutputFormatName
-from mr.protocol.part_names import part_name
-
-__all__ = ["OutputUnwritable", "PartSummary", "PartWriter", "part_name"]
 
 #: Bytes collected before they are written.
 _WRITE_BYTES = 1024 * 1024

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from mr.errors import BadInput, BadJob, OutputExists
+from mr.formats import storage
 from mr.formats.output import directory
 from mr.formats.output.part_writer import PartWriter
+from mr.protocol import part_names
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import Manifest, ManifestPart, PartOutput
 
@@ -49,7 +51,7 @@ def exists(path: str) -> bool:
 
 
 def make_part(output: str, index: int, attempt: int = 1, job_id: JobId = JOB) -> PartOutput:
-    temporary = directory.temporary_part(output, job_id, index, attempt, LIFE, "csv")
+    temporary = part_names.temporary_part(output, job_id, index, attempt, LIFE, "csv")
     writer = PartWriter(temporary, "csv")
     writer.write_pairs([index], [index])
     summary = writer.close()
@@ -121,7 +123,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        directory.storage.write_file(f"{tmp_path}/_SUCCESS", b"{}")
+        storage.write_file(f"{tmp_path}/_SUCCESS", b"{}")
     assert listing(str(tmp_path)) == []
 
 
@@ -151,7 +153,7 @@ def test_another_running_job_is_named(output: str) -> None:
 
 def test_two_jobs_at_once_never_both_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = str(tmp_path / "out")
-    write_file = directory.storage.write_file
+    write_file = storage.write_file
 
     def overtaken(path: str, data: bytes) -> None:
         monkeypatch.undo()
@@ -217,7 +219,7 @@ class TestPublish:
     def test_a_part_that_is_gone_is_named(self, output: str) -> None:
         directory.prepare_output(output, JOB)
         part = make_part(output, 0)
-        directory.storage.remove_file(directory.temporary_part(output, JOB, 0, 1, LIFE, "csv"))
+        storage.remove_file(part_names.temporary_part(output, JOB, 0, 1, LIFE, "csv"))
         with pytest.raises(FileNotFoundError, match=r"part-00000\.csv of reduce-00000 is gone"):
             publish(output, part)
         with pytest.raises(FileNotFoundError):
@@ -234,7 +236,7 @@ class TestPublish:
         output = str(tmp_path / "out")
         directory.prepare_output(output, JOB)
         part = make_part(output, 0)
-        rename = directory.storage.rename
+        rename = storage.rename
 
         def overtaken(source: str, target: str) -> None:
             rename(source, target)
@@ -277,9 +279,9 @@ class TestPublish:
     @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".."])
     def test_no_id_leads_out_of_the_jobs_directory(self, name: str) -> None:
         with pytest.raises(ValueError, match="is not an id"):
-            directory.temporary_part("/out", JOB, 0, 1, Incarnation(name), "csv")
+            part_names.temporary_part("/out", JOB, 0, 1, Incarnation(name), "csv")
         with pytest.raises(ValueError, match="is not an id"):
-            directory.temporary_part("/out", JobId(name), 0, 1, LIFE, "csv")
+            part_names.temporary_part("/out", JobId(name), 0, 1, LIFE, "csv")
 
 
 class TestManifest:
@@ -305,7 +307,7 @@ class TestManifest:
 )
 def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
     monkeypatch.chdir(tmp_path)
-    assert directory.absolute(path) == expected.format(tmp_path)
+    assert storage.absolute(path) == expected.format(tmp_path)
 
 
 def test_an_output_that_could_not_be_finished_is_removed(
@@ -314,7 +316,7 @@ def test_an_output_that_could_not_be_finished_is_removed(
     """All its parts have their final names by then."""
     directory.prepare_output(output, JOB)
     part = make_part(output, 0)
-    write_file = directory.storage.write_file
+    write_file = storage.write_file
 
     def full_disk(path: str, data: bytes) -> None:
         if path.endswith("_SUCCESS"):
@@ -326,7 +328,7 @@ def test_an_output_that_could_not_be_finished_is_removed(
         finish(output, part)
     monkeypatch.setattr(directory.storage, "write_file", write_file)
     directory.abandon_output(output, JOB)
-    assert not directory.storage.list_names(output)
+    assert not storage.list_names(output)
 
 
 def test_a_part_published_while_the_output_is_removed_does_not_stay(
@@ -334,7 +336,7 @@ def test_a_part_published_while_the_output_is_removed_does_not_stay(
 ) -> None:
     directory.prepare_output(output, JOB)
     part = make_part(output, 0)
-    list_names, seen = directory.storage.list_names, []
+    list_names, seen = storage.list_names, []
 
     def publish_meanwhile(path: str) -> list[str] | None:
         names = list_names(path)

@@ -16,9 +16,10 @@ import pytest
 import xxhash
 
 from mr.errors import UnencodableKey, UnencodableValue
-from mr.formats.output.part_writer import OutputUnwritable, PartWriter, part_name
+from mr.formats.output.part_writer import OutputUnwritable, PartWriter
 from mr.formats.output.row_groups import ROW_GROUP_ROWS
 from mr.protocol.formats import OUTPUT_FORMATS, OutputFormatName
+from mr.protocol.part_names import part_name
 
 FORMATS: Any = tuple(OUTPUT_FORMATS)
 

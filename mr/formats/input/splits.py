@@ -27,7 +27,7 @@ def plan_splits(
 ) -> tuple[Split, ...]:
     """Divide files into splits, in the order of the files; at least one split, even for no bytes.
 
-    With `maps` None no split is over `split_bytes` unless it holds one unsplittable file: larger files are cut
+    With `maps` None no split is over `split_bytes` unless it is one unsplittable file: larger files are cut
     into equal ranges, smaller ones packed. With `maps` N, all bytes laid end to end are cut into N equal
     stretches, so there are never more than N splits; an unsplittable file belongs to the stretch that holds
     its middle, and empty stretches make no split. Raises BadInput for more than MAX_SPLITS splits.

@@ -78,7 +78,7 @@ def _print_content(manifest: Manifest, rows: int | None) -> None:
 
 
 def _part_lines(path: str, size: int) -> Iterator[bytes]:
-    """The lines of a part as they are; the rows of one that is not text as `key<TAB>value`."""
+    """Yield the lines of a text part as they are, the pairs of any other as text output shows them."""
     tables = {name: found.suffix for name, found in OUTPUT_FORMATS.items() if not found.lines}
     input_format = next((name for name, suffix in tables.items() if path.endswith(suffix)), None)
     if input_format is None:
@@ -90,9 +90,11 @@ def _part_lines(path: str, size: int) -> Iterator[bytes]:
         return
     from mr.formats.input.options import ReadOptions
     from mr.formats.input.reader import read_records
+    from mr.formats.output.lines import encode_text, texts
 
     whole = Split(0, (FileRange(path, 0, -1, size),))
     job = default_options(Settings(), input_format=input_format)
     for chunk in read_records(whole, ReadOptions(job, _READ_BYTES, chunk_rows=4096)):
-        for key, value in zip(chunk.keys, chunk.values, strict=True):
-            yield f"{key}\t{value}\n".encode()
+        keys, values = (texts([pair[name] for pair in chunk.values]) for name in ("key", "value"))
+        for key, value in zip(keys, values, strict=True):
+            yield encode_text(f"{key}\t{value}\n")

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,7 +24,7 @@ from mr.workers.shuffle.combine import Combiner, PythonCombiner
 from mr.workers.shuffle.group import Grouped
 from mr.workers.shuffle.partition import partition_of
 from mr.workers.shuffle.result_table import to_pairs
-from mr.workers.shuffle.segment_index import find_segment
+from mr.workers.shuffle.segment_index import SegmentRef, find_segment
 
 TEXT = st.text(st.characters(), max_size=4)
 FLOATS = st.floats() | st.sampled_from([0.0, -0.0, math.nan, 1.0, 2.0])
@@ -106,7 +107,9 @@ class Shuffle:
         file = buffer.finish(work / "output")
         assert [path.name for path in work.iterdir()] == ["output"]
         segments = [find_segment(work / "output", n) for n in range(len(file.partition_bytes))]
-        assert segments == [file.segment(n) for n in range(len(file.partition_bytes))]
+        starts = accumulate(file.partition_bytes, initial=0)
+        placed = zip(starts, file.partition_bytes, strict=False)
+        assert segments == [SegmentRef(work / "output", *each) for each in placed]
         return file
 
     def grouped(self, partition: int) -> Grouped:

@@ -7,7 +7,6 @@ combined rows stay in memory while they take less than half of `spill_bytes`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from mr.workers.shuffle.merge import Giant, KeyRange, Whole, merge_segments, wri
 from mr.workers.shuffle.partition import Partitioner
 from mr.workers.shuffle.rows import ROW_BYTES, Rows, concatenate
 from mr.workers.shuffle.segment import SegmentWriter, pieces
-from mr.workers.shuffle.segment_index import FileSegment, write_index
+from mr.workers.shuffle.segment_index import SegmentRef, find_segment, write_index
 from mr.workers.shuffle.sort import sort_by_partition
 
 #: The buffer never grows beyond this, whatever the settings: an Arrow column of strings ends at 2 GiB.
@@ -42,10 +41,9 @@ class SegmentFile:
     spills: int = 0
     spilled_bytes: int = 0
 
-    def segment(self, partition: int) -> FileSegment:
-        """Where one partition's segment lies."""
-        starts = (0, *accumulate(self.partition_bytes))
-        return FileSegment(self.path, starts[partition], self.partition_bytes[partition])
+    def segment(self, partition: int) -> SegmentRef:
+        """Where one partition's segment lies. Raises SegmentCorrupt, OSError."""
+        return find_segment(self.path, partition)
 
 
 class MapBuffer:

@@ -20,7 +20,7 @@ from mr.workers.shuffle.columns import Column, Kind
 from mr.workers.shuffle.key_codec import encode_key
 from mr.workers.shuffle.rows import Rows, concatenate
 from mr.workers.shuffle.segment import SegmentSource, SegmentWriter, pieces, read_segment, segment_totals
-from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.segment_index import SegmentRef
 from mr.workers.shuffle.sort import sort_rows
 
 #: Most segments read at the same time; more are merged in several passes.
@@ -200,7 +200,7 @@ def _merge_pass(
             writer = SegmentWriter(file)
             for key_range in _merge_runs(group, budget):
                 write_range(writer, key_range)
-            merged.append(FileSegment(path, 0, writer.close()))
+            merged.append(SegmentRef(path, 0, writer.close()))
     return merged
 
 

@@ -163,6 +163,11 @@ def segment_totals(source: SegmentSource) -> tuple[int, int]:
     return _TOTALS.unpack(totals) if len(totals) == _TOTALS.size else (0, 0)
 
 
+def value_count(source: SegmentSource) -> int:
+    """The values (or partial states) in a segment, as its end says; unchecked. Raises OSError."""
+    return segment_totals(source)[1] if source.bytes else 0
+
+
 def _check_count(payload: bytes, values: int) -> None:
     expected = _TOTALS.unpack(payload)[1] if len(payload) == _TOTALS.size else -1
     if expected != values:

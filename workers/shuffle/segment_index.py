@@ -26,8 +26,8 @@ _ENTRY_BYTES: Final = _PLACE.size + _CHECK.size
 
 
 @dataclass(frozen=True, slots=True)
-class FileSegment:
-    """A segment inside a file on this host."""
+class SegmentRef:
+    """One segment: which bytes of which file on this host."""
 
     path: Path
     start: int
@@ -48,7 +48,7 @@ def write_index(file: BinaryIO, sizes: Sequence[int]) -> None:
     file.write(_TAIL.pack(_MARK, len(sizes)))
 
 
-def find_segment(path: Path, partition: int) -> FileSegment:
+def find_segment(path: Path, partition: int) -> SegmentRef:
     """Where one partition's segment lies. Raises SegmentCorrupt where the file does not say, OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -67,4 +67,4 @@ def find_segment(path: Path, partition: int) -> FileSegment:
     start, length = _PLACE.unpack(place)
     if start + length > index_at:
         raise SegmentCorrupt(f"{path.name}: partition {partition} lies beyond the segments")
-    return FileSegment(path, start, length)
+    return SegmentRef(path, start, length)

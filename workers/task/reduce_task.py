@@ -1,7 +1,6 @@
 """A reduce attempt: one partition of all map outputs, grouped by key, through the reducer, into a part."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from mr.errors import SegmentCorrupt, UnencodableKey, UnencodableValue
 from mr.protocol.failures import Loss
 from mr.protocol.records import TaskResult
 from mr.workers.shuffle.group import GroupBatch, Grouped
+from mr.workers.shuffle.segment import value_count
 from mr.workers.shuffle.transfer.fetch import ShuffleSource, find_corrupt, lost_inputs, open_sources
 from mr.workers.task.combiners import blaming, place_of_key
 from mr.workers.task.context import Attempt
@@ -21,9 +21,6 @@ from mr.workers.task.sinks import PartSink
 from mr.workers.usercode.failures import wrong_result
 from mr.workers.usercode.functions import as_iterable
 from mr.workers.usercode.tracebacks import describe
-
-#: Length of the count that ends a segment.
-COUNT_BYTES = 8
 
 
 def run_reduce(attempt: Attempt) -> TaskResult:
@@ -35,7 +32,7 @@ def run_reduce(attempt: Attempt) -> TaskResult:
     sink = PartSink(attempt)
     try:
         with _blaming_inputs(sources):
-            records = values_in(sources)
+            records = sum(map(value_count, sources))
             Reducer(attempt, grouped, sink, records).run()
         attempt.progress("write", 1.0, records)
         part, figures = sink.finish()
@@ -68,16 +65,6 @@ def _blaming_inputs(sources: Sequence[ShuffleSource]) -> Iterator[None]:
         if not damaged:
             raise
         raise lost_inputs([(output, Loss.DAMAGED) for output in damaged], describe(error)) from error
-
-
-def values_in(sources: Sequence[ShuffleSource]) -> int:
-    """Values (or partial states) in these segments: each ends with its count, eight bytes."""
-    total = 0
-    for source in sources:
-        with source.open() as stream:
-            stream.seek(source.bytes - COUNT_BYTES, os.SEEK_CUR)
-            total += int.from_bytes(stream.read(COUNT_BYTES), "little")
-    return total
 
 
 class Reducer:

@@ -15,7 +15,7 @@ from mr.protocol.failures import Loss, LostInput
 from mr.protocol.ids import task_sort_key
 from mr.protocol.records import MapOutput
 from mr.workers.messages import RunTask
-from mr.workers.shuffle.segment_index import FileSegment, find_segment
+from mr.workers.shuffle.segment_index import SegmentRef, find_segment
 from mr.workers.shuffle.transfer.host_fetch import Fetched, HostFetch, ShuffleSource, find_corrupt
 
 __all__ = ["InputLost", "ShuffleSource", "find_corrupt", "lost_inputs", "open_sources"]
@@ -78,7 +78,7 @@ def lost_inputs(outputs: Iterable[tuple[MapOutput, Loss]], reason: str) -> Input
     return InputLost(lost, f"{len(lost)} map outputs are lost ({names}): {reason}")
 
 
-def _local_segment(order: RunTask, output: MapOutput, partition: int) -> FileSegment | None:
+def _local_segment(order: RunTask, output: MapOutput, partition: int) -> SegmentRef | None:
     """The segment where the mapper wrote it, if that is on this host and can be read."""
     if output.address and not (order.settings.shuffle_local_reads and output.host == order.identity.host):
         return None

@@ -23,7 +23,7 @@ from mr.protocol.failures import Loss
 from mr.protocol.records import MapOutput
 from mr.workers.messages import RunTask
 from mr.workers.shuffle.segment import SegmentSource, verify_segment
-from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.segment_index import SegmentRef
 from mr.workers.shuffle.transfer.wire import MSGPACK, FetchRequest, fetch_path, read_length_table
 
 #: How long a connection may take, and how long a worker may be silent in the middle of a transfer.
@@ -46,7 +46,7 @@ class ShuffleSource:
     """One segment on this machine's disk, and the map output it comes from."""
 
     output: MapOutput
-    segment: FileSegment
+    segment: SegmentRef
     #: Whether it came over the network.
     fetched: bool
 
@@ -208,7 +208,7 @@ class HostFetch:
         lengths = self._lengths or ()
         starts = accumulate(lengths, initial=0)
         return [
-            ShuffleSource(output, FileSegment(self._path, start, length), fetched=True)
+            ShuffleSource(output, SegmentRef(self._path, start, length), fetched=True)
             for output, start, length in zip(self._outputs, starts, lengths, strict=False)
         ]
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from mr.error_text import error_text
 from mr.errors import MrError, SegmentCorrupt
 from mr.protocol.ids import AttemptId, JobId, TaskId, is_id
-from mr.workers.shuffle.segment_index import FileSegment, find_segment
+from mr.workers.shuffle.segment_index import SegmentRef, find_segment
 from mr.workers.shuffle.transfer.connections import BoundedServer, bounds
 from mr.workers.shuffle.transfer.served_outputs import Outputs
 from mr.workers.shuffle.transfer.wire import (
@@ -151,9 +151,9 @@ class ShuffleServer:
 
 def _find(
     files: Sequence[tuple[Path | None, tuple[TaskId, int]]], partition: int
-) -> tuple[list[FileSegment], list[tuple[TaskId, int]]]:
+) -> tuple[list[SegmentRef], list[tuple[TaskId, int]]]:
     """The segments of a partition, and the outputs without a whole file. Blocks on the disk."""
-    segments: list[FileSegment] = []
+    segments: list[SegmentRef] = []
     missing: list[tuple[TaskId, int]] = []
     for path, name in files:
         try:
@@ -165,18 +165,18 @@ def _find(
     return segments, missing
 
 
-def _from(segments: Iterable[FileSegment], offset: int) -> Iterator[FileSegment]:
+def _from(segments: Iterable[SegmentRef], offset: int) -> Iterator[SegmentRef]:
     """The segments without their first `offset` bytes, and without the empty ones."""
     for segment in segments:
         skip = min(offset, segment.bytes)
         offset -= skip
         if segment.bytes > skip:
-            yield FileSegment(segment.path, segment.start + skip, segment.bytes - skip)
+            yield SegmentRef(segment.path, segment.start + skip, segment.bytes - skip)
 
 
-def _batches(segments: Iterable[FileSegment]) -> Iterator[list[FileSegment]]:
+def _batches(segments: Iterable[SegmentRef]) -> Iterator[list[SegmentRef]]:
     """Runs of segments that are read at once: neighbours up to COPY_BYTES together; larger ones alone."""
-    batch: list[FileSegment] = []
+    batch: list[SegmentRef] = []
     total = 0
     for segment in segments:
         if batch and total + segment.bytes > COPY_BYTES:
@@ -188,7 +188,7 @@ def _batches(segments: Iterable[FileSegment]) -> Iterator[list[FileSegment]]:
         yield batch
 
 
-async def _send(request: web.BaseRequest, response: web.StreamResponse, batch: list[FileSegment]) -> None:
+async def _send(request: web.BaseRequest, response: web.StreamResponse, batch: list[SegmentRef]) -> None:
     """Send a large segment by the kernel, several small ones as one buffer: what a call costs is shared."""
     if batch[0].bytes < COPY_BYTES:
         data = await asyncio.to_thread(_read_all, batch)
@@ -208,7 +208,7 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, batch: l
         file.close()
 
 
-def _read_all(segments: Sequence[FileSegment]) -> bytes:
+def _read_all(segments: Sequence[SegmentRef]) -> bytes:
     """The bytes of several segments, one after the other. Raises OSError, also for a file cut short."""
     parts = []
     for segment in segments:

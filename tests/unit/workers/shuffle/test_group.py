@@ -16,7 +16,7 @@ from mr.workers.shuffle.combine import Combiner
 from mr.workers.shuffle.group import Grouped
 from mr.workers.shuffle.result_table import is_native, to_pairs
 from mr.workers.shuffle.segment import SegmentSource
-from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.segment_index import SegmentRef
 
 Pairs = list[tuple[Any, Any]]
 
@@ -37,7 +37,7 @@ AGGREGATIONS = [
 ]
 
 
-def write(directory: Path, name: str, pairs: Pairs, combiner: Combiner | None = None) -> FileSegment:
+def write(directory: Path, name: str, pairs: Pairs, combiner: Combiner | None = None) -> SegmentRef:
     buffer = MapBuffer(
         partitions=1, work_dir=directory, spill_rows=10_000, spill_bytes=1 << 20, combiner=combiner
     )

@@ -13,7 +13,7 @@ from mr.workers.shuffle.columns import key_column, key_list, value_column
 from mr.workers.shuffle.combine import value_lists
 from mr.workers.shuffle.rows import Rows
 from mr.workers.shuffle.segment import SegmentWriter, pieces, read_segment, verify_segment
-from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.segment_index import SegmentRef
 from mr.workers.shuffle.sort import sort_rows
 
 
@@ -124,7 +124,7 @@ def test_a_segment_inside_a_file(tmp_path: Path) -> None:
     data = written(["a"], [1])
     path = tmp_path / "file"
     path.write_bytes(b"before" + data + b"after")
-    found = list(read_segment(FileSegment(path, 6, len(data))))
+    found = list(read_segment(SegmentRef(path, 6, len(data))))
     assert [key_list(rows.keys) for rows in found] == [["a"]]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mr.errors import SegmentCorrupt
-from mr.workers.shuffle.segment_index import FileSegment, find_segment, write_index
+from mr.workers.shuffle.segment_index import SegmentRef, find_segment, write_index
 
 SIZES = [3, 0, 5, 1]
 
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 def test_every_partition_is_found(path: Path) -> None:
     starts = [0, 3, 3, 8]
     found = [find_segment(path, partition) for partition in range(4)]
-    assert found == [FileSegment(path, *each) for each in zip(starts, SIZES, strict=True)]
+    assert found == [SegmentRef(path, *each) for each in zip(starts, SIZES, strict=True)]
 
 
 @pytest.mark.parametrize("partition", [-1, 4, 1 << 40])

@@ -21,7 +21,7 @@ from mr.formats.input.reader import read_batches, read_records
 from mr.workers.shuffle.buffer import MapBuffer
 from mr.workers.shuffle.group import Grouped
 from mr.workers.shuffle.segment import read_segment
-from mr.workers.shuffle.segment_index import FileSegment
+from mr.workers.shuffle.segment_index import SegmentRef
 from mr.workers.task.sinks import PartSink
 from tests.support.attempts import Workbench
 from tests.support.reading import batch_records, chunks, read_options, records, whole
@@ -220,7 +220,7 @@ def test_a_small_job_is_flushed_where_it_always_was(tmp_path: Path, monkeypatch:
 # --- the shuffle
 
 
-def runs(directory: Path, count: int, values: int, value_bytes: int) -> list[FileSegment]:
+def runs(directory: Path, count: int, values: int, value_bytes: int) -> list[SegmentRef]:
     """Segments of random values, each of them a batch of its own, all with the same keys."""
     segments = []
     for number in range(count):

@@ -20,7 +20,7 @@ from mr.workers.daemon.spool import Spool
 from mr.workers.daemon.task_runner import TaskRunner
 from mr.workers.messages import RunTask, WorkerIdentity
 from mr.workers.process.executor import Outcome
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from tests.support.await_points import AwaitPoints
 from tests.support.entries import write_part
 from tests.support.job_records import job_record
@@ -150,7 +150,7 @@ class ScriptedWorker:
         self.store = MemoryStore(lambda: 1000.0)
         self.broker = ScriptedBroker()
         self.executor = ScriptedExecutor(self.points)
-        self.outputs = Outputs()
+        self.outputs = ServedOutputs()
         #: How many points were passed when the worker had been closed: nothing but hand-backs follows.
         self.closed_at: int | None = None
         self.spool = Spool(directory / "spool", WORKER, LIFE)

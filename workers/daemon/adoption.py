@@ -16,7 +16,7 @@ from mr.protocol.jobs import JobSpec
 from mr.protocol.records import JobRecord, MapOutput
 from mr.workers.daemon.spool import LeftOutput, Spool
 from mr.workers.messages import WorkerIdentity
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def needs_outputs(record: JobRecord) -> bool:
     return not record.state.terminal and record.reduces_committed < record.reduces
 
 
-async def adopt(store: AdoptionStore, spool: Spool, outputs: Outputs, identity: WorkerIdentity) -> None:
+async def adopt(store: AdoptionStore, spool: Spool, outputs: ServedOutputs, identity: WorkerIdentity) -> None:
     """Take over the outputs of dead workers that are recorded and needed; delete everything else of them.
 
     To be done before the first heartbeat: what is not registered by then counts as lost. Raises
@@ -51,7 +51,7 @@ async def adopt(store: AdoptionStore, spool: Spool, outputs: Outputs, identity: 
 async def _adopt_job(
     store: AdoptionStore,
     spool: Spool,
-    outputs: Outputs,
+    outputs: ServedOutputs,
     identity: WorkerIdentity,
     job: JobId,
     left: list[LeftOutput],

@@ -27,13 +27,13 @@ class ControlHandler:
         store: StateStore,
         identity: WorkerIdentity,
         runner: TaskRunner,
-        heart: Heartbeat,
+        heartbeat: Heartbeat,
     ) -> None:
         self._settings = settings
         self._store = store
         self._identity = identity
         self._runner = runner
-        self._heart = heart
+        self._heartbeat = heartbeat
 
     async def on_delivery(self, delivery: Delivery) -> None:
         """Act on a message, then acknowledge it. One that cannot be read is logged: nobody can resend it."""
@@ -53,10 +53,10 @@ class ControlHandler:
             case StopAttempt(winner=winner):
                 await self._stop_attempt(winner.job, winner.task)
             case PauseWorker(worker=worker) if worker == identity.worker:
-                await self._heart.pause(await self._store.worker_pause(worker))
+                await self._heartbeat.pause(await self._store.worker_pause(worker))
             case DrainWorker(worker=worker) if worker == identity.worker:
                 if await self._store.is_to_drain(worker, identity.incarnation):
-                    self._heart.draining.set()
+                    self._heartbeat.draining.set()
             case _:
                 return
 

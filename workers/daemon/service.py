@@ -20,16 +20,16 @@ from mr.settings import Settings
 from mr.workers.daemon.adoption import adopt
 from mr.workers.daemon.claimed_attempt import StopReason
 from mr.workers.daemon.control import ControlHandler
+from mr.workers.daemon.drain import serve_until_unneeded
 from mr.workers.daemon.heartbeat import Heartbeat
 from mr.workers.daemon.registration import claim_worker_id
 from mr.workers.daemon.reports import encode_report, publish_report
-from mr.workers.daemon.serving import serve_until_unneeded
 from mr.workers.daemon.spool import Spool
 from mr.workers.daemon.task_runner import TaskRunner
 from mr.workers.messages import WorkerIdentity
 from mr.workers.process.executor import DEFAULT_ENTRY, DEFAULT_PRELOAD, Executor
 from mr.workers.shuffle.transfer.host_identity import host_identity
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from mr.workers.shuffle.transfer.server import ShuffleServer, advertised, parse_address
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ async def run_worker(
     are still needed, which the next worker to start in this spool serves; embedded, these too.
     """
     incarnation = Incarnation(secrets.token_hex(8))
-    outputs = Outputs()
+    outputs = ServedOutputs()
     async with contextlib.AsyncExitStack() as cleanup:
         spool = await asyncio.to_thread(Spool, spool_dir, worker_id, incarnation)
         cleanup.push_async_callback(_close_spool, spool, outputs, embedded=listen is None)
@@ -79,14 +79,14 @@ async def run_worker(
         await worker.run(stop, kill)
 
 
-async def _close_spool(spool: Spool, outputs: Outputs, *, embedded: bool) -> None:
+async def _close_spool(spool: Spool, outputs: ServedOutputs, *, embedded: bool) -> None:
     """Delete what nobody needs any more: in a cluster, map outputs still on offer stay for the next start."""
     keep_outputs = bool(outputs.jobs()) and not embedded
     await asyncio.to_thread(lambda: spool.close(keep_outputs=keep_outputs))
 
 
 async def _serve(
-    cleanup: contextlib.AsyncExitStack, outputs: Outputs, listen: str | None, advertise: str | None
+    cleanup: contextlib.AsyncExitStack, outputs: ServedOutputs, listen: str | None, advertise: str | None
 ) -> str:
     """Start the shuffle server, if there is to be one; returns the address that reducers are told."""
     if listen is None:
@@ -108,7 +108,7 @@ class _Worker:
         slots: int,
         spool: Spool,
         executor: Executor,
-        outputs: Outputs,
+        outputs: ServedOutputs,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -124,11 +124,11 @@ class _Worker:
             spool=spool,
             executor=executor,
             outputs=outputs,
-            on_change=lambda: self._heart.soon(),
+            on_change=lambda: self._heartbeat.soon(),
         )
         self._spool = spool
         self._control: Consumer | None = None
-        self._heart = Heartbeat(
+        self._heartbeat = Heartbeat(
             settings,
             store,
             identity=identity,
@@ -141,30 +141,30 @@ class _Worker:
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
         """Work to the end; raises what ended it if that was not asked for."""
-        desk = ControlHandler(self._settings, self._store, self._identity, self._runner, self._heart)
-        self._control = control = await self._broker.subscribe(CONTROL_EXCHANGE, "", desk.on_delivery)
+        handler = ControlHandler(self._settings, self._store, self._identity, self._runner, self._heartbeat)
+        self._control = control = await self._broker.subscribe(CONTROL_EXCHANGE, "", handler.on_delivery)
         if not await self._register(control, stop, kill):  # a worker is known before it claims anything
             return
-        await self._runner.start(self._heart.open_slots.open)
+        await self._runner.start(self._heartbeat.open_slots.open)
         log.info(
             "worker %s takes tasks; map outputs at %s", self._identity.worker, self._identity.address or "-"
         )
-        heartbeat = asyncio.create_task(self._heart.run())
+        beating = asyncio.create_task(self._heartbeat.run())
         failing = asyncio.create_task(self._broker.failed())
         reachable = True
         try:
-            await self._first(stop.wait(), kill.wait(), self._heart.draining.wait(), heartbeat, failing)
+            await self._first(stop.wait(), kill.wait(), self._heartbeat.draining.wait(), beating, failing)
             if not kill.is_set():
-                await self._drain(kill, heartbeat, failing)
+                await self._drain(kill, beating, failing)
         except ClusterUnreachable:
             reachable = False
             raise
         finally:
-            await self._take_down(heartbeat, failing, reachable=reachable)
+            await self._take_down(beating, failing, reachable=reachable)
 
     async def _register(self, control: Consumer, stop: asyncio.Event, kill: asyncio.Event) -> bool:
         """Take the worker's id; False when asked to stop before that. Raises WorkerIdTaken."""
-        beats = claim_worker_id(self._heart.try_beat, self._settings.heartbeat_seconds, self._is_dead)
+        beats = claim_worker_id(self._heartbeat.try_beat, self._settings.heartbeat_seconds, self._is_dead)
         registering = asyncio.create_task(beats)
         registered = False
         try:
@@ -198,27 +198,27 @@ class _Worker:
                     raise result
 
     async def _drain(
-        self, kill: asyncio.Event, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]"
+        self, kill: asyncio.Event, beating: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]"
     ) -> None:
         """Take no more tasks, finish those that run and serve the map outputs, up to `drain_seconds`."""
-        self._heart.draining.set()
-        self._heart.soon()
+        self._heartbeat.draining.set()
+        self._heartbeat.soon()
         await self._runner.close_intake()
         log.info("draining")
         with contextlib.suppress(TimeoutError):  # what still runs is then stopped and handed to others
             async with asyncio.timeout(self._settings.drain_seconds):
-                await self._first(kill.wait(), self._finish(), heartbeat, failing)
+                await self._first(kill.wait(), self._finish(), beating, failing)
 
     async def _finish(self) -> None:
         """Wait until no attempt is left, and nobody needs the map outputs that are served here."""
         await self._runner.idle()
-        self._heart.soon()
+        self._heartbeat.soon()
         if self._identity.address:
             look_seconds = self._settings.heartbeat_seconds / 4
             await serve_until_unneeded(self._store, self._outputs, self._identity.worker, look_seconds)
 
     async def _take_down(
-        self, heartbeat: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
+        self, beating: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
     ) -> None:
         """Stop what runs and say farewell, as far as broker and store can be reached."""
         self._runner.refuse()
@@ -226,16 +226,16 @@ class _Worker:
         try:
             if reachable:
                 async with asyncio.timeout(FAREWELL_SECONDS):
-                    await self._farewell(heartbeat)
+                    await self._farewell(beating)
         except (ClusterUnreachable, TimeoutError) as error:
             log.warning("left without a farewell, the lease will run out instead: %s", error or "time-out")
         finally:
-            await cancel_and_wait((heartbeat, failing))
+            await cancel_and_wait((beating, failing))
 
-    async def _farewell(self, heartbeat: "asyncio.Task[None]") -> None:
+    async def _farewell(self, beating: "asyncio.Task[None]") -> None:
         await self._runner.close_intake()
         await self._runner.idle()
-        await cancel_and_wait((heartbeat,))  # with no lease left to renew, lest a beat follow the farewell
+        await cancel_and_wait((beating,))  # with no lease left to renew, lest a beat follow the farewell
         leaves_outputs = bool(self._identity.address and self._outputs.jobs())
         stopped = WorkerStopped(self._identity.worker, self._identity.incarnation, leaves_outputs)
         await self._store.forget_worker(self._identity.worker, self._identity.incarnation)

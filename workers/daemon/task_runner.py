@@ -35,7 +35,7 @@ from mr.workers.daemon.reports import encode_report, publish_report
 from mr.workers.daemon.spool import Spool
 from mr.workers.messages import RunTask, WorkerIdentity
 from mr.workers.process.executor import Executor, Outcome
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class TaskRunner:
         slots: int,
         spool: Spool,
         executor: Executor,
-        outputs: Outputs,
+        outputs: ServedOutputs,
         on_change: Callable[[], None],
     ) -> None:
         """`on_change` is called when an attempt starts or ends."""

@@ -13,7 +13,7 @@ class _Job:
         self.files: dict[AttemptId, Path] = {}
 
 
-class Outputs:
+class ServedOutputs:
     """The outputs of a worker by their attempt."""
 
     def __init__(self) -> None:

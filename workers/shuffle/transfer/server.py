@@ -19,7 +19,7 @@ from mr.errors import MrError, SegmentCorrupt
 from mr.protocol.ids import AttemptId, JobId, TaskId, is_id
 from mr.workers.shuffle.segment_index import SegmentRef, find_segment
 from mr.workers.shuffle.transfer.connections import BoundedServer, bounds
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from mr.workers.shuffle.transfer.wire import (
     MAX_REQUEST_BYTES,
     MSGPACK,
@@ -50,7 +50,7 @@ class ListenFailed(MrError):
 class ShuffleServer:
     """Serves `outputs` on one address from `start` to `close`."""
 
-    def __init__(self, outputs: Outputs) -> None:
+    def __init__(self, outputs: ServedOutputs) -> None:
         self._outputs = outputs
         self._transfers = 0
         self._max_transfers, most = bounds()

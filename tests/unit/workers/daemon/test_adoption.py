@@ -15,7 +15,7 @@ from mr.protocol.records import JobState, MapOutput, TaskResult, TaskStats
 from mr.workers.daemon.adoption import adopt
 from mr.workers.daemon.spool import Spool
 from mr.workers.messages import WorkerIdentity
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from tests.support.await_points import AwaitPoints
 from tests.support.job_records import job_record
 from tests.support.specs import CODE, CODE_ID, make_spec, make_splits
@@ -29,7 +29,7 @@ class WorkerIncarnation:
     def __init__(self, root: Path, name: str) -> None:
         self.identity = WorkerIdentity(WorkerId("w1"), Incarnation(name), f"{name}:1", "host")
         self.spool = Spool(root, self.identity.worker, self.identity.incarnation)
-        self.outputs = Outputs()
+        self.outputs = ServedOutputs()
 
     def output(self, attempt: int = 1) -> MapOutput:
         path = str(self.spool.output_path(AttemptId(JOB, TASK, attempt)))

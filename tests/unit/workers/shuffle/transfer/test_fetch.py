@@ -14,7 +14,7 @@ from mr.protocol.records import MapOutput
 from mr.workers.messages import RunTask
 from mr.workers.shuffle.transfer import host_fetch
 from mr.workers.shuffle.transfer.fetch import InputLost, find_corrupt, open_sources
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from mr.workers.shuffle.transfer.server import ShuffleServer
 from tests.support.fetching import found_in, lost_in, make_output, make_reduce, segment_of, words_of
 
@@ -39,8 +39,8 @@ def damage(output: MapOutput, place: int) -> None:
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[tuple[str, Outputs]]:
-    outputs = Outputs()
+async def served(tmp_path: Path) -> AsyncIterator[tuple[str, ServedOutputs]]:
+    outputs = ServedOutputs()
     server = ShuffleServer(outputs)
     port = await server.start("127.0.0.1", 0)
     yield f"127.0.0.1:{port}", outputs
@@ -48,7 +48,7 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[str, Outputs]]:
 
 
 async def test_segments_of_several_maps_come_in_map_order(
-    tmp_path: Path, served: tuple[str, Outputs]
+    tmp_path: Path, served: tuple[str, ServedOutputs]
 ) -> None:
     address, offered = served
     outputs = [make_output(tmp_path, n, [f"word-{n}"], address) for n in range(3)]
@@ -62,7 +62,7 @@ async def test_segments_of_several_maps_come_in_map_order(
 
 
 async def test_local_and_fetched_segments_are_mixed_in_map_order(
-    tmp_path: Path, served: tuple[str, Outputs]
+    tmp_path: Path, served: tuple[str, ServedOutputs]
 ) -> None:
     address, offered = served
     outputs = [
@@ -81,7 +81,7 @@ async def test_local_and_fetched_segments_are_mixed_in_map_order(
     ]
 
 
-async def test_local_reads_can_be_switched_off(tmp_path: Path, served: tuple[str, Outputs]) -> None:
+async def test_local_reads_can_be_switched_off(tmp_path: Path, served: tuple[str, ServedOutputs]) -> None:
     address, offered = served
     output = make_output(tmp_path, 0, ["word"], address)
     offered.add(TOKEN, output)
@@ -91,7 +91,7 @@ async def test_local_reads_can_be_switched_off(tmp_path: Path, served: tuple[str
 
 
 async def test_missing_outputs_are_lost_and_the_others_are_not(
-    tmp_path: Path, served: tuple[str, Outputs]
+    tmp_path: Path, served: tuple[str, ServedOutputs]
 ) -> None:
     address, offered = served
     outputs = [make_output(tmp_path, n, ["word"], address) for n in range(3)]
@@ -102,7 +102,7 @@ async def test_missing_outputs_are_lost_and_the_others_are_not(
 
 
 async def test_a_worker_that_knows_nothing_of_the_job_has_lost_all_of_its_outputs(
-    tmp_path: Path, served: tuple[str, Outputs]
+    tmp_path: Path, served: tuple[str, ServedOutputs]
 ) -> None:
     outputs = [make_output(tmp_path, n, ["word"], served[0]) for n in range(2)]
     with pytest.raises(InputLost) as caught:
@@ -110,7 +110,7 @@ async def test_a_worker_that_knows_nothing_of_the_job_has_lost_all_of_its_output
     assert len(caught.value.lost) == 2
 
 
-async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple[str, Outputs]) -> None:
+async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple[str, ServedOutputs]) -> None:
     address, offered = served
     outputs = [make_output(tmp_path, n, ["word"] * 50, address) for n in range(2)]
     for output in outputs:
@@ -126,7 +126,7 @@ async def test_a_damaged_segment_is_lost_and_named(tmp_path: Path, served: tuple
 
 
 async def test_a_partition_without_records_has_no_sources(
-    tmp_path: Path, served: tuple[str, Outputs]
+    tmp_path: Path, served: tuple[str, ServedOutputs]
 ) -> None:
     outputs = [make_output(tmp_path, 0, ["word"], served[0]), make_output(tmp_path, 1, ["word"], "", "w2")]
     served[1].add(TOKEN, outputs[0])
@@ -134,7 +134,7 @@ async def test_a_partition_without_records_has_no_sources(
 
 
 async def test_the_lengths_are_told_as_soon_as_they_are_known(
-    tmp_path: Path, served: tuple[str, Outputs]
+    tmp_path: Path, served: tuple[str, ServedOutputs]
 ) -> None:
     outputs = [make_output(tmp_path, 0, ["far"], served[0]), make_output(tmp_path, 1, ["near"], "", "w2")]
     served[1].add(TOKEN, outputs[0])

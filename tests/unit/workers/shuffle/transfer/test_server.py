@@ -18,7 +18,7 @@ from mr.protocol.records import MapOutput
 from mr.workers.shuffle.segment_index import write_index
 from mr.workers.shuffle.transfer import connections
 from mr.workers.shuffle.transfer import server as server_module
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from mr.workers.shuffle.transfer.server import ListenFailed, ShuffleServer, advertised, parse_address
 from mr.workers.shuffle.transfer.wire import FetchRequest, fetch_path, length_table, read_length_table
 
@@ -28,7 +28,7 @@ STUCK_SECONDS = 20.0
 ADMITTED = {"Authorization": "Bearer secret"}
 
 
-def put(directory: Path, outputs: Outputs, index: int, *segments: bytes) -> MapOutput:
+def put(directory: Path, outputs: ServedOutputs, index: int, *segments: bytes) -> MapOutput:
     """Write a map output and offer it."""
     path = directory / f"map-{index}"
     with path.open("wb") as file:
@@ -70,15 +70,15 @@ class Reducer:
 
 
 @pytest.fixture
-async def outputs(tmp_path: Path) -> Outputs:
-    found = Outputs()
+async def outputs(tmp_path: Path) -> ServedOutputs:
+    found = ServedOutputs()
     put(tmp_path, found, 0, b"aaa", b"", b"AAAAA")
     put(tmp_path, found, 1, b"", b"b", b"BB")
     return found
 
 
 @pytest.fixture
-async def reducer(outputs: Outputs) -> AsyncIterator[Reducer]:
+async def reducer(outputs: ServedOutputs) -> AsyncIterator[Reducer]:
     server = ShuffleServer(outputs)
     port = await server.start("127.0.0.1", 0)
     async with aiohttp.ClientSession() as session:
@@ -104,7 +104,7 @@ async def test_an_offset_beyond_the_end_is_refused(reducer: Reducer) -> None:
 
 
 async def test_large_segments_arrive_whole(
-    tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, outputs: ServedOutputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "TRANSFER_BYTES", 1000)
     data = bytes(range(256)) * 40
@@ -113,7 +113,7 @@ async def test_large_segments_arrive_whole(
 
 
 async def test_many_small_segments_are_sent_together(
-    tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, outputs: ServedOutputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "COPY_BYTES", 100)
     lengths = [7, 90, 0, 30, 100, 1, 99, 250, 3]
@@ -126,7 +126,7 @@ async def test_many_small_segments_are_sent_together(
 
 
 async def test_where_the_kernel_cannot_send_files_they_are_copied(
-    tmp_path: Path, outputs: Outputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, outputs: ServedOutputs, reducer: Reducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object, **__: object) -> int:
         raise asyncio.SendfileNotAvailableError
@@ -156,15 +156,15 @@ async def test_without_the_job_s_token_there_is_nothing(
 
 
 async def test_one_job_s_token_does_not_open_another_job(
-    tmp_path: Path, outputs: Outputs, reducer: Reducer
+    tmp_path: Path, outputs: ServedOutputs, reducer: Reducer
 ) -> None:
-    other = put(tmp_path, Outputs(), 0, b"x")
+    other = put(tmp_path, ServedOutputs(), 0, b"x")
     moved = other.attempt._replace(job=JobId("job-2"))
     outputs.add("other", msgspec.structs.replace(other, attempt=moved))
     assert (await reducer.ask((0,), path=fetch_path(JobId("job-2"), 0)))[0] == 403
 
 
-async def test_missing_outputs_are_named(tmp_path: Path, outputs: Outputs, reducer: Reducer) -> None:
+async def test_missing_outputs_are_named(tmp_path: Path, outputs: ServedOutputs, reducer: Reducer) -> None:
     (tmp_path / "map-1").unlink()
     status, body = await reducer.ask((0, 1, 7), partition=2)
     assert status == 404
@@ -178,14 +178,14 @@ async def test_a_file_that_was_cut_short_is_missing(tmp_path: Path, reducer: Red
     assert (await reducer.ask((0,), partition=2))[0] == 404
 
 
-async def test_another_attempt_s_output_is_missing(outputs: Outputs, reducer: Reducer) -> None:
+async def test_another_attempt_s_output_is_missing(outputs: ServedOutputs, reducer: Reducer) -> None:
     outputs.remove(AttemptId(JOB, TaskId("map-00000"), 2))
     assert (await reducer.ask((0,)))[0] == 200
     outputs.remove(AttemptId(JOB, TaskId("map-00000"), 1))
     assert (await reducer.ask((0,)))[0] == 404
 
 
-async def test_nothing_of_an_ended_job_is_given(outputs: Outputs, reducer: Reducer) -> None:
+async def test_nothing_of_an_ended_job_is_given(outputs: ServedOutputs, reducer: Reducer) -> None:
     outputs.remove_job(JOB)
     assert (await reducer.ask((0,)))[0] == 404
 
@@ -217,7 +217,7 @@ async def test_a_body_that_is_no_request_is_refused(reducer: Reducer, body: byte
 
 @contextlib.asynccontextmanager
 async def bounded(
-    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, transfers: int, connections: int
+    outputs: ServedOutputs, monkeypatch: pytest.MonkeyPatch, transfers: int, connections: int
 ) -> AsyncIterator[int]:
     """A server with these bounds, by its port."""
     monkeypatch.setattr(server_module, "bounds", lambda: (transfers, connections))
@@ -227,7 +227,7 @@ async def bounded(
 
 
 async def test_more_transfers_than_allowed_are_told_to_come_again(
-    outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+    outputs: ServedOutputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bounded(outputs, monkeypatch, 0, 4) as port, aiohttp.ClientSession() as session:
         assert (await Reducer(session, port).ask((0,)))[0] == 503
@@ -239,7 +239,7 @@ async def test_an_output_asked_for_twice_is_refused(reducer: Reducer) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/jobs/job-1/partitions/0 HTTP/1.1\r\nHost: x\r\n"])
 async def test_connections_that_do_not_ask_give_way_to_those_that_do(
-    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, sent: bytes
+    outputs: ServedOutputs, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 3600.0)
     async with bounded(outputs, monkeypatch, 2, 4) as port:
@@ -268,7 +268,7 @@ async def test_connections_that_do_not_ask_give_way_to_those_that_do(
     ],
 )
 async def test_half_a_request_is_not_waited_for(
-    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, sent: bytes
+    outputs: ServedOutputs, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.05)
     async with bounded(outputs, monkeypatch, 2, 4) as port:
@@ -280,7 +280,7 @@ async def test_half_a_request_is_not_waited_for(
 
 
 async def test_an_answer_under_way_is_never_broken_off_for_others(
-    tmp_path: Path, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, outputs: ServedOutputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = bytes(8 * 1024 * 1024)
     put(tmp_path, outputs, 2, data)
@@ -305,7 +305,7 @@ def test_half_of_the_descriptors_stay_the_worker_s_own(monkeypatch: pytest.Monke
 
 
 async def test_a_port_that_is_taken_is_one_clear_error() -> None:
-    first, second = ShuffleServer(Outputs()), ShuffleServer(Outputs())
+    first, second = ShuffleServer(ServedOutputs()), ShuffleServer(ServedOutputs())
     port = await first.start("127.0.0.1", 0)
     with pytest.raises(ListenFailed, match=f"cannot listen on 127.0.0.1:{port}"):
         await second.start("127.0.0.1", port)

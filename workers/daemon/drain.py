@@ -9,7 +9,7 @@ from mr.ports.jobs import JobStore
 from mr.ports.workers import WorkerStore
 from mr.protocol.ids import JobId, WorkerId
 from mr.workers.daemon.adoption import needs_outputs
-from mr.workers.shuffle.transfer.served_outputs import Outputs
+from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class DrainStore(JobStore, WorkerStore, Protocol):
 
 
 async def serve_until_unneeded(
-    store: DrainStore, outputs: Outputs, worker: WorkerId, look_seconds: float
+    store: DrainStore, outputs: ServedOutputs, worker: WorkerId, look_seconds: float
 ) -> None:
     """Return when no job needs what this worker serves, or no other worker is left to need it.
 

@@ -119,6 +119,15 @@ class JobOptions(
         EncodingErrors | NotGiven,
         option("What to do with input bytes that are not valid text.", default="strict"),
     ] = _NOT_GIVEN
+    max_record_bytes: Annotated[
+        Bytes | NotGiven,
+        option(
+            "Longest line of text, jsonl or csv input; a longer one fails the job. For these formats only.",
+            default=MAX_BYTES,
+            default_text="no limit",
+            unit="bytes",
+        ),
+    ] = _NOT_GIVEN
     priority: Annotated[
         Priority | NotGiven, option("Priority of the job; 4 goes first.", default=2, scheduling=True)
     ] = _NOT_GIVEN

@@ -11,9 +11,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mr.errors import BadInput
 from mr.formats.input.compression import Stream
-from mr.formats.input.encodings import decode_stream
+from mr.formats.input.encodings import canonical, decode_stream, width_codec
 from mr.formats.input.options import ReadOptions
+from mr.protocol.bounds import MAX_BYTES
 from mr.protocol.jobs import FileRange
 
 #: One integer for each line.
@@ -63,7 +65,7 @@ def line_blocks(piece: FileRange, options: ReadOptions) -> Iterator[LineBlock]:
     read_bytes = options.read_bytes
     with Stream(piece) as stream:
         if piece.length < 0:
-            yield from _blocks(stream, 0, sys.maxsize, read_bytes, base=0)
+            yield from _blocks(stream, 0, sys.maxsize, options, base=0)
             return
         start = piece.start
         if start:
@@ -72,7 +74,7 @@ def line_blocks(piece: FileRange, options: ReadOptions) -> Iterator[LineBlock]:
                 return
             start = found
             stream.seek(start)
-        yield from _blocks(stream, start, piece.start + piece.length, read_bytes, base=piece.start)
+        yield from _blocks(stream, start, piece.start + piece.length, options, base=piece.start)
 
 
 def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | None:
@@ -90,18 +92,22 @@ def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | 
     return None
 
 
-def _blocks(stream: Stream, start: int, end: int, read_bytes: int, *, base: int) -> Iterator[LineBlock]:
+def _blocks(stream: Stream, start: int, end: int, options: ReadOptions, *, base: int) -> Iterator[LineBlock]:
     """Yield the lines that begin in [start, end), from a stream that stands at `start`.
 
     Consumed bytes are counted from `base`.
     """
+    read_bytes, limit = options.read_bytes, options.job.max_record_bytes
     held: list[bytes] = []
     line_start = position = start
 
     def block() -> LineBlock:
         data = b"".join(held)
         held.clear()
-        return LineBlock(data, line_start, min(stream.position(), end) - base)
+        made = LineBlock(data, line_start, min(stream.position(), end) - base)
+        if len(data) > limit:
+            _check_lines(made, stream.path, limit)
+        return made
 
     while line_start < end:
         inside = position < end
@@ -125,8 +131,23 @@ def _blocks(stream: Stream, start: int, end: int, read_bytes: int, *, base: int)
         if cut < len(data):
             held.append(data[cut:])
         position += len(data)
+        if held and position - line_start > limit:
+            raise _too_long(stream.path, line_start, limit)
     if held and line_start < end:
         yield block()
+
+
+def _check_lines(block: LineBlock, path: str, limit: int) -> None:
+    """Refuse a block with a line of more than `limit` bytes. Raises BadInput."""
+    ends = block.line_ends()
+    offsets = block.line_offsets(ends)
+    long = np.flatnonzero(ends + block.offset - offsets > limit)
+    if len(long):
+        raise _too_long(path, int(offsets[long[0]]), limit)
+
+
+def _too_long(path: str, offset: int, limit: int) -> BadInput:
+    return BadInput(f"{path}:{offset}: the record is longer than --max-record-bytes ({limit} bytes)")
 
 
 def decoded_lines(stream: Stream, options: ReadOptions) -> Iterator[tuple[list[str], int, int]]:
@@ -137,7 +158,7 @@ def decoded_lines(stream: Stream, options: ReadOptions) -> Iterator[tuple[list[s
     """
     held: list[str] = []
     mark = position = 0
-    for text, mark_bytes, position in decode_stream(stream, options):
+    for text, mark_bytes, position in _decoded(stream, options):
         mark += mark_bytes
         first, *lines = text.split("\n")
         held.append(first)
@@ -151,6 +172,27 @@ def decoded_lines(stream: Stream, options: ReadOptions) -> Iterator[tuple[list[s
         mark = 0
     if any(held):
         yield [_joined(held)], mark, position
+
+
+def _decoded(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, int, int]]:
+    """Decode a stream as `decode_stream` does, and refuse a line that is too long. Raises BadInput."""
+    limit = options.job.max_record_bytes
+    codec = width_codec(canonical(options.job.encoding))
+    errors = "surrogatepass" if codec.startswith("utf-") else "replace"
+    end_bytes = len("\n".encode(codec))
+    line_start = line_bytes = position = 0
+    for text, mark_bytes, consumed in decode_stream(stream, options):
+        position += mark_bytes
+        for number, piece in enumerate(text.split("\n") if limit < MAX_BYTES else ()):
+            if number:
+                position += end_bytes
+                line_start, line_bytes = position, 0
+            width = len(piece.encode(codec, errors))
+            position += width
+            line_bytes += width
+            if line_bytes > limit:
+                raise _too_long(stream.path, line_start, limit)
+        yield text, mark_bytes, consumed
 
 
 def _joined(held: list[str]) -> str:

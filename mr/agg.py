@@ -8,7 +8,6 @@ of floats give 0.0 for -0.0, and NaN when any value is NaN.
 As `combine_fn` beside a `reduce_fn` of one's own they give that function partial results as its values.
 """
 
-import builtins
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,18 +21,19 @@ from mr.protocol.bounds import MAX_INT64
 
 
 class Aggregation:
-    """One built-in reducer. Compared by its spec; `repr` is what one writes to get it."""
+    """One built-in reducer. Two are equal when their specs are; `repr` is what a job file writes."""
 
     def __init__(
         self,
-        spec: AggregationSpec,
+        name: str,
         reduce_values: Callable[[Iterable[Any]], Any],
-        summary: str,
+        summary: str | None,
         *,
+        arguments: tuple[int | float | AggregationSpec, ...] = (),
         combines: bool = True,
         feeds_reduce_fn: bool = False,
     ) -> None:
-        self.spec = spec
+        self.spec = AggregationSpec(name, arguments)
         self._reduce_values = reduce_values
         self.__doc__ = summary
         #: Whether partial results take less room than the values; if not, map outputs hold the values.
@@ -228,47 +228,34 @@ def _count_distinct(values: Iterable[Any]) -> int:
 
 
 sum = Aggregation(
-    AggregationSpec("sum"),
+    "sum",
     _sum,
     "The sum of the values: int, float, bool. Integers are exact however large.",
     feeds_reduce_fn=True,
 )
-count = Aggregation(AggregationSpec("count"), _count, "How many values there are.")
+count = Aggregation("count", _count, "How many values there are.")
 min = Aggregation(
-    AggregationSpec("min"),
+    "min",
     _pick_of("min"),
     "The smallest value, of any types that compare; the first of equals.",
     feeds_reduce_fn=True,
 )
 max = Aggregation(
-    AggregationSpec("max"),
+    "max",
     _pick_of("max"),
     "The largest value, of any types that compare; the first of equals.",
     feeds_reduce_fn=True,
 )
-mean = Aggregation(
-    AggregationSpec("mean"), _mean, "The sum of the values divided by their number, as a float."
-)
-collect = Aggregation(
-    AggregationSpec("collect"),
-    lambda values: builtins.list(values),
-    "All values in a list, in input order.",
-    combines=False,
-)
+mean = Aggregation("mean", _mean, "The sum of the values divided by their number, as a float.")
 first = Aggregation(
-    AggregationSpec("first"),
-    lambda values: next(iter(values)),
-    "The first value in input order.",
-    feeds_reduce_fn=True,
+    "first", lambda values: next(iter(values)), "The first value in input order.", feeds_reduce_fn=True
 )
 last = Aggregation(
-    AggregationSpec("last"),
-    lambda values: deque(values, maxlen=1)[0],
-    "The last value in input order.",
-    feeds_reduce_fn=True,
+    "last", lambda values: deque(values, maxlen=1)[0], "The last value in input order.", feeds_reduce_fn=True
 )
+collect = Aggregation("collect", list, "All values in a list, in input order.", combines=False)
 count_distinct = Aggregation(
-    AggregationSpec("count_distinct"),
+    "count_distinct",
     _count_distinct,
     "How many different values there are, by Python's equality; but 1, 1.0 and True are three, every NaN is "
     "one, and order counts in dicts.",
@@ -283,7 +270,7 @@ def top_k(k: int) -> Aggregation:
     """
     if type(k) is not int or not 1 <= k <= MAX_INT64:
         raise BadJob(f"mr.agg.top_k({safe_repr(k)}): k must be a whole number from 1 up")
-    return Aggregation(AggregationSpec("top_k", (k,)), lambda values: top(values, k), top_k.__doc__ or "")
+    return Aggregation("top_k", lambda values: top(values, k), top_k.__doc__, arguments=(k,))
 
 
 def quantiles(*shares: float) -> Aggregation:
@@ -306,8 +293,7 @@ def quantiles(*shares: float) -> Aggregation:
             return [math.nan] * len(wanted)
         return [_quantile(ordered, share) for share in wanted]
 
-    spec = AggregationSpec("quantiles", wanted)
-    return Aggregation(spec, reduce_values, quantiles.__doc__ or "", combines=False)
+    return Aggregation("quantiles", reduce_values, quantiles.__doc__, arguments=wanted, combines=False)
 
 
 def each(*parts: Aggregation) -> Aggregation:
@@ -326,9 +312,10 @@ def each(*parts: Aggregation) -> Aggregation:
         return tuple(part.reduce_values([v[place] for v in given]) for place, part in enumerate(parts))
 
     return Aggregation(
-        AggregationSpec("each", tuple(part.spec for part in parts)),
+        "each",
         reduce_values,
-        each.__doc__ or "",
+        each.__doc__,
+        arguments=tuple(part.spec for part in parts),
         combines=all(part.combines for part in parts),
         feeds_reduce_fn=all(part.feeds_reduce_fn for part in parts),
     )

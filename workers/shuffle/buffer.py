@@ -5,8 +5,8 @@ that a task flushes at the same records on every run. Without a combiner a flush
 combined rows stay in memory while they take less than half of `spill_bytes`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -177,41 +177,44 @@ class MapBuffer:
     def _write(self, rows: Rows, path: Path) -> SegmentFile:
         """Sort rows and write them as segments by partition."""
         view, bounds = sort_by_partition(rows, self._partitions, self._partitioner)
+
+        def fill(writer: SegmentWriter, partition: int) -> None:
+            for piece in pieces(view, int(bounds[partition]), int(bounds[partition + 1])):
+                writer.write(piece)
+
+        return self._write_segments(path, fill)
+
+    def _merge_spills(self, path: Path) -> SegmentFile:
+        def fill(writer: SegmentWriter, partition: int) -> None:
+            segments = [spill.segment(partition) for spill in self._spills]
+            for key_range in merge_segments(
+                segments, budget_bytes=self._spill_bytes, work_dir=self._work_dir
+            ):
+                write_range(writer, self._combined_range(key_range))
+
+        merged = self._write_segments(path, fill)
+        spilled = sum(sum(spill.partition_bytes) for spill in self._spills)
+        for spill in self._spills:
+            spill.path.unlink()
+        return replace(merged, spills=len(self._spills), spilled_bytes=spilled)
+
+    def _write_segments(self, path: Path, fill: Callable[[SegmentWriter, int], None]) -> SegmentFile:
+        """Write a file of segments, each by `fill(writer, partition)`, and their index."""
         sizes, values = [], 0
         with path.open("wb") as file:
             for partition in range(self._partitions):
                 writer = SegmentWriter(file)
-                for piece in pieces(view, int(bounds[partition]), int(bounds[partition + 1])):
-                    writer.write(piece)
+                fill(writer, partition)
                 sizes.append(writer.close())
                 values += writer.values
             write_index(file, sizes)
         return SegmentFile(path, tuple(sizes), values)
 
-    def _merge_spills(self, path: Path) -> SegmentFile:
-        sizes, values = [], 0
-        with path.open("wb") as file:
-            for partition in range(self._partitions):
-                writer = SegmentWriter(file)
-                segments = [spill.segment(partition) for spill in self._spills]
-                for key_range in merge_segments(
-                    segments, budget_bytes=self._spill_bytes, work_dir=self._work_dir
-                ):
-                    for part in self._combined_range(key_range):
-                        write_range(writer, part)
-                sizes.append(writer.close())
-                values += writer.values
-            write_index(file, sizes)
-        spilled = sum(sum(spill.partition_bytes) for spill in self._spills)
-        for spill in self._spills:
-            spill.path.unlink()
-        return SegmentFile(path, tuple(sizes), values, len(self._spills), spilled)
-
-    def _combined_range(self, key_range: KeyRange) -> Iterator[KeyRange]:
+    def _combined_range(self, key_range: KeyRange) -> KeyRange:
         """A range of the merge with its rows combined; a giant key part by part."""
-        if self._combiner is None:
-            yield key_range
-        elif isinstance(key_range, Giant):
-            yield Giant(combine_in_place(part, self._combiner) for part in key_range.parts)
-        else:
-            yield Whole(combine_in_place(key_range.rows, self._combiner))
+        combiner = self._combiner
+        if combiner is None:
+            return key_range
+        if isinstance(key_range, Giant):
+            return Giant(combine_in_place(part, combiner) for part in key_range.parts)
+        return Whole(combine_in_place(key_range.rows, combiner))

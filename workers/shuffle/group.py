@@ -14,7 +14,7 @@ from mr.workers.shuffle.aggregate import finished, kernel_of
 from mr.workers.shuffle.columns import key_list, value_list
 from mr.workers.shuffle.combine import row_combiner
 from mr.workers.shuffle.key_batches import BATCH_WEIGHT, cut_keys, key_weights
-from mr.workers.shuffle.merge import Giant, merge_segments
+from mr.workers.shuffle.merge import Giant, KeyRange, merge_segments
 from mr.workers.shuffle.rows import Rows, concatenate
 from mr.workers.shuffle.segment import SegmentSource, pieces
 from mr.workers.shuffle.sort import Sorted, sort_rows
@@ -61,9 +61,7 @@ class Grouped:
 
     def batches(self) -> Iterator[GroupBatch]:
         """All keys in order. Raises SegmentCorrupt, OSError. Partial states come as their results."""
-        for key_range in merge_segments(
-            self._sources, budget_bytes=self._group_bytes, work_dir=self._work_dir
-        ):
+        for key_range in self._ranges():
             if isinstance(key_range, Giant):
                 yield _giant_batch(key_range.parts)
             else:
@@ -75,13 +73,14 @@ class Grouped:
         Columns are native where all results of a table are; see `result_table.is_native` and `to_pairs`.
         """
         kernel = kernel_of(aggregation.spec)
-        for key_range in merge_segments(
-            self._sources, budget_bytes=self._group_bytes, work_dir=self._work_dir
-        ):
+        for key_range in self._ranges():
             if isinstance(key_range, Giant):
                 yield from kernel.results(_combined_giant(key_range.parts, aggregation))
             else:
                 yield from kernel.results(key_range.rows)
+
+    def _ranges(self) -> Iterator[KeyRange]:
+        return merge_segments(self._sources, budget_bytes=self._group_bytes, work_dir=self._work_dir)
 
     def _whole_batches(self, view: Sorted) -> Iterator[GroupBatch]:
         weights = key_weights(view)

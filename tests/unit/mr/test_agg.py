@@ -70,7 +70,7 @@ def test_names() -> None:
     assert decode(encode(both.spec, JSON), AggregationSpec, JSON) == both.spec
     assert repr(mr.agg.top_k(3)) == "mr.agg.top_k(3)"
     assert mr.agg.top_k(3) == mr.agg.top_k(3) != mr.agg.top_k(2)
-    assert mr.agg.sum == Aggregation(AggregationSpec("sum"), len, "")
+    assert mr.agg.sum == Aggregation("sum", len, "")
     assert mr.agg.sum != mr.agg.count
     with pytest.raises(SegmentCorrupt, match=r"no mr\.agg\.median\(0\.5\)"):
         kernel_of(AggregationSpec("median", (0.5,)))

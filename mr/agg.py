@@ -1,11 +1,10 @@
 """Built-in reducers: `reduce_fn = mr.agg.sum`. They combine by themselves and run inside Arrow.
 
-Each is also a plain function of a key and its values, which yields the pair it stands for, and so says
-what it means: `list(mr.agg.sum("a", [1, 2])) == [("a", 3)]`. Results are exactly those, except that a sum
-of floats is added up in the order of splits and flushes (the same on every run), and that `min` and `max`
-of floats give 0.0 for -0.0, and NaN when any value is NaN.
+Each is also a plain function that yields the result of a key: `list(mr.agg.sum("a", [1, 2])) == [("a", 3)]`.
+A job gives exactly these results, except that a sum of floats is added up in the order of splits and flushes,
+which is the same on every run. `min` and `max` of floats give 0.0 for -0.0, and NaN when any value is NaN.
 
-As `combine_fn` beside a `reduce_fn` of one's own they give that function partial results as its values.
+As `combine_fn` of a Python `reduce_fn` some of them hand that function partial results as its values.
 """
 
 import math
@@ -80,7 +79,7 @@ def divide(total: Any, count: int) -> float:
 
 
 def pick(best: Any, value: Any, name: str) -> Any:
-    """The smaller (`name` = min) or the larger (max); the first of equals; NaN once one is."""
+    """The smaller value (`name` = min) or the larger (max); the first of equals; NaN if either is."""
     if type(best) is float and math.isnan(best):
         return best
     try:
@@ -95,7 +94,7 @@ def pick(best: Any, value: Any, name: str) -> Any:
 
 
 def identity(value: Any) -> Any:
-    """What two values share when they count as one: equality and type, inside containers as well."""
+    """A key that is the same for values that count as one: equal and of one type, inside containers too."""
     if type(value) is float and not math.isnan(value):
         return (float, value + 0.0)
     return _inner_identity(value)
@@ -130,7 +129,7 @@ def top(items: Iterable[Any], k: int, value_of: Callable[[Any], Any] = lambda it
 
 
 def order_key(value: Any) -> Any:
-    """What orders values of one type, and numbers of any type; comparing it fails for all others."""
+    """A sort key for values of one type, or numbers of any type. Keys of other mixtures do not compare."""
     if isinstance(value, int | float | Decimal):
         nan = value.is_nan() if isinstance(value, Decimal) else value != value
         return (True, 0) if nan else (False, value)

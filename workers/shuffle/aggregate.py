@@ -93,7 +93,7 @@ class ListState(StateKernel):
 
 @contextlib.contextmanager
 def _telling_codes() -> Iterator[None]:
-    """Around work on rows whose keys are the numbers of keys: the opposite of `naming`."""
+    """For rows whose keys are codes: turn a BadValueOfKey back into a BadValue."""
     try:
         yield
     except BadValueOfKey as error:

@@ -1,4 +1,4 @@
-"""A map task's output: pairs come in chunks, leave as one file of sorted segments by partition.
+"""A map task's output: pairs come in chunks and leave as one file of sorted segments by partition.
 
 The buffer is combined and spilled at counted rows and counted bytes, never by measured memory or time, so
 that a task flushes at the same records on every run. Without a combiner a flush is a spill. With one, the
@@ -24,7 +24,7 @@ from mr.workers.shuffle.sort import sort_by_partition
 
 #: The buffer never grows beyond this, whatever the settings: an Arrow column of strings ends at 2 GiB.
 MAX_BUFFER_BYTES: Final = 1 << 30
-#: Chunks that are put together into one piece as they come.
+#: So many chunks are joined into one array as they come.
 LOOSE_CHUNKS: Final = 32
 
 
@@ -69,9 +69,9 @@ class MapBuffer:
         self._values: list[Column] = []
         self._rows = 0
         self._bytes = 0
-        #: The bytes and what it takes to sort them.
+        #: The bytes, and what sorting them takes.
         self._weight = 0
-        #: Chunks at the end of the lists that were not put together yet.
+        #: Chunks at the end of the lists that were not joined yet.
         self._loose = 0
         #: Combined rows of earlier flushes, in order; empty without a combiner.
         self._combined: list[Rows] = []
@@ -120,7 +120,7 @@ class MapBuffer:
             self._flush()
 
     def _pack(self) -> None:
-        """Put the newest chunks together: a small Arrow array may occupy twice the memory it needs."""
+        """Join the newest chunks: a small Arrow array may occupy twice the memory it needs."""
         for columns, is_key in ((self._keys, True), (self._values, False)):
             columns[-self._loose :] = [join(columns[-self._loose :], keys=is_key).in_one_piece()]
         self._loose = 0
@@ -128,7 +128,7 @@ class MapBuffer:
     def _take(self) -> Rows:
         """The buffered pairs as rows in one piece each; the buffer is empty afterwards.
 
-        The chunks of one column are let go before the other is put together, and both before any sorting.
+        Frees the chunks of one column before it joins those of the other, and all of them before any sorting.
         """
         if not self._keys:
             return Rows(key_column([""]), {"value": value_column([""])}).slice(0, 0)

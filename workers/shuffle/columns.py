@@ -2,7 +2,7 @@
 
 A column of str, bytes, int64, float64 or bool alone is native. Anything else (mixed types, None, tuples,
 integers beyond 64 bits, strings with lone surrogates) is a binary column of encoded items, told from a
-native column of bytes by the field's metadata. Keys are encoded by `keys`, values by `values`.
+native column of bytes by the field's metadata. Keys are encoded by `key_codec`, values by `value_codec`.
 Floats of key columns are normalised: -0.0 to 0.0, every NaN to one.
 """
 
@@ -77,7 +77,7 @@ class Column:
         return pa.concat_arrays(chunks) if chunks else pa.array([], self.data.type)
 
     def in_one_piece(self) -> "Column":
-        """The same column, holding on to no chunk it came from."""
+        """The same column as one array, which keeps none of its chunks alive."""
         return Column(self.kind, self.array())
 
     def take(self, positions: np.ndarray[Any, Any]) -> "Column":
@@ -106,7 +106,7 @@ def field(name: str, kind: Kind) -> pa.Field:
 
 
 def kind_of(arrow: pa.Field) -> Kind:
-    """What a column of this field holds. Raises MrError for a type that no column of ours has."""
+    """What a column of this field holds. Raises MrError for any other type."""
     if arrow.metadata is not None and arrow.metadata.get(b"mr") == b"encoded":
         return Kind.ENCODED
     kind = _KINDS.get(arrow.type)
@@ -166,7 +166,7 @@ def _native(items: Sequence[Any], kind: Kind, encode: Callable[[Any], bytes]) ->
 
 
 def normalise(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """-0.0 as 0.0 and every NaN as one, in a new array."""
+    """A copy with -0.0 as 0.0 and every NaN as the same NaN."""
     plain = numbers + 0.0
     plain[np.isnan(plain)] = np.nan
     return plain
@@ -201,7 +201,7 @@ def _encoded(items: Sequence[Any], encode: Callable[[Any], bytes]) -> Column:
     return Column(Kind.ENCODED, data)
 
 
-# --- Arrow data of the user's to columns
+# --- Arrow data from user code to columns
 
 
 def arrow_column(data: pa.Array | pa.ChunkedArray, *, keys: bool) -> Column:
@@ -225,12 +225,12 @@ def arrow_column(data: pa.Array | pa.ChunkedArray, *, keys: bool) -> Column:
 
 
 def _object_column(data: pa.Array | pa.ChunkedArray, *, keys: bool) -> Column:
-    """Make a column of the Python objects that Arrow data stands for."""
+    """Make a column from Arrow data by way of Python objects."""
     try:
         items = data.to_pylist()
-    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:  # Arrow's are kinds of them
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:  # Arrow's are subclasses
         what, kind = ("key", UnencodableKey) if keys else ("value", UnencodableValue)
-        raise kind(f"a {what} of type {data.type} is no Python object: {error}") from error
+        raise kind(f"a {what} of type {data.type} has no Python equivalent: {error}") from error
     return key_column(items) if keys else value_column(items)
 
 

@@ -22,7 +22,7 @@ class PythonCombiner:
 
     `call(keys, values)` takes keys in order, each with a list of its values in record order, and returns
     the keys and values of the combined pairs, in order. A key with very many values comes in several
-    parts, and what was combined is combined again: as often as it takes, or never.
+    parts, and results may be combined again, any number of times or not at all.
     """
 
     call: Callable[[list[Any], list[list[Any]]], tuple[Sequence[Any], Sequence[Any]]]
@@ -42,16 +42,16 @@ Combiner = Aggregation | PythonCombiner
 
 
 def row_combiner(combiner: Combiner | None) -> Kernel | PythonCombiner | None:
-    """What combines rows; None where that would save nothing."""
+    """What combines rows; None where combining saves nothing."""
     if isinstance(combiner, Aggregation):
         return kernel_of(combiner.spec) if combiner.combines else None
     return combiner
 
 
 def combine_in_place(rows: Rows, combiner: Kernel | PythonCombiner) -> Rows:
-    """Combine each key's rows, or leave them as they are when the user's function gives other keys.
+    """Combine each key's rows, unless the user's function gives other keys.
 
-    For merges, in which a key must stay in its range; combining is optional.
+    For merges, in which a key must stay in its range. Combining is optional there.
     """
     combined = combiner.combine(rows)
     if isinstance(combiner, PythonCombiner) and not _contains(rows.keys, combined.keys):

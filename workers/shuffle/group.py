@@ -40,10 +40,10 @@ class GroupBatch:
 class Grouped:
     """The map outputs of one partition, grouped by key.
 
-    `sources`: one segment a map task, in map order. `group_bytes`: about what grouping may take; in memory
-    when the uncompressed rows fit half of it, else a merge of sorted runs by ranges of keys, with temporary
-    files in `work_dir` when there are very many runs. A key whose values weigh more than `lazy_weight`
-    comes with a lazy iterator.
+    `sources`: one segment per map task, in map order. `group_bytes`: about what grouping may take. It is
+    done in memory when the uncompressed rows fit half of that, else by merging sorted runs by ranges of
+    keys, with temporary files in `work_dir` when there are very many runs. A key whose values weigh more
+    than `lazy_weight` comes with a lazy iterator.
     """
 
     def __init__(

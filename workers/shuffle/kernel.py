@@ -1,4 +1,4 @@
-"""What a built-in reducer of `mr.agg` does with rows: the two kinds of kernel, and how a bad value is told.
+"""What a built-in reducer of `mr.agg` does with rows: the two kinds of kernel, and errors that name a key.
 
 The rows of a key are named by the key's number (`codes`), so an aggregation is one pass of NumPy over a
 column, in row order. What NumPy cannot do exactly (integers that might overflow, mixed types) is done on
@@ -68,7 +68,7 @@ def codes_of_values(rows: Rows, codes: Positions) -> Positions:
 
 
 class StateKernel(ABC):
-    """An aggregation that keeps a state of bounded size for each key, in columns of its own."""
+    """An aggregation that keeps a state for each key, in columns of its own."""
 
     def __init__(self, spec: AggregationSpec) -> None:
         self.spec = spec

@@ -20,7 +20,7 @@ from typing import Any, Final
 from mr.error_text import safe_repr
 from mr.errors import UnencodableKey
 
-#: First byte of every encoded key. 0 is free: it ends a tuple.
+#: First byte of every encoded key. 0 is no tag: it ends a tuple.
 NONE: Final = 0x01
 FALSE: Final = 0x02
 TRUE: Final = 0x03
@@ -122,7 +122,7 @@ def _append_tuple(out: bytearray, key: tuple[Any, ...], depth: int) -> None:
             _append_tuple(out, element, depth + 1)
             continue
         encoded = encode_key(element)
-        if kind is str or kind is bytes:  # zeros escaped, so that one zero ends it before any other byte
+        if kind is str or kind is bytes:  # zeros are escaped, so that a single zero ends it and sorts first
             encoded = encoded.replace(b"\x00", b"\x00\xff") + b"\x00"
         out += encoded
     out.append(0)

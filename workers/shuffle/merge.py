@@ -33,7 +33,7 @@ MAX_RANGE_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """All rows of a range of keys; run after run, each sorted, the keys not yet in order."""
+    """All rows of a range of keys, run after run. Each run is sorted; the keys as a whole are not yet."""
 
     rows: Rows
 
@@ -54,9 +54,8 @@ def merge_segments(
     """The rows of all segments in ranges of ascending keys. Raises SegmentCorrupt, OSError.
 
     The order of `sources` is the order of a key's values. When all rows fit half of `budget_bytes`
-    uncompressed they are one range, held twice while it is put together; else each range is a quarter of
-    it at most. What sorts a range needs about as much again.
-    Intermediate files in `work_dir` are removed again.
+    uncompressed they are one range, held twice while it is joined; else each range is a quarter of it at
+    most. Sorting a range needs about as much again. Intermediate files in `work_dir` are removed.
     """
     budget = min(budget_bytes, MAX_BUDGET_BYTES)
     sources = [source for source in sources if source.bytes]
@@ -131,7 +130,7 @@ class _Run:
             self._left -= rows.values
             if self._left > 0:
                 return
-        self.exhausted = True  # said by the frames themselves: what the end says was not checked before
+        self.exhausted = True  # the frames decide: the count at the end was read unverified
 
     def last_key(self) -> bytes:
         """The largest loaded key, encoded."""
@@ -171,7 +170,7 @@ def _encoded_at(keys: Column, at: int) -> bytes:
 
 
 def _groups(sources: Sequence[SegmentSource], budget: int) -> list[list[_Run]]:
-    """Neighbours that may be merged at a time: the largest batches of all fit the budget, or they are two."""
+    """Neighbouring runs to merge at the same time: their largest batches fit the budget, or they are two."""
     groups: list[list[_Run]] = [[]]
     held = 0
     for source in sources:
@@ -246,7 +245,7 @@ def _fill(runs: Sequence[_Run], budget: int) -> None:
 
 
 def _stream_key(runs: Sequence[_Run], key: bytes) -> Iterator[Rows]:
-    """The rows of one key from every run in turn, never more than a batch of each loaded further."""
+    """The rows of one key from every run in turn, loading one more batch at a time."""
     for run in runs:
         while True:
             yield from run.take_below(key, inclusive=True)

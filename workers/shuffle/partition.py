@@ -5,8 +5,8 @@ The hash of a key is xxh3-64, seeded with its type tag, of
 - an integer that fits 64 bits: its eight bytes, little-endian, two's complement;
 - any other key: its encoded bytes after the tag.
 
-The partition is the hash modulo the number of partitions. The same in every process and version: the
-vectors in the tests hold it. Called on distinct keys only.
+The partition is the hash modulo the number of partitions. It is the same in every process and version;
+test vectors guard that. Called on distinct keys only.
 """
 
 from collections.abc import Callable, Iterable
@@ -73,7 +73,7 @@ def _gather(hashes: Iterable[int], count: int) -> _Hashes:
 
 
 def _float_payloads(numbers: np.ndarray[Any, Any]) -> _Hashes:
-    """`keys.float_payload` of normalised floats, each read as a little-endian integer."""
+    """`key_codec.float_payload` of normalised floats, each read as a little-endian integer."""
     bits = numbers.view(np.uint64)
     sign = np.uint64(1 << 63)
     return np.where(bits & sign, ~bits, bits | sign).byteswap()

@@ -13,7 +13,7 @@ from mr.workers.shuffle.columns import Column, Kind
 
 _Numbers = np.ndarray[Any, Any]
 
-#: Ties beyond this many bytes are left to the caller, who has a way that does not degrade.
+#: Words of eight bytes compared at most; keys that still tie are left to the caller, which can hash them.
 MAX_WORDS: Final = 8
 
 

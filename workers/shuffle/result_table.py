@@ -11,7 +11,7 @@ from mr.workers.shuffle.rows import Positions
 
 
 def result_table(keys: Column, values: Column, offsets: Positions | None = None) -> pa.Table:
-    """A table of keys and values; with `offsets`, each value is the list of those between two of them."""
+    """A table of keys and values; with `offsets`, list i goes from `offsets[i]` to the next."""
     item = field("value", values.kind)
     data = values.array()
     if offsets is not None:

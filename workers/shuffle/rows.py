@@ -21,9 +21,9 @@ from mr.workers.shuffle.columns import Column, field, join, kind_of
 STATE: Final = b"mr.state"
 
 #: What a row costs beside its data while rows are numbered, sorted and moved, in bytes: a place in a hash
-#: table, a number, positions. Measured with small rows of distinct keys, of which it is most of the cost ...
+#: table, a number, positions. Measured with small rows of distinct keys, where it is most of the cost.
 ROW_BYTES: Final = 120
-#: ... and what each further value of a row costs.
+#: The same for each further value of a row.
 ITEM_BYTES: Final = 16
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -31,7 +31,7 @@ Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Keys and what belongs to each."""
+    """Keys, and the values or the partial state of each."""
 
     keys: Column
     #: Raw: `{"value": all values of all rows, one after the other}`. State: columns as long as `keys`.
@@ -52,7 +52,7 @@ class Rows:
 
     @property
     def weight(self) -> int:
-        """What the rows take of a budget of memory: their bytes, and what it takes to sort them."""
+        """What the rows take of a memory budget: their bytes, and what sorting them takes."""
         return self.nbytes + ROW_BYTES * len(self) + ITEM_BYTES * (self.values - len(self))
 
     @property

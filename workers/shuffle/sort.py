@@ -15,9 +15,10 @@ from mr.workers.shuffle.partition import Partitioner, partitions_of
 from mr.workers.shuffle.prefix_sort import sort_distinctly
 from mr.workers.shuffle.rows import Positions, Rows
 
-#: Rows looked at to choose between hashing the keys and sorting them ...
+#: Rows sampled to choose between hashing the keys and sorting them.
 SAMPLE_ROWS = 65_536
-#: ... and how many of them must differ to sort. Words of a text repeat less in a sample than in the whole.
+#: Share of distinct keys in the sample above which they are sorted. Words of a text repeat less in a
+#: sample than in the whole.
 SORT_DISTINCT = 0.9
 
 
@@ -79,19 +80,19 @@ def stable_order(codes: Positions) -> Positions | None:
 
 @dataclass(frozen=True)
 class Sorted:
-    """Rows seen in key order: the distinct keys, and where the values of each are to be found."""
+    """Rows in key order: the distinct keys, and where the values of each are."""
 
     keys: Column
     #: Values of key i are `order[offsets[i] : offsets[i + 1]]`.
     offsets: Positions
-    #: Positions of the values in `columns`, by key, then by record; None: they lie so already.
+    #: Positions of the values in `columns`, by key, then by record; None: they are in that order already.
     order: Positions | None
     columns: dict[str, Column]
     state: AggregationSpec | None
 
     @cached_property
     def sizes(self) -> Positions:
-        """Bytes that each value costs, in key order; the first of a key pays for the key as well."""
+        """Bytes that each value costs, in key order; the first value of a key includes the key."""
         sizes = np.zeros(int(self.offsets[-1]), np.int64)
         for column in self.columns.values():
             sizes += column.lengths() if self.order is None else column.lengths()[self.order]
@@ -107,7 +108,7 @@ class Sorted:
 
 
 def sort_rows(rows: Rows) -> Sorted:
-    """See rows in key order."""
+    """The rows in key order."""
     distinct, codes = rank_keys(rows.keys)
     return _arrange(rows, distinct, codes)
 
@@ -115,7 +116,7 @@ def sort_rows(rows: Rows) -> Sorted:
 def sort_by_partition(
     rows: Rows, partitions: int, partitioner: Partitioner | None
 ) -> tuple[Sorted, Positions]:
-    """See rows in order of partition, then of key; and where each partition's keys begin, plus the end."""
+    """The rows in order of partition, then of key; and where each partition's keys begin, plus the end."""
     distinct, codes = rank_keys(rows.keys)
     chosen = partitions_of(distinct, partitions, partitioner)
     order = np.argsort(chosen, kind="stable")

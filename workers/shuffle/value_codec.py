@@ -1,8 +1,8 @@
-"""Values that are no native column, as msgpack with a few extension types.
+"""Values that fit no native column, as msgpack with a few extension types.
 
 None, bool, int of any size, float, str (lone surrogates too), bytes, list, tuple, dict, set, frozenset,
-complex, Decimal, UUID, date, time, datetime and timedelta come back exactly as they were given, nested
-as they like; a bytearray comes back as bytes. Other types, and subclasses of these, are refused.
+complex, Decimal, UUID, date, time, datetime and timedelta come back exactly as they were given, at
+any nesting; a bytearray comes back as bytes. Other types, and subclasses of these, are refused.
 The bytes of equal sets are equal; those of equal dicts are when their items stand in the same order.
 """
 
@@ -19,7 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 from mr.error_text import safe_repr
 from mr.errors import UnencodableValue
 
-#: Bytes of one encoded value at most: an Arrow column holds no more than 2 GiB.
+#: Largest encoded value, in bytes: an Arrow column holds no more than 2 GiB.
 MAX_VALUE_BYTES: Final = 1 << 30
 
 _TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _COMPLEX, _UUID = range(1, 12)
@@ -59,7 +59,7 @@ def _unpack(data: bytes) -> Any:
 
 
 def _pack(value: Any) -> bytes:
-    """Encode what stands inside another value."""
+    """Encode a nested value."""
     return msgpack.packb(value, **_OPTIONS)  # type: ignore[no-any-return]
 
 
@@ -159,7 +159,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 class _ThreadPacker(threading.local):
-    """One packer a thread: making one for every value costs more than packing it."""
+    """One packer per thread: making one for every value costs more than packing it."""
 
     def __init__(self) -> None:
         self.pack: Callable[[Any], bytes] = msgpack.Packer(**_OPTIONS).pack

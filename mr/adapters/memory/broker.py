@@ -8,14 +8,14 @@ import msgspec
 from mr.adapters.memory.exchange import MemoryBrokerServer, MemoryQueue, Message
 from mr.adapters.topology import PRIVATE_PREFETCH
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
-from mr.ports.broker import OnDelivery, OutgoingMessage, QueueDepth
+from mr.ports.broker import Broker, Consumer, Delivery, OnDelivery, OutgoingMessage, QueueDepth
 from mr.protocol.codec import check_size
 
 #: As in AMQP.
 _MAX_KEY_BYTES = 255
 
 
-class MemoryDelivery:
+class MemoryDelivery(Delivery):
     """A message handed to a consumer; settling it a second time has no effect."""
 
     def __init__(self, message: Message, consumer: "MemoryConsumer") -> None:
@@ -31,15 +31,13 @@ class MemoryDelivery:
         self.redelivered: bool = message.redelivered
 
     async def ack(self) -> None:
-        """Settle: done with."""
         self._consumer.settle(self._message, requeue=False)
 
     async def reject(self, *, requeue: bool) -> None:
-        """Settle: hand back to the queue, or drop."""
         self._consumer.settle(self._message, requeue=requeue)
 
 
-class MemoryConsumer:
+class MemoryConsumer(Consumer):
     """A subscription to one queue."""
 
     def __init__(
@@ -55,7 +53,6 @@ class MemoryConsumer:
 
     @property
     def queue_name(self) -> str:
-        """The queue it consumes."""
         return self.queue.name
 
     def start(self) -> None:
@@ -90,7 +87,6 @@ class MemoryConsumer:
         self.queue.dispatch()
 
     async def set_prefetch(self, prefetch: int) -> None:
-        """Change how many unsettled deliveries it may hold; 0 pauses it."""
         self._prefetch = prefetch
         if self._cancelled:
             return
@@ -100,7 +96,6 @@ class MemoryConsumer:
             self.queue.detach(self)
 
     async def cancel(self) -> None:
-        """End the subscription; deliveries it holds can still be settled."""
         self.stop()
 
     def stop(self) -> None:
@@ -121,7 +116,7 @@ class MemoryConsumer:
         self.stop()
 
 
-class MemoryBroker:
+class MemoryBroker(Broker):
     """One client's view of a `MemoryBrokerServer`; without one it makes its own."""
 
     def __init__(self, server: MemoryBrokerServer | None = None) -> None:
@@ -139,7 +134,6 @@ class MemoryBroker:
         self._connected = True
 
     async def close(self) -> None:
-        """Disconnect. Unsettled deliveries go back to their queues."""
         self._connected = False
         for consumer in tuple(self._consumers):
             await consumer.abandon()
@@ -171,7 +165,6 @@ class MemoryBroker:
             raise Unroutable(f"there is no queue {message.routing_key}")
 
     async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> MemoryConsumer:
-        """Call `on_delivery` for each message of `queue`."""
         self._check_connected()
         if queue not in self.server.queues:
             raise BrokerUnavailable(f"there is no queue {queue}")
@@ -185,7 +178,6 @@ class MemoryBroker:
     async def subscribe(
         self, exchange: str, binding_key: str, on_delivery: OnDelivery, *, name: str = ""
     ) -> MemoryConsumer:
-        """Consume a private queue, bound to `exchange` unless that is empty."""
         self._check_connected()
         queue = self.server.add_private(exchange, binding_key, name)
         consumer = MemoryConsumer(self, queue, on_delivery, PRIVATE_PREFETCH)
@@ -193,7 +185,6 @@ class MemoryBroker:
         return self._start(consumer)
 
     async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
-        """Publish with a private `reply_to`; return the answer. Raises BrokerUnavailable on time-out."""
         self._check_connected()
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         correlation_id = message.correlation_id or uuid.uuid4().hex
@@ -216,7 +207,6 @@ class MemoryBroker:
             self.server.remove_reply(name)
 
     async def depth(self, queue: str) -> QueueDepth:
-        """Ready messages and consumers of a queue."""
         self._check_connected()
         if queue not in self.server.queues:
             raise BrokerUnavailable(f"there is no queue {queue}")
@@ -224,7 +214,6 @@ class MemoryBroker:
         return QueueDepth(found.ready, found.consumers)
 
     async def failed(self) -> BaseException:
-        """Wait for a consumer's error."""
         await self._has_failed.wait()
         assert self._failure is not None
         return self._failure

@@ -16,7 +16,7 @@ from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
 from mr.adapters.rabbitmq.subscription import Subscription
 from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable
-from mr.ports.broker import OnDelivery, OutgoingMessage, QueueDepth
+from mr.ports.broker import Broker, OnDelivery, OutgoingMessage, QueueDepth
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ LONGEST_DELAY_SECONDS = 5.0
 _UNREACHABLE = (ConnectFailed, ChannelEnded)
 
 
-class RabbitBroker:
+class RabbitBroker(Broker):
     """Publishes on one channel, consumes on one channel a subscription. Raises BadSetting for a wrong URL."""
 
     def __init__(self, settings: Settings) -> None:
@@ -57,7 +57,6 @@ class RabbitBroker:
     # --- the connection
 
     async def connect(self) -> None:
-        """Connect and declare the topology. Raises BrokerUnavailable with the reason."""
         self._failure = None
         self._has_failed.clear()
         connection = await self._establish(self._settings.connect_seconds)
@@ -65,7 +64,7 @@ class RabbitBroker:
         self._spawn(self._keep(connection))
 
     async def close(self) -> None:
-        """Disconnect. Stops running `on_delivery` tasks; unsettled deliveries go back to their queues."""
+        """As the port says; stops the running `on_delivery` tasks first."""
         self._open = False
         self._news.set()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -79,7 +78,6 @@ class RabbitBroker:
             self._connection = None
 
     async def failed(self) -> BaseException:
-        """Wait for what ends this broker for good: refused credentials, a consumer's error."""
         await self._has_failed.wait()
         assert self._failure is not None
         return self._failure
@@ -170,10 +168,7 @@ class RabbitBroker:
         self._publisher.flush()
 
     async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
-        """Publish with a private `reply_to`; return the answer. Asks again after a reconnect.
-
-        Raises BrokerUnavailable on time-out.
-        """
+        """As the port says; asks again after a reconnect."""
         self._check_connected()
         correlation_id = message.correlation_id or uuid.uuid4().hex
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -202,13 +197,11 @@ class RabbitBroker:
     # --- consuming
 
     async def consume(self, queue: str, on_delivery: OnDelivery, *, prefetch: int) -> Subscription:
-        """Call `on_delivery` for each message of `queue`."""
         return await self._start(queue, None, on_delivery, prefetch, queue in SINGLE_ACTIVE_QUEUES)
 
     async def subscribe(
         self, exchange: str, binding_key: str, on_delivery: OnDelivery, *, name: str = ""
     ) -> Subscription:
-        """Consume a private queue, bound to `exchange` unless that is empty."""
         return await self._start(name, (exchange, binding_key), on_delivery, PRIVATE_PREFETCH, False)
 
     async def _start(
@@ -267,7 +260,7 @@ class RabbitBroker:
     # --- questions
 
     async def depth(self, queue: str) -> QueueDepth:
-        """Ready messages and consumers of a queue. Raises BrokerUnavailable, also without such a queue."""
+        """As the port says. Raises BrokerUnavailable, also for a queue that does not exist."""
         self._check_connected()
         while True:
             connection = await self._live_connection()

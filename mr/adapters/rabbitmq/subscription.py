@@ -10,7 +10,7 @@ from pika.exceptions import ChannelClosed
 
 from mr.adapters.rabbitmq.connection import Channel, Connection
 from mr.adapters.rabbitmq.errors import ChannelEnded
-from mr.ports.broker import OnDelivery
+from mr.ports.broker import Consumer, Delivery, OnDelivery
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class ConsumerTag:
         self.live = True
 
 
-class RabbitDelivery:
+class RabbitDelivery(Delivery):
     """A message handed to a consumer; settling it a second time has no effect."""
 
     def __init__(
@@ -52,13 +52,11 @@ class RabbitDelivery:
         self.redelivered: bool = method.redelivered
 
     async def ack(self) -> None:
-        """Settle: done with. No effect when its channel is gone: the message comes again."""
         if self._settle():
             self._channel.raw.basic_ack(self._number)
         self._subscription.top_up()
 
     async def reject(self, *, requeue: bool) -> None:
-        """Settle: hand back to the queue, or drop. No effect when its channel is gone."""
         if self._settle():
             self._channel.raw.basic_reject(self._number, requeue=requeue)
         self._subscription.top_up()
@@ -77,7 +75,7 @@ def _text(value: str | bytes | None) -> str | None:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
-class Subscription:
+class Subscription(Consumer):
     """A consumer of one queue, or of a private queue bound to an exchange.
 
     AMQP fixes the prefetch of a consumer when it is made. To change it while deliveries are unsettled,
@@ -215,7 +213,6 @@ class Subscription:
     # --- the consumer's side
 
     async def set_prefetch(self, prefetch: int) -> None:
-        """Change how many unsettled deliveries it may hold; 0 pauses it."""
         if prefetch < self._prefetch or self._single_active:
             self._stop_tags()
         self._prefetch = prefetch

@@ -1,10 +1,10 @@
-"""The writes that the store acknowledged to a client: so a store that came back older is noticed."""
+"""The writes that a store acknowledged to one client, to notice a store that came back in an older state."""
 
 from collections import OrderedDict
 
 from mr.protocol.ids import JobId
 
-#: Jobs remembered by one client, those written last.
+#: Most jobs that one client remembers: the ones written last.
 MAX_JOBS = 10_000
 
 
@@ -15,15 +15,15 @@ class AcknowledgedWrites:
         self._generations: OrderedDict[JobId, int] = OrderedDict()
 
     def of(self, job: JobId) -> int:
-        """The generation that the store must have at least; 0 for a job never written here."""
+        """The lowest generation that the store may have; 0 for a job that this client never wrote."""
         return self._generations.get(job, 0)
 
     def note(self, job: JobId, generation: int) -> None:
-        """Note the generation a write led to; answers may overtake each other."""
+        """Note the generation that a write led to. Answers may arrive out of order."""
         self.restart(job, max(generation, self.of(job)))
 
     def restart(self, job: JobId, generation: int) -> None:
-        """Take a job over as the store has it, whatever was known of it before."""
+        """Accept a job as the store has it, whatever was known of it before."""
         self._generations[job] = generation
         self._generations.move_to_end(job)
         while len(self._generations) > MAX_JOBS:

@@ -1,4 +1,4 @@
-"""Stored records that another version wrote: one that cannot be read must not hide the others."""
+"""Reads records that another version may have written: an unreadable one must not hide the others."""
 
 import logging
 from collections.abc import Iterable
@@ -12,20 +12,20 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: Records remembered as told of.
-_TOLD = 1000
+#: Unreadable records remembered as logged.
+_MAX_LOGGED = 1000
 
 
 class LenientReader:
-    """Decodes records among others of their kind, and says once of each that cannot be read."""
+    """Decodes records that are read together, and logs each unreadable one once."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def read(self, data: bytes | BadMessage, kind: type[T], what: str) -> T | None:
-        """Decode a record; None, and a line in the log that begins with `what`, when that fails.
+        """Decode a record. When that fails: None, and a line in the log that begins with `what`.
 
-        It failed before for a BadMessage in place of the data.
+        A BadMessage in place of the data says that reading it has failed already.
         """
         try:
             if isinstance(data, BadMessage):
@@ -36,7 +36,7 @@ class LenientReader:
             return None
 
     def ids(self, names: Iterable[bytes], what: str) -> list[str]:
-        """Decode the ids that an index holds; others are left out, with a line in the log."""
+        """Decode the ids that an index holds. What is no id is left out, with a line in the log."""
         found = []
         for name in names:
             text = name.decode(errors="backslashreplace")
@@ -47,9 +47,9 @@ class LenientReader:
         return found
 
     def tell(self, what: str, error: BadMessage) -> None:
-        """Log that something is left out, once."""
-        if what not in self._told:
-            if len(self._told) >= _TOLD:
-                self._told.clear()
-            self._told.add(what)
+        """Log once that something is left out."""
+        if what not in self._logged:
+            if len(self._logged) >= _MAX_LOGGED:
+                self._logged.clear()
+            self._logged.add(what)
             log.error("%s is left out: %s", what, error)

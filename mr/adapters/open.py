@@ -1,4 +1,4 @@
-"""Open the real adapters. Importing this is light: pika and redis come in with the first call."""
+"""Opens the adapters on real servers. pika and redis are imported at the first call, not with this module."""
 
 from mr.ports.broker import Broker
 from mr.ports.store import StateStore
@@ -6,14 +6,14 @@ from mr.settings import Settings
 
 
 def open_broker(settings: Settings) -> Broker:
-    """Make the RabbitMQ adapter, not yet connected. Raises BadSetting for a URL that is none."""
+    """Make the RabbitMQ adapter, not yet connected. Raises BadSetting for a malformed URL."""
     from mr.adapters.rabbitmq.broker import RabbitBroker
 
     return RabbitBroker(settings)
 
 
 def open_store(settings: Settings) -> StateStore:
-    """Make the Redis adapter, not yet connected. Raises BadSetting for a URL that is none."""
+    """Make the Redis adapter, not yet connected. Raises BadSetting for a malformed URL."""
     from mr.adapters.redis.store import RedisStore
 
     return RedisStore(settings)

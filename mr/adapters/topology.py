@@ -9,12 +9,12 @@ from mr.protocol import queues
 
 
 class QueueDeclaration(msgspec.Struct, frozen=True):
-    """One durable queue. Everything that is not said here is left to the operator's policies."""
+    """One durable queue. The operator's policies set everything else."""
 
     name: str
-    #: Highest priority it tells apart; 0 = all alike.
+    #: Highest message priority; 0 = the queue ignores priorities.
     max_priority: int = 0
-    #: Only the eldest consumer is served; the others stand by.
+    #: Only the oldest consumer is served; the others stand by.
     single_active: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Each port's adapters: every contract test runs on the one in memory and on the real one."""
+"""The adapters of each port: every contract test runs in memory and on the real server."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,7 +17,7 @@ from mr.ports.store import StateStore
 from mr.protocol.ids import JobId, WorkerId
 from mr.settings import Settings
 
-#: No record of any kind.
+#: Bytes that decode as no record.
 UNREADABLE = b"\xc1"
 
 OpenBroker = Callable[[], Awaitable[Broker]]
@@ -71,7 +71,7 @@ async def new_store(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore]:
 
 
 async def spoil_record(store: StateStore, job: JobId) -> None:
-    """Put in place of a job's record what another version might write."""
+    """Replace a job's record by bytes that cannot be read, as another version might write."""
     await store.get_job(job)
     if isinstance(store, MemoryStore):
         store.server.jobs[job].record = UNREADABLE
@@ -91,7 +91,7 @@ async def snapshot(store: StateStore) -> Any:
 
 
 async def go_back(store: StateStore, snapshot: Any) -> None:
-    """Let the server be as it was."""
+    """Restore an earlier state of the server."""
     if isinstance(store, MemoryStore):
         store.server.go_back(snapshot)
         return
@@ -101,7 +101,7 @@ async def go_back(store: StateStore, snapshot: Any) -> None:
 
 
 async def set_clock_back(store: StateStore, worker: WorkerId, seconds: float) -> None:
-    """Let a worker's last heartbeat lie so far in the future."""
+    """Move a worker's last heartbeat into the future, as if the clock had been set back."""
     await store.workers()
     if isinstance(store, MemoryStore):
         store.server.workers[worker].at += seconds

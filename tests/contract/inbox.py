@@ -18,12 +18,12 @@ class Inbox:
         return [delivery.body for delivery in self.deliveries]
 
     async def holds(self, *bodies: bytes) -> None:
-        """Wait until exactly these have come, in this order."""
+        """Wait until exactly these have arrived, in this order."""
         await eventually(lambda: len(self.deliveries) >= len(bodies), what=f"{bodies} in {self.bodies}")
         assert self.bodies == list(bodies)
 
     async def take(self, count: int) -> list[Delivery]:
-        """Wait until at least so many have come."""
+        """Wait until at least so many have arrived."""
         await eventually(lambda: len(self.deliveries) >= count, what=f"{count} in {self.bodies}")
         return self.deliveries
 

@@ -1,4 +1,4 @@
-"""Records to store: small, complete, different where the tests look."""
+"""Records to store: small and complete."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ JOB = JobId("job-1")
 MAP_0, MAP_1 = TaskId("map-00000"), TaskId("map-00001")
 REDUCE_0 = TaskId("reduce-00000")
 ANN, BOB, CID = WorkerId("ann"), WorkerId("bob"), WorkerId("cid")
-FIRST_LIFE, SECOND_LIFE = Incarnation("life-1"), Incarnation("life-2")
+FIRST_RUN, SECOND_RUN = Incarnation("life-1"), Incarnation("life-2")
 
 MANIFEST = make_manifest(combine_agg=AggregationSpec("sum"), name="count", params={"stop": "é"})
 
@@ -36,22 +36,22 @@ def spec(job: str = JOB, **changes: Any) -> JobSpec:
 
 
 def record(job: str = JOB, state: JobState = JobState.SUBMITTED, **changes: Any) -> JobRecord:
-    """The account of that job."""
+    """The record of that job."""
     history = (Transition(state, 1000.0, "submitted"),)
     return job_record(job, state, **{"name": "count", "maps": 2, "reduces": 1, "history": history} | changes)
 
 
 def task(task_id: TaskId, state: TaskState = TaskState.QUEUED, **changes: Any) -> TaskRecord:
-    """The account of a task."""
+    """The record of a task."""
     return TaskRecord(task_id=task_id, state=state, **changes)
 
 
 def map_result(task_id: TaskId = MAP_0, attempt: int = 1, worker: WorkerId = ANN) -> TaskResult:
-    """What a map leaves."""
+    """The result of a map task."""
     output = MapOutput(
         attempt=AttemptId(JOB, task_id, attempt),
         worker=worker,
-        incarnation=FIRST_LIFE,
+        incarnation=FIRST_RUN,
         address="127.0.0.1:7000",
         host="host",
         path=f"/spool/{task_id}-{attempt}",
@@ -60,11 +60,11 @@ def map_result(task_id: TaskId = MAP_0, attempt: int = 1, worker: WorkerId = ANN
 
 
 def part_result(task_id: TaskId = REDUCE_0, attempt: int = 1, job: JobId = JOB) -> TaskResult:
-    """What a task that writes a part leaves."""
+    """The result of a task that writes an output part."""
     output = PartOutput(
         attempt=AttemptId(job, task_id, attempt),
         worker=ANN,
-        incarnation=FIRST_LIFE,
+        incarnation=FIRST_RUN,
         rows=3,
         bytes=30,
         checksum="0" * 16,
@@ -72,7 +72,7 @@ def part_result(task_id: TaskId = REDUCE_0, attempt: int = 1, job: JobId = JOB) 
     return TaskResult(output, TaskStats(records_out=3))
 
 
-def beat(worker: WorkerId = ANN, incarnation: Incarnation = FIRST_LIFE, **changes: Any) -> WorkerBeat:
+def beat(worker: WorkerId = ANN, incarnation: Incarnation = FIRST_RUN, **changes: Any) -> WorkerBeat:
     """A heartbeat."""
     return worker_beat(worker, incarnation=incarnation, **{"address": "127.0.0.1:7000"} | changes)
 
@@ -83,5 +83,5 @@ async def create(store: StateStore, job: str = JOB, epoch: int = 1, **changes: o
 
 
 async def is_later(store: StateStore, before: float) -> bool:
-    """Whether the store's clock has gone on since `before`."""
+    """Whether the store's clock has advanced since `before`."""
     return await store.server_time() > before

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 
 async def settled_barrier(broker: Broker) -> None:
-    """Return when everything sent before on this connection has been dealt with by the broker."""
+    """Return when the broker has processed everything sent before on this connection."""
     inbox = Inbox()
     consumer = await broker.consume(DEAD_QUEUE, inbox, prefetch=1)
     await broker.publish(to(DEAD_QUEUE, b"barrier"))
@@ -79,7 +79,7 @@ async def test_a_name_that_no_queue_can_have_is_refused(broker: Broker) -> None:
     await broker.publish(to("9" * 255))
 
 
-async def test_an_answer_to_somebody_who_left_is_dropped(broker: Broker) -> None:
+async def test_an_answer_to_a_client_that_has_left_is_dropped(broker: Broker) -> None:
     await broker.publish(to("no-such-queue"))
     await broker.publish(OutgoingMessage(exchange=EVENTS_EXCHANGE, routing_key="job.done.x", body=b"x"))
     assert (await broker.depth(TASKS_QUEUE)).ready == 0
@@ -175,7 +175,7 @@ async def test_a_consumer_may_start_paused(broker: Broker) -> None:
 # --- settling
 
 
-async def test_a_settled_message_does_not_come_again(new_broker: OpenBroker) -> None:
+async def test_a_settled_message_is_not_delivered_again(new_broker: OpenBroker) -> None:
     one, two, inbox = await new_broker(), await new_broker(), Inbox()
     await one.consume(TASKS_QUEUE, inbox, prefetch=10)
     for body in (b"done", b"dropped"):
@@ -188,7 +188,7 @@ async def test_a_settled_message_does_not_come_again(new_broker: OpenBroker) -> 
     await depth_is(two, TASKS_QUEUE, 0)
 
 
-async def test_a_message_handed_back_comes_again_marked(broker: Broker) -> None:
+async def test_a_requeued_message_is_delivered_again_and_marked(broker: Broker) -> None:
     inbox = Inbox()
     await broker.consume(TASKS_QUEUE, inbox, prefetch=1)
     await broker.publish(to(TASKS_QUEUE))
@@ -217,7 +217,7 @@ async def test_a_closed_client_connects_again_as_if_new(new_broker: OpenBroker) 
     one, two, held, came = await new_broker(), await new_broker(), Inbox(), Inbox()
 
     async def fail(delivery: Delivery) -> None:
-        raise RuntimeError("told by the first life")
+        raise RuntimeError("raised before it was closed")
 
     await one.consume(REPORTS_QUEUE, held, prefetch=5)
     await two.consume(REPORTS_QUEUE, came, prefetch=5)
@@ -225,7 +225,7 @@ async def test_a_closed_client_connects_again_as_if_new(new_broker: OpenBroker) 
     await held.holds(b"a")
     await one.consume(DEAD_QUEUE, fail, prefetch=1)
     await one.publish(to(DEAD_QUEUE, b"b"))
-    assert str(await one.failed()) == "told by the first life"
+    assert str(await one.failed()) == "raised before it was closed"
     await one.close()
     await one.connect()
     await came.holds(b"a")
@@ -254,7 +254,7 @@ async def test_a_cancelled_consumer_may_still_settle(new_broker: OpenBroker) -> 
 
 
 @pytest.mark.parametrize("queue", [JOBS_QUEUE, REPORTS_QUEUE])
-async def test_of_several_consumers_the_eldest_is_served(new_broker: OpenBroker, queue: str) -> None:
+async def test_of_several_consumers_the_oldest_is_served(new_broker: OpenBroker, queue: str) -> None:
     one, two, first, second = await new_broker(), await new_broker(), Inbox(), Inbox()
     await one.consume(queue, first, prefetch=1)
     await two.consume(queue, second, prefetch=10)
@@ -289,7 +289,7 @@ async def test_events_are_routed_by_topic(broker: Broker, binding: str, arrive: 
     assert [delivery.routing_key for delivery in inbox.deliveries] == arrive
 
 
-async def test_orders_reach_every_worker_that_listens(new_broker: OpenBroker) -> None:
+async def test_control_messages_reach_every_worker(new_broker: OpenBroker) -> None:
     one, two, inboxes = await new_broker(), await new_broker(), [Inbox(), Inbox(), Inbox()]
     order = OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=b"drain")
     await one.publish(order)
@@ -310,7 +310,7 @@ async def test_orders_reach_every_worker_that_listens(new_broker: OpenBroker) ->
 
 
 async def finds(broker: Broker, queue: str) -> bool:
-    """Whether a message to this queue finds it."""
+    """Whether a message to this queue is routed."""
     try:
         await broker.publish(to(queue, persistent=False, mandatory=True))
     except Unroutable:
@@ -343,7 +343,7 @@ async def test_a_private_queue_goes_with_its_consumer(new_broker: OpenBroker) ->
     await eventually(lambda: is_gone(two, consumer.queue_name))
 
 
-async def test_a_private_queue_without_an_exchange_gets_no_orders(new_broker: OpenBroker) -> None:
+async def test_a_private_queue_without_an_exchange_gets_no_control_messages(new_broker: OpenBroker) -> None:
     one, inbox = await new_broker(), Inbox()
     consumer = await one.subscribe("", "", inbox)
     await one.publish(OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=b"order"))

@@ -56,7 +56,7 @@ async def test_a_late_answer_disturbs_nothing(new_broker: OpenBroker) -> None:
 # --- failures and the end
 
 
-async def test_an_error_of_the_consumer_ends_its_subscription_and_is_told(broker: Broker) -> None:
+async def test_an_error_of_the_consumer_ends_its_subscription_and_is_reported(broker: Broker) -> None:
     async def fail(delivery: Delivery) -> None:
         raise ValueError(delivery.body.decode())
 

@@ -14,12 +14,12 @@ from mr.protocol.jobs import Split
 from mr.protocol.records import JobState, MapOutput, Outcome, TaskResult
 from tests.contract import samples
 from tests.contract.conftest import OpenStore
-from tests.contract.samples import ANN, BOB, CID, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_LIFE
+from tests.contract.samples import ANN, BOB, CID, FIRST_RUN, JOB, MAP_0, MAP_1, REDUCE_0, SECOND_RUN
 from tests.support.specs import make_splits
 from tests.support.waiting import eventually
 
 #: Where `samples.map_result()` is.
-FIRST = Placement(1, FIRST_LIFE)
+FIRST = Placement(1, FIRST_RUN)
 LONG = 60.0
 SHORT = 0.05
 
@@ -35,10 +35,10 @@ async def claim(
     store: StateStore,
     worker: WorkerId,
     task: TaskId = MAP_0,
-    life: Incarnation = FIRST_LIFE,
+    incarnation: Incarnation = FIRST_RUN,
     lease_seconds: float = LONG,
 ) -> ClaimReply:
-    return await store.claim(JOB, task, worker, life, lease_seconds)
+    return await store.claim(JOB, task, worker, incarnation, lease_seconds)
 
 
 async def test_a_free_task_is_granted_with_its_split(job: StateStore) -> None:
@@ -73,8 +73,8 @@ async def test_a_lease_that_ran_out_binds_nobody(job: StateStore) -> None:
     assert [holder.worker for holder in claims[MAP_0].holders] == [BOB]
 
 
-async def test_a_lease_that_seems_to_last_for_ever_ends_in_time(job: StateStore) -> None:
-    """Granted before the store's clock was set back."""
+async def test_a_lease_from_before_the_clock_was_set_back_ends_in_time(job: StateStore) -> None:
+    """Claims granted before the store's clock was set back."""
     await claim(job, ANN, lease_seconds=1e6)
     assert await claim(job, BOB, lease_seconds=SHORT) == ClaimReply(Verdict.HELD)
 
@@ -85,41 +85,41 @@ async def test_a_lease_that_seems_to_last_for_ever_ends_in_time(job: StateStore)
     assert (await eventually(granted)).attempt == 2
 
 
-async def test_two_lives_of_one_worker_take_nothing_from_each_other(job: StateStore) -> None:
+async def test_two_incarnations_of_one_worker_take_nothing_from_each_other(job: StateStore) -> None:
     await claim(job, ANN)
-    await claim(job, ANN, MAP_1, life=SECOND_LIFE)
-    assert await claim(job, ANN, life=SECOND_LIFE) == ClaimReply(Verdict.HELD)
+    await claim(job, ANN, MAP_1, incarnation=SECOND_RUN)
+    assert await claim(job, ANN, incarnation=SECOND_RUN) == ClaimReply(Verdict.HELD)
     assert await claim(job, ANN, MAP_1) == ClaimReply(Verdict.HELD)
     await job.speculate(JOB, [MAP_0], 1)
-    assert await claim(job, ANN, life=SECOND_LIFE) == ClaimReply(Verdict.HELD)
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == []
-    assert await job.renew(JOB, {MAP_1: 1}, SECOND_LIFE, LONG) == []
+    assert await claim(job, ANN, incarnation=SECOND_RUN) == ClaimReply(Verdict.HELD)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == []
+    assert await job.renew(JOB, {MAP_1: 1}, SECOND_RUN, LONG) == []
 
 
-async def test_what_a_dead_life_held_is_free_at_once(job: StateStore) -> None:
+async def test_what_a_dead_worker_held_is_free_at_once(job: StateStore) -> None:
     await claim(job, ANN)
-    await claim(job, ANN, MAP_1, life=SECOND_LIFE)
-    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE), (MAP_1, FIRST_LIFE), (REDUCE_0, FIRST_LIFE)], 1)
+    await claim(job, ANN, MAP_1, incarnation=SECOND_RUN)
+    await job.release_dead(JOB, [(MAP_0, FIRST_RUN), (MAP_1, FIRST_RUN), (REDUCE_0, FIRST_RUN)], 1)
     assert (await claim(job, BOB)).attempt == 2
     assert await claim(job, BOB, MAP_1) == ClaimReply(Verdict.HELD)
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == [MAP_0]
     assert list(await job.claims(JOB)) == [MAP_0, MAP_1]
 
 
 async def test_only_the_dead_holder_of_a_speculative_task_is_released(job: StateStore) -> None:
     await job.speculate(JOB, [MAP_0], 1)
     await claim(job, ANN)
-    await claim(job, BOB, life=SECOND_LIFE)
-    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    await claim(job, BOB, incarnation=SECOND_RUN)
+    await job.release_dead(JOB, [(MAP_0, FIRST_RUN)], 1)
     assert [holder.worker for holder in (await job.claims(JOB))[MAP_0].running] == [BOB]
     assert (await claim(job, CID)).attempt == 3
 
 
-async def test_the_commit_of_a_life_taken_for_dead_counts(job: StateStore) -> None:
+async def test_the_commit_of_a_worker_taken_for_dead_counts(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    await job.release_dead(JOB, [(MAP_0, FIRST_RUN)], 1)
     assert await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
-    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    await job.release_dead(JOB, [(MAP_0, FIRST_RUN)], 1)
     assert (await claim(job, BOB)).verdict is Verdict.COMMITTED
 
 
@@ -129,9 +129,9 @@ async def test_a_speculative_task_takes_two_holders_on_two_workers(job: StateSto
     assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
     assert (await claim(job, BOB)).attempt == 2
     assert await claim(job, CID) == ClaimReply(Verdict.HELD)
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == []
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == []
     assert await job.commit(AttemptId(JOB, MAP_0, 2), samples.map_result(attempt=2))
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == [MAP_0]
     assert not await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(attempt=1))
 
 
@@ -174,33 +174,33 @@ async def test_an_attempt_whose_lease_ran_out_may_still_commit(job: StateStore) 
     assert not await job.commit(AttemptId(JOB, MAP_0, 2), samples.map_result(attempt=2, worker=BOB))
 
 
-async def test_renewal_keeps_a_lease_alive_and_names_those_to_stop(job: StateStore) -> None:
+async def test_renewal_extends_leases_and_names_the_tasks_to_stop(job: StateStore) -> None:
     await claim(job, ANN, MAP_0, lease_seconds=SHORT)
     await claim(job, BOB, MAP_1)
-    assert await job.renew(JOB, {MAP_0: 1, MAP_1: 7, REDUCE_0: 1}, FIRST_LIFE, LONG) == [MAP_1, REDUCE_0]
-    assert await job.renew(JOB, {MAP_0: 1}, SECOND_LIFE, LONG) == [MAP_0]
+    assert await job.renew(JOB, {MAP_0: 1, MAP_1: 7, REDUCE_0: 1}, FIRST_RUN, LONG) == [MAP_1, REDUCE_0]
+    assert await job.renew(JOB, {MAP_0: 1}, SECOND_RUN, LONG) == [MAP_0]
     before = (await job.claims(JOB))[MAP_0].holders[0].expires_ms
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, 2 * LONG) == []
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, 2 * LONG) == []
     assert (await job.claims(JOB))[MAP_0].holders[0].expires_ms > before
 
 
 async def test_a_released_task_is_free_at_once(job: StateStore) -> None:
     await claim(job, ANN)
-    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_LIFE)
-    await job.release(AttemptId(JOB, MAP_1, 1), FIRST_LIFE)
+    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_RUN)
+    await job.release(AttemptId(JOB, MAP_1, 1), FIRST_RUN)
     assert (await claim(job, BOB)).attempt == 2
-    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_LIFE)
+    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_RUN)
     assert await claim(job, ANN) == ClaimReply(Verdict.HELD)
     held = (await job.claims(JOB))[MAP_0]
     assert [(h.worker, h.attempt) for h in held.running] == [(BOB, 2)]
-    assert held.was_given(ANN, FIRST_LIFE, 1)
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert held.was_given(ANN, FIRST_RUN, 1)
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == [MAP_0]
 
 
 async def test_of_the_leases_given_back_the_last_few_are_remembered(job: StateStore) -> None:
     for attempt in range(1, RELEASED_KEPT + 3):
         await claim(job, ANN)
-        await job.release(AttemptId(JOB, MAP_0, attempt), FIRST_LIFE)
+        await job.release(AttemptId(JOB, MAP_0, attempt), FIRST_RUN)
     kept = (await job.claims(JOB))[MAP_0].holders
     assert [h.attempt for h in kept] == [3, 4, 5, 6]
     assert all(h.released for h in kept)
@@ -219,7 +219,7 @@ async def test_the_outcomes_of_some_tasks_are_read_together(job: StateStore) -> 
     assert await job.outcomes(samples.JobId("job-2"), [MAP_0]) == {MAP_0: Outcome()}
 
 
-async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStore) -> None:
+async def test_a_lost_output_is_made_again_and_its_attempt_is_fenced(job: StateStore) -> None:
     await claim(job, ANN)
     await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     await job.reopen(JOB, {MAP_0: FIRST, MAP_1: FIRST}, 1)
@@ -234,7 +234,7 @@ async def test_a_lost_output_is_made_again_and_its_attempt_is_out(job: StateStor
 def relocated(result: TaskResult) -> TaskResult:
     """The same result, adopted by another worker."""
     assert isinstance(result.output, MapOutput)
-    where = {"worker": BOB, "incarnation": SECOND_LIFE, "address": "there:1", "path": "/there/x"}
+    where = {"worker": BOB, "incarnation": SECOND_RUN, "address": "there:1", "path": "/there/x"}
     return msgspec.structs.replace(result, output=msgspec.structs.replace(result.output, **where))
 
 
@@ -243,7 +243,7 @@ async def test_an_adopted_output_is_recorded_elsewhere_with_its_statistics(job: 
     await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     moved = relocated(samples.map_result())
     assert isinstance(moved.output, MapOutput)
-    for _ in range(2):  # an answer may be lost, and the same call be made again
+    for _ in range(2):  # an answer may be lost, and the same call made again
         assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved.output)})) == [MAP_0]
     assert await job.get_results(JOB, TaskKind.MAP) == {MAP_0: moved}
     assert await claim(job, BOB) == ClaimReply(Verdict.COMMITTED, 1)
@@ -257,7 +257,7 @@ async def test_an_output_that_was_relocated_is_not_lost_with_its_first_holder(jo
     await job.relocate(JOB, {MAP_0: (FIRST, moved.output)})
     await job.reopen(JOB, {MAP_0: FIRST}, 1)
     assert (await job.map_outputs(JOB)).unpack(JOB) == [moved.output]
-    await job.reopen(JOB, {MAP_0: Placement(1, SECOND_LIFE)}, 1)
+    await job.reopen(JOB, {MAP_0: Placement(1, SECOND_RUN)}, 1)
     assert (await job.map_outputs(JOB)).unpack(JOB) == []
 
 
@@ -268,7 +268,7 @@ async def test_only_an_output_that_is_where_it_was_is_relocated(job: StateStore)
     assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
     await claim(job, ANN)
     await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
-    for elsewhere in (Placement(1, SECOND_LIFE), Placement(2, FIRST_LIFE)):
+    for elsewhere in (Placement(1, SECOND_RUN), Placement(2, FIRST_RUN)):
         assert list(await job.relocate(JOB, {MAP_0: (elsewhere, moved)})) == []
     await job.reopen(JOB, {MAP_0: FIRST}, 1)
     assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
@@ -276,27 +276,27 @@ async def test_only_an_output_that_is_where_it_was_is_relocated(job: StateStore)
     assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
 
 
-async def test_a_job_that_ended_has_gone(job: StateStore) -> None:
+async def test_the_tasks_of_an_ended_job_are_gone(job: StateStore) -> None:
     await claim(job, ANN, MAP_0)
     await claim(job, BOB, REDUCE_0)
     await job.end_job(samples.record(state=JobState.CANCELLED), [], 1, LONG)
     assert await claim(job, CID, MAP_1) == ClaimReply(Verdict.GONE)
     assert await claim(job, ANN, MAP_0) == ClaimReply(Verdict.GONE)
-    assert await job.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
+    assert await job.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == [MAP_0]
     assert not await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
-    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_LIFE)
-    await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+    await job.release(AttemptId(JOB, MAP_0, 1), FIRST_RUN)
+    await job.release_dead(JOB, [(MAP_0, FIRST_RUN)], 1)
     assert await job.claims(JOB) == {}
 
 
-async def test_what_was_never_there_has_gone(job: StateStore) -> None:
+async def test_an_unknown_task_or_job_is_gone(job: StateStore) -> None:
     assert await claim(job, ANN, TaskId("map-00099")) == ClaimReply(Verdict.GONE)
     other = samples.JobId("job-2")
-    assert await job.claim(other, MAP_0, ANN, FIRST_LIFE, LONG) == ClaimReply(Verdict.GONE)
-    assert await job.renew(other, {MAP_0: 1}, FIRST_LIFE, LONG) == [MAP_0]
-    assert await job.renew(other, {}, FIRST_LIFE, LONG) == []
+    assert await job.claim(other, MAP_0, ANN, FIRST_RUN, LONG) == ClaimReply(Verdict.GONE)
+    assert await job.renew(other, {MAP_0: 1}, FIRST_RUN, LONG) == [MAP_0]
+    assert await job.renew(other, {}, FIRST_RUN, LONG) == []
     assert not await job.commit(AttemptId(other, MAP_0, 1), samples.map_result())
-    await job.release(AttemptId(other, MAP_0, 1), FIRST_LIFE)
+    await job.release(AttemptId(other, MAP_0, 1), FIRST_RUN)
     assert await job.claims(other) == {}
 
 
@@ -304,11 +304,11 @@ async def test_claims_are_those_that_were_asked_for(job: StateStore) -> None:
     assert await job.claims(JOB) == {}
     await claim(job, BOB, REDUCE_0)
     await claim(job, ANN, MAP_1)
-    await job.release(AttemptId(JOB, MAP_1, 1), FIRST_LIFE)
+    await job.release(AttemptId(JOB, MAP_1, 1), FIRST_RUN)
     claims = await job.claims(JOB)
     assert list(claims) == [MAP_1, REDUCE_0]
     assert claims[MAP_1].running == ()
-    assert claims[MAP_1].was_given(ANN, FIRST_LIFE, 1)
+    assert claims[MAP_1].was_given(ANN, FIRST_RUN, 1)
     assert (claims[REDUCE_0].attempt, claims[REDUCE_0].holders[0].worker) == (1, BOB)
 
 
@@ -338,7 +338,7 @@ async def test_a_deposed_coordinator_changes_no_claim(job: StateStore) -> None:
     with pytest.raises(Deposed):
         await job.speculate(JOB, [MAP_1], 1)
     with pytest.raises(Deposed):
-        await job.release_dead(JOB, [(MAP_0, FIRST_LIFE)], 1)
+        await job.release_dead(JOB, [(MAP_0, FIRST_RUN)], 1)
     claims = await job.claims(JOB)
     assert list(claims) == [MAP_0]
     assert claims[MAP_0].winner == 1

@@ -1,4 +1,4 @@
-"""The Lua scripts and `mr.protocol.claims` say the same, whatever is asked in whatever order."""
+"""The Lua scripts and `mr.protocol.claims` agree, for random sequences of operations."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ LONG_MS = 60_000
 NOW_MS = 1_000
 
 workers = st.sampled_from([WorkerId("ann"), WorkerId("bob"), WorkerId("cid")])
-lives = st.sampled_from([Incarnation("life-1"), Incarnation("life-2")])
+incarnations = st.sampled_from([Incarnation("life-1"), Incarnation("life-2")])
 leases = st.sampled_from([0, LONG_MS])
 attempts = st.integers(1, 5)
 known_claims = st.builds(
@@ -32,14 +32,16 @@ known_claims = st.builds(
     fenced_attempt=st.integers(0, 4),
     winner=st.integers(0, 4),
     speculative=st.booleans(),
-    holders=st.lists(st.builds(Holder, workers, lives, attempts, st.integers(0, 1)), max_size=2).map(tuple),
+    holders=st.lists(st.builds(Holder, workers, incarnations, attempts, st.integers(0, 1)), max_size=2).map(
+        tuple
+    ),
 )
 operations = st.one_of(
-    st.tuples(st.just("claim"), workers, lives, leases),
-    st.tuples(st.just("renew"), attempts, lives, leases),
+    st.tuples(st.just("claim"), workers, incarnations, leases),
+    st.tuples(st.just("renew"), attempts, incarnations, leases),
     st.tuples(st.just("commit"), attempts),
-    st.tuples(st.just("release"), attempts, lives),
-    st.tuples(st.just("release_dead"), lives),
+    st.tuples(st.just("release"), attempts, incarnations),
+    st.tuples(st.just("release_dead"), incarnations),
     st.tuples(st.just("reopen"), attempts),
     st.tuples(st.just("speculate")),
     st.tuples(st.just("catch_up"), known_claims),
@@ -47,7 +49,7 @@ operations = st.one_of(
 
 
 class Model:
-    """One task's claim by the pure functions."""
+    """A task's claim, by the pure functions."""
 
     def __init__(self) -> None:
         self.claim = Claim()
@@ -55,13 +57,13 @@ class Model:
     def apply(self, name: str, *arguments: Any) -> Any:
         return getattr(self, name)(*arguments)
 
-    def claim_task(self, worker: WorkerId, life: Incarnation, lease_ms: int) -> tuple[Verdict, int]:
-        verdict, self.claim = claims.grant(self.claim, worker, life, NOW_MS, lease_ms)
+    def claim_task(self, worker: WorkerId, incarnation: Incarnation, lease_ms: int) -> tuple[Verdict, int]:
+        verdict, self.claim = claims.grant(self.claim, worker, incarnation, NOW_MS, lease_ms)
         numbers = {Verdict.GRANTED: self.claim.attempt, Verdict.COMMITTED: self.claim.winner}
         return verdict, numbers.get(verdict, 0)
 
-    def renew(self, attempt: int, life: Incarnation, lease_ms: int) -> bool:
-        after = claims.renew(self.claim, life, attempt, NOW_MS + lease_ms)
+    def renew(self, attempt: int, incarnation: Incarnation, lease_ms: int) -> bool:
+        after = claims.renew(self.claim, incarnation, attempt, NOW_MS + lease_ms)
         self.claim = after or self.claim
         return after is not None
 
@@ -70,11 +72,11 @@ class Model:
         self.claim = after or self.claim
         return after is not None
 
-    def release(self, attempt: int, life: Incarnation) -> None:
-        self.claim = claims.release(self.claim, life, attempt)
+    def release(self, attempt: int, incarnation: Incarnation) -> None:
+        self.claim = claims.release(self.claim, incarnation, attempt)
 
-    def release_dead(self, life: Incarnation) -> None:
-        self.claim = claims.release_dead(self.claim, life)
+    def release_dead(self, incarnation: Incarnation) -> None:
+        self.claim = claims.release_dead(self.claim, incarnation)
 
     def reopen(self, attempt: int) -> None:
         self.claim = claims.reopen(self.claim, attempt)
@@ -87,7 +89,7 @@ class Model:
 
 
 class Real:
-    """The same by the scripts."""
+    """The same claim, by the scripts."""
 
     def __init__(self, store: Any, job: JobId) -> None:
         self.store = store
@@ -96,26 +98,28 @@ class Real:
     async def apply(self, name: str, *arguments: Any) -> Any:
         return await getattr(self, name)(*arguments)
 
-    async def claim_task(self, worker: WorkerId, life: Incarnation, lease_ms: int) -> tuple[Verdict, int]:
-        reply = await self.store.claim(self.job, MAP_0, worker, life, lease_ms / 1000)
+    async def claim_task(
+        self, worker: WorkerId, incarnation: Incarnation, lease_ms: int
+    ) -> tuple[Verdict, int]:
+        reply = await self.store.claim(self.job, MAP_0, worker, incarnation, lease_ms / 1000)
         return reply.verdict, reply.attempt
 
-    async def renew(self, attempt: int, life: Incarnation, lease_ms: int) -> bool:
-        return not await self.store.renew(self.job, {MAP_0: attempt}, life, lease_ms / 1000)
+    async def renew(self, attempt: int, incarnation: Incarnation, lease_ms: int) -> bool:
+        return not await self.store.renew(self.job, {MAP_0: attempt}, incarnation, lease_ms / 1000)
 
     async def commit(self, attempt: int) -> bool:
         return bool(
             await self.store.commit(AttemptId(self.job, MAP_0, attempt), samples.map_result(attempt=attempt))
         )
 
-    async def release(self, attempt: int, life: Incarnation) -> None:
-        await self.store.release(AttemptId(self.job, MAP_0, attempt), life)
+    async def release(self, attempt: int, incarnation: Incarnation) -> None:
+        await self.store.release(AttemptId(self.job, MAP_0, attempt), incarnation)
 
-    async def release_dead(self, life: Incarnation) -> None:
-        await self.store.release_dead(self.job, [(MAP_0, life)], 1)
+    async def release_dead(self, incarnation: Incarnation) -> None:
+        await self.store.release_dead(self.job, [(MAP_0, incarnation)], 1)
 
     async def reopen(self, attempt: int) -> None:
-        await self.store.reopen(self.job, {MAP_0: Placement(attempt, samples.FIRST_LIFE)}, 1)
+        await self.store.reopen(self.job, {MAP_0: Placement(attempt, samples.FIRST_RUN)}, 1)
 
     async def speculate(self) -> None:
         await self.store.speculate(self.job, [MAP_0], 1)
@@ -134,7 +138,7 @@ class Real:
 
 
 def timeless(claim: Claim, now_ms: int) -> tuple[Any, ...]:
-    """A claim with its leases reduced to whether they have run out."""
+    """A claim whose leases are reduced to whether they have run out."""
     holders = [(h.worker, h.incarnation, h.attempt, h.expires_ms > now_ms) for h in claim.holders]
     return claim.attempt, claim.fenced_attempt, claim.winner, claim.speculative, holders
 

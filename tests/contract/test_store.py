@@ -1,4 +1,4 @@
-"""The contract of the state store, claims apart: lead, code, jobs, logs, workers."""
+"""The contract of the state store: lead, code, jobs, refusals, logs."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from mr.protocol.jobs import CodeManifest
 from mr.protocol.records import MAX_REFUSALS, JobState, Refusal, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, spoil_record
-from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, create, is_later
+from tests.contract.samples import ANN, BOB, FIRST_RUN, JOB, MAP_0, MAP_1, REDUCE_0, create, is_later
 from tests.support.specs import make_manifest
 from tests.support.waiting import eventually
 
@@ -20,7 +20,7 @@ LONG = 60.0
 SHORT = 0.05
 
 
-# --- what is left for onlookers
+# --- identity, silence of the coordinator, refusals
 
 
 async def test_clients_of_one_store_see_one_identity(new_store: OpenStore) -> None:
@@ -91,7 +91,7 @@ async def test_one_leads_and_its_epoch_is_above_all_before(new_store: OpenStore)
     assert await two.acquire_lead("two", LONG, 0) == 2
 
 
-async def test_an_epoch_is_above_the_floor(store: StateStore) -> None:
+async def test_an_epoch_is_above_the_one_given(store: StateStore) -> None:
     assert await store.acquire_lead("one", LONG, 41) == 42
     assert await store.acquire_lead("one", LONG, 0) == 43
 
@@ -217,7 +217,7 @@ async def test_a_created_job_reads_back(new_store: OpenStore) -> None:
 
 async def test_an_id_is_one_job(store: StateStore) -> None:
     assert await create(store)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     assert not await create(store, name="another")
     assert (await store.get_spec(JOB)) == samples.spec()
     assert list(await store.claims(JOB)) == [MAP_0]
@@ -267,7 +267,7 @@ async def test_a_record_that_cannot_be_read_hides_no_other(
 async def test_results_are_kept_by_kind_in_order_of_task(store: StateStore) -> None:
     await create(store)
     for task in (REDUCE_0, MAP_1, MAP_0):
-        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+        await store.claim(JOB, task, ANN, FIRST_RUN, LONG)
     await store.commit(AttemptId(JOB, MAP_1, 1), samples.map_result(MAP_1))
     await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(MAP_0))
     await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
@@ -280,7 +280,7 @@ async def test_results_are_kept_by_kind_in_order_of_task(store: StateStore) -> N
 async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateStore) -> None:
     await create(store)
     for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
-        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+        await store.claim(JOB, task, ANN, FIRST_RUN, LONG)
         await store.commit(AttemptId(JOB, task, 1), result)
     await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
     done, committed = samples.record(state=JobState.COMPLETED), samples.task(MAP_0, TaskState.COMMITTED)
@@ -297,7 +297,7 @@ async def test_the_end_of_a_job_leaves_its_record_tasks_and_parts(store: StateSt
 
 async def test_the_parts_of_a_map_only_job_outlive_it(store: StateStore) -> None:
     await create(store, reduces=0)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     await store.commit(AttemptId(JOB, MAP_0, 1), samples.part_result(MAP_0))
     await store.end_job(samples.record(state=JobState.COMPLETED, reduces=0), [], 1, LONG)
     assert await store.get_results(JOB, TaskKind.MAP) == {MAP_0: samples.part_result(MAP_0)}
@@ -305,7 +305,7 @@ async def test_the_parts_of_a_map_only_job_outlive_it(store: StateStore) -> None
 
 async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
     await create(store)
-    await store.claim(JOB, REDUCE_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, REDUCE_0, ANN, FIRST_RUN, LONG)
     await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
     await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
     await store.end_job(samples.record(state=JobState.FAILED), [samples.task(MAP_0)], 1, SHORT)
@@ -363,7 +363,7 @@ async def test_warnings_are_text(store: StateStore) -> None:
     assert all(isinstance(warning, str) for warning in await store.warnings())
 
 
-async def test_the_clock_of_the_store_goes(store: StateStore) -> None:
+async def test_the_clock_of_the_store_advances(store: StateStore) -> None:
     before = await store.server_time()
     assert before > 1.7e9
     await eventually(lambda: is_later(store, before))

@@ -1,4 +1,4 @@
-"""The contract of the state store: coordinators in succession, stores and clocks that go back."""
+"""The contract of the state store: successive coordinators, lost writes, clocks that are set back."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.records import JobState, RestoredJob, TaskState
 from tests.contract import samples
 from tests.contract.conftest import OpenStore, go_back, set_clock_back, snapshot
-from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, MAP_1, REDUCE_0, create
+from tests.contract.samples import ANN, BOB, FIRST_RUN, JOB, MAP_0, MAP_1, REDUCE_0, create
 from tests.support.specs import make_splits
 from tests.support.waiting import eventually
 
@@ -20,7 +20,7 @@ LONG = 60.0
 SHORT = 0.05
 
 
-# --- coordinators that follow each other
+# --- successive coordinators
 
 
 async def test_a_deposed_coordinator_writes_no_job(store: StateStore) -> None:
@@ -37,7 +37,7 @@ async def test_a_deposed_coordinator_writes_no_job(store: StateStore) -> None:
     await store.save_job(samples.record(state=JobState.MAPPING), [], 2)
 
 
-async def test_restore_tells_everything_of_unfinished_jobs(store: StateStore) -> None:
+async def test_restore_reads_everything_of_unfinished_jobs(store: StateStore) -> None:
     await create(store, "ended", submitted_at=999.0)
     await store.end_job(samples.record("ended", JobState.FAILED), [], 1, LONG)
     await create(store, "younger", submitted_at=2000.0)
@@ -45,7 +45,7 @@ async def test_restore_tells_everything_of_unfinished_jobs(store: StateStore) ->
     tasks = {task: samples.task(task) for task in (MAP_0, MAP_1, REDUCE_0)}
     await store.save_job(samples.record(state=JobState.MAPPING), tasks.values(), 1)
     for task in (MAP_0, MAP_1):
-        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+        await store.claim(JOB, task, ANN, FIRST_RUN, LONG)
     await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     older, younger = await store.restore(2)
     assert older == RestoredJob(
@@ -65,7 +65,7 @@ async def test_a_lost_job_is_written_back_whole(new_store: OpenStore) -> None:
     await create(store)
     await store.save_job(samples.record(state=JobState.MAPPING), [samples.task(MAP_0)], 1)
     for task in (MAP_0, MAP_1, REDUCE_0):
-        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+        await store.claim(JOB, task, ANN, FIRST_RUN, LONG)
     await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
     (known,) = await store.restore(2)
@@ -81,15 +81,15 @@ async def test_a_lost_job_is_written_back_whole(new_store: OpenStore) -> None:
     assert msgspec.structs.replace(written, claims=known.claims) == known
     assert await store.get_spec(JOB) == samples.spec()
     assert await store.list_jobs() == [known.record]
-    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, LONG)).verdict is Verdict.COMMITTED
-    assert (await store.claim(JOB, MAP_1, BOB, FIRST_LIFE, LONG)).verdict is Verdict.HELD
-    assert await store.renew(JOB, {MAP_1: 1}, FIRST_LIFE, LONG) == []
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_RUN, LONG)).verdict is Verdict.COMMITTED
+    assert (await store.claim(JOB, MAP_1, BOB, FIRST_RUN, LONG)).verdict is Verdict.HELD
+    assert await store.renew(JOB, {MAP_1: 1}, FIRST_RUN, LONG) == []
 
 
-async def test_what_a_job_that_is_still_there_knows_beyond_stays(store: StateStore) -> None:
+async def test_what_the_store_knows_beyond_what_is_written_back_stays(store: StateStore) -> None:
     await create(store)
     (known,) = await store.restore(1)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     await store.rewrite(known, 2, LONG)
     assert list(await store.claims(JOB)) == [MAP_0]
     with pytest.raises(Deposed):
@@ -99,7 +99,7 @@ async def test_what_a_job_that_is_still_there_knows_beyond_stays(store: StateSto
 # --- a store that came back older
 
 
-async def test_writes_that_are_there_were_not_forgotten(new_store: OpenStore) -> None:
+async def test_a_store_that_has_all_writes_has_forgotten_nothing(new_store: OpenStore) -> None:
     store, other = await new_store(), await new_store()
     await create(store)
     await store.save_job(samples.record(state=JobState.MAPPING), [samples.task(MAP_0)], 1)
@@ -113,7 +113,7 @@ async def test_writes_that_are_there_were_not_forgotten(new_store: OpenStore) ->
 
 async def test_a_store_that_forgot_refuses_until_it_is_written_back(store: StateStore) -> None:
     await create(store)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     older = await snapshot(store)
     await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
     mapping = samples.record(state=JobState.MAPPING)
@@ -123,7 +123,7 @@ async def test_a_store_that_forgot_refuses_until_it_is_written_back(store: State
     assert await store.forgotten([JOB]) == [JOB]
     for write in (
         store.save_job(mapping, [], 1),
-        store.reopen(JOB, {MAP_0: Placement(1, FIRST_LIFE)}, 1),
+        store.reopen(JOB, {MAP_0: Placement(1, FIRST_RUN)}, 1),
         store.speculate(JOB, [MAP_1], 1),
         store.claims(JOB),
     ):
@@ -140,14 +140,14 @@ async def test_a_store_that_forgot_refuses_until_it_is_written_back(store: State
 async def test_a_job_that_a_store_forgot_is_written_back_and_runs(store: StateStore) -> None:
     older = await snapshot(store)
     await create(store)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     (known,) = await store.restore(1)
     await go_back(store, older)
     assert await store.get_spec(JOB) is None
     assert await store.forgotten([JOB]) == [JOB]
     await store.rewrite(known, 1, LONG)
-    assert await store.renew(JOB, {MAP_0: 1}, FIRST_LIFE, LONG) == []
-    assert (await store.claim(JOB, MAP_1, BOB, FIRST_LIFE, LONG)).verdict is Verdict.GRANTED
+    assert await store.renew(JOB, {MAP_0: 1}, FIRST_RUN, LONG) == []
+    assert (await store.claim(JOB, MAP_1, BOB, FIRST_RUN, LONG)).verdict is Verdict.GRANTED
 
 
 async def test_the_end_of_a_job_needs_no_writing_back(store: StateStore) -> None:
@@ -164,7 +164,7 @@ async def test_the_end_of_a_job_needs_no_writing_back(store: StateStore) -> None
     assert await store.restore(2) == []
 
 
-async def test_whoever_takes_over_knows_what_is_there_alone(new_store: OpenStore) -> None:
+async def test_a_new_coordinator_expects_what_the_store_has(new_store: OpenStore) -> None:
     store = await new_store()
     await create(store)
     older = await snapshot(store)
@@ -178,9 +178,9 @@ async def test_whoever_takes_over_knows_what_is_there_alone(new_store: OpenStore
 async def test_of_two_results_under_one_number_the_first_counts(store: StateStore) -> None:
     await create(store)
     older = await snapshot(store)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     await go_back(store, older)
-    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, LONG)).attempt == 1
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_RUN, LONG)).attempt == 1
     assert await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(worker=ANN))
     assert not await store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result(worker=BOB))
     assert (await store.map_outputs(JOB)).unpack(JOB) == [samples.map_result(worker=ANN).output]
@@ -189,7 +189,7 @@ async def test_of_two_results_under_one_number_the_first_counts(store: StateStor
 # --- clocks set back
 
 
-async def test_a_lead_that_seems_to_last_for_ever_ends_with_a_lease(store: StateStore) -> None:
+async def test_a_lead_from_before_the_clock_was_set_back_ends_with_a_lease(store: StateStore) -> None:
     await store.acquire_lead("one", 1e6, 0)
     assert await store.acquire_lead("two", SHORT, 0) is None
     assert await eventually(lambda: store.acquire_lead("two", SHORT, 0)) == 2

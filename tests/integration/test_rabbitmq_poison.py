@@ -1,4 +1,4 @@
-"""Messages with properties that are no text, or cannot be decoded at all, arrive like others."""
+"""Messages with properties that are not text, or cannot be decoded, arrive like others."""
 
 import asyncio
 import struct
@@ -42,7 +42,7 @@ def publish(url: str, properties: dict[str, Any], monkeypatch: pytest.MonkeyPatc
         {"headers": {"deep": [{"when": FAR}]}, "content_type": "application/msgpack"},
     ],
 )
-async def test_absurd_properties_end_no_connection(
+async def test_undecodable_properties_end_no_connection(
     scratch_broker_url: str, monkeypatch: pytest.MonkeyPatch, properties: dict[str, Any]
 ) -> None:
     broker = RabbitBroker(Settings(broker_url=scratch_broker_url))

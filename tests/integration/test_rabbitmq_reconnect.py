@@ -1,4 +1,4 @@
-"""A lost connection, channel or queue does nothing lasting to publishing and consuming."""
+"""Publishing and consuming recover from a lost connection, channel or queue."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ async def proxy(clean_broker_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def broker(clean_broker_url: str, proxy: Proxy) -> AsyncIterator[RabbitBroker]:
-    """A client that reaches the server by the proxy only."""
+    """A client that reaches the server through the proxy only."""
     url = clean_broker_url.replace(f":{urlsplit(clean_broker_url).port}", f":{proxy.port}")
     broker = RabbitBroker(Settings(broker_url=url, reconnect_seconds=20.0))
     await broker.connect()
@@ -34,7 +34,7 @@ async def broker(clean_broker_url: str, proxy: Proxy) -> AsyncIterator[RabbitBro
 
 @pytest.fixture
 async def other(clean_broker_url: str) -> AsyncIterator[RabbitBroker]:
-    """A client whose connection stays."""
+    """A client with an undisturbed connection."""
     broker = RabbitBroker(Settings(broker_url=clean_broker_url))
     await broker.connect()
     yield broker
@@ -61,7 +61,7 @@ async def consumers(broker: Broker, queue: str, count: int) -> None:
     await eventually(check, what=f"{count} consumers of {queue}")
 
 
-async def test_unsettled_deliveries_come_again_and_old_acks_do_nothing(
+async def test_unsettled_deliveries_are_repeated_and_old_acks_do_nothing(
     broker: RabbitBroker, other: RabbitBroker, proxy: Proxy
 ) -> None:
     inbox = Inbox()
@@ -221,7 +221,7 @@ async def test_closing_while_the_broker_is_away_does_not_hang(broker: RabbitBrok
         await waiting
 
 
-async def test_closing_a_connection_that_answers_no_more_does_not_hang(
+async def test_closing_a_connection_that_no_longer_answers_does_not_hang(
     broker: RabbitBroker, proxy: Proxy
 ) -> None:
     proxy.swallows_answers = True
@@ -229,7 +229,7 @@ async def test_closing_a_connection_that_answers_no_more_does_not_hang(
 
 
 async def test_an_answer_to_a_forged_address_is_sent_once(broker: RabbitBroker, other: RabbitBroker) -> None:
-    """RabbitMQ 3.10 closes the connection of whoever publishes to such an address."""
+    """RabbitMQ 3.10 closes the connection of a client that publishes to such an address."""
     forged = OutgoingMessage(
         routing_key="amq.rabbitmq.reply-to.g1h2AA==.xx", body=b"answer", persistent=False
     )

@@ -1,4 +1,4 @@
-"""A RabbitMQ that cannot be used is explained in one line, without the password."""
+"""Why RabbitMQ cannot be used is said in one line, without the password."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -58,7 +58,7 @@ async def test_a_server_of_another_kind(scratch_redis_url: str) -> None:
     assert message.startswith("RabbitMQ at 127.0.0.1:")
 
 
-async def test_a_queue_of_ours_with_other_arguments(clean_broker_url: str) -> None:
+async def test_a_queue_of_mrmq_with_other_arguments(clean_broker_url: str) -> None:
     connection = pika.BlockingConnection(pika.URLParameters(clean_broker_url))
     connection.channel().queue_declare(TASKS_QUEUE, durable=True)
     message = await refusal(clean_broker_url)
@@ -69,7 +69,7 @@ async def test_a_queue_of_ours_with_other_arguments(clean_broker_url: str) -> No
 
 
 @pytest.mark.parametrize("url", ["http://host/", "amqp://host:port/", "amqp://h/?heartbeat=soon", "nonsense"])
-def test_what_is_no_url(url: str) -> None:
+def test_a_malformed_url(url: str) -> None:
     with pytest.raises(BadSetting, match="MR_BROKER_URL"):
         RabbitBroker(Settings(broker_url=url))
 
@@ -100,7 +100,7 @@ async def test_only_what_cannot_be_policy_is_declared(clean_broker_url: str) -> 
     await broker.close()
 
 
-async def test_questions_asked_together_share_one_new_channel(
+async def test_concurrent_queries_share_one_new_channel(
     clean_broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = RabbitBroker(Settings(broker_url=clean_broker_url))
@@ -120,8 +120,8 @@ async def test_questions_asked_together_share_one_new_channel(
     await broker.close()
 
 
-async def test_who_sent_a_message_is_told_as_the_server_vouches_for_it(clean_broker_url: str) -> None:
-    """A `user_id` other than the connection's own is refused by the server, so nobody passes for another."""
+async def test_the_sender_of_a_message_is_verified_by_the_server(clean_broker_url: str) -> None:
+    """The server refuses a `user_id` other than the connection's own, so nobody can pose as another user."""
     broker = RabbitBroker(Settings(broker_url=clean_broker_url))
     await broker.connect()
     senders: asyncio.Queue[str | None] = asyncio.Queue()

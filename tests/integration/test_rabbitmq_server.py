@@ -1,4 +1,4 @@
-"""What the server itself does to us: it dies, it times consumers out, it runs short of memory."""
+"""Faults of the RabbitMQ server: it dies, it times consumers out, it runs short of memory."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbitMQ]:
-    """A node that gives a consumer one second to settle, and looks every second."""
+    """A node with a consumer time-out of one second, checked every second."""
     need(PrivateRabbitMQ.available(), NoServer("rabbitmq-server is not installed"))
     server = PrivateRabbitMQ(
         tmp_path_factory.mktemp("rabbitmq"),

@@ -1,4 +1,4 @@
-"""The Redis adapter itself: refusals, a server that goes away, calls sent twice, keys that are left."""
+"""The Redis adapter: refusals, a server that goes away, calls sent twice, keys."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +18,7 @@ from mr.protocol.records import JobState, TaskState
 from mr.settings import Settings
 from tests.conftest import need
 from tests.contract import samples
-from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0, REDUCE_0
+from tests.contract.samples import ANN, BOB, FIRST_RUN, JOB, MAP_0, REDUCE_0
 from tests.support.own_process import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import NoServer, PrivateRedis
@@ -31,7 +31,7 @@ LONG = 60.0
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[PrivateRedis]:
-    """A server of the test's own, with a password and a disk."""
+    """A private server with a password and persistence."""
     need(PrivateRedis.available(), NoServer("redis-server is not installed"))
     server = PrivateRedis(tmp_path, persistent=True, password=PASSWORD)
     server.start()
@@ -47,7 +47,7 @@ async def proxy(clean_redis_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def store(proxy: Proxy) -> AsyncIterator[RedisStore]:
-    """A store that reaches the server by the proxy only."""
+    """A store that reaches the server through the proxy only."""
     store = RedisStore(Settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0", reconnect_seconds=20.0))
     await store.connect()
     yield store
@@ -107,7 +107,7 @@ async def test_a_server_of_another_kind(scratch_broker_url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://host/", "redis://host:port/", "nonsense"])
-def test_what_is_no_url(url: str) -> None:
+def test_a_malformed_url(url: str) -> None:
     with pytest.raises(BadSetting, match="MR_REDIS_URL"):
         RedisStore(Settings(redis_url=url))
 
@@ -120,7 +120,7 @@ async def test_operations_wait_for_a_server_that_restarts(own_redis: PrivateRedi
     await store.connect()
     await create(store)
     own_redis.kill()
-    claim = asyncio.create_task(store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG))
+    claim = asyncio.create_task(store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG))
     assert not (await asyncio.wait({claim}, timeout=0.2))[0]
     own_redis.start()
     assert (await claim).verdict is Verdict.GRANTED
@@ -143,7 +143,7 @@ async def test_scripts_are_loaded_again_after_the_server_lost_them(
 ) -> None:
     await create(store)
     server.script_flush()
-    assert (await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)).verdict is Verdict.GRANTED
+    assert (await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)).verdict is Verdict.GRANTED
 
 
 # --- calls that are sent twice, because the answer to the first was lost
@@ -153,14 +153,14 @@ async def test_a_claim_whose_answer_was_lost_is_granted_once(
     store: RedisStore, server: "redis.Redis", proxy: Proxy
 ) -> None:
     await create(store)
-    assert (await store.claim(JOB, REDUCE_0, ANN, FIRST_LIFE, LONG)).verdict is Verdict.GRANTED
+    assert (await store.claim(JOB, REDUCE_0, ANN, FIRST_RUN, LONG)).verdict is Verdict.GRANTED
     proxy.swallows_answers = True
-    claim = asyncio.create_task(store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG))
+    claim = asyncio.create_task(store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG))
     await eventually(lambda: server.hexists(f"mr:{{{JOB}}}:claims", MAP_0))
     proxy.swallows_answers = False
     await proxy.break_connections()
     assert await claim == ClaimReply(Verdict.GRANTED, 1, make_splits()[0])
-    assert (await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)).verdict is Verdict.HELD
+    assert (await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)).verdict is Verdict.HELD
 
 
 async def test_a_job_whose_creation_was_not_answered_is_created(
@@ -187,7 +187,7 @@ async def test_a_commit_whose_answer_was_lost_counts_once(
     store: RedisStore, server: "redis.Redis", proxy: Proxy
 ) -> None:
     await create(store)
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     assert not await store.commit(AttemptId(JOB, MAP_0, 7), samples.map_result(attempt=7))
     proxy.swallows_answers = True
     commit = asyncio.create_task(store.commit(AttemptId(JOB, MAP_0, 1), samples.map_result()))
@@ -222,7 +222,7 @@ async def use_every_key(store: RedisStore) -> None:
     await create(store)
     await store.save_job(samples.record(), [samples.task(MAP_0)], 1)
     for task, result in ((MAP_0, samples.map_result()), (REDUCE_0, samples.part_result())):
-        await store.claim(JOB, task, ANN, FIRST_LIFE, LONG)
+        await store.claim(JOB, task, ANN, FIRST_RUN, LONG)
         await store.commit(AttemptId(JOB, task, 1), result)
     await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
 
@@ -273,12 +273,12 @@ async def test_workers_silent_for_long_are_forgotten(store: RedisStore, server: 
 # --- what another version has written
 
 
-async def test_an_input_that_cannot_be_read_is_granted_and_told(
+async def test_an_input_that_cannot_be_read_is_granted_and_explained(
     store: RedisStore, server: "redis.Redis"
 ) -> None:
     await create(store)
     server.hset(f"mr:{{{JOB}}}:splits", MAP_0, b"\xc1")
-    reply = await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG)
+    reply = await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG)
     assert (reply.verdict, reply.attempt, reply.split) == (Verdict.GRANTED, 1, None)
     assert "a stored Split cannot be read" in reply.unreadable
 
@@ -286,7 +286,7 @@ async def test_an_input_that_cannot_be_read_is_granted_and_told(
 async def test_a_result_that_cannot_be_read_is_committed(store: RedisStore, server: "redis.Redis") -> None:
     await use_every_key(store)
     server.hset(f"mr:{{{JOB}}}:results:map", MAP_0, b"\xc1")
-    assert await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, LONG) == ClaimReply(Verdict.COMMITTED, 1)
+    assert await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG) == ClaimReply(Verdict.COMMITTED, 1)
 
 
 async def test_a_worker_that_cannot_be_read_hides_no_other(store: RedisStore, server: "redis.Redis") -> None:
@@ -299,7 +299,7 @@ async def test_a_worker_that_cannot_be_read_hides_no_other(store: RedisStore, se
 # --- configuration
 
 
-async def test_a_careful_server_is_not_warned_of(own_redis: PrivateRedis) -> None:
+async def test_a_safe_configuration_gives_no_warning(own_redis: PrivateRedis) -> None:
     store = RedisStore(Settings(redis_url=own_redis.url))
     await store.connect()
     assert list(await store.warnings()) == []
@@ -312,7 +312,7 @@ async def test_a_careful_server_is_not_warned_of(own_redis: PrivateRedis) -> Non
     await store.close()
 
 
-async def test_a_server_that_may_not_be_asked_is_said_to_be_unchecked(own_redis: PrivateRedis) -> None:
+async def test_a_configuration_that_may_not_be_read_gives_a_warning(own_redis: PrivateRedis) -> None:
     with redis.Redis.from_url(own_redis.url) as client:
         client.execute_command("ACL", "SETUSER", "team", "on", f">{PASSWORD}", "~mr:*", "+@all", "-config")
     url = f"redis://team:{PASSWORD}@127.0.0.1:{own_redis.port}/0"

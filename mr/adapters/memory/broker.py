@@ -27,7 +27,7 @@ class MemoryDelivery(Delivery):
         self.routing_key: str = message.outgoing.routing_key
         self.reply_to: str | None = message.outgoing.reply_to
         self.correlation_id: str | None = message.outgoing.correlation_id
-        self.user_id: str | None = None  # in one process there is one user
+        self.user_id: str | None = None  # there is one user in one process
         self.redelivered: bool = message.redelivered
 
     async def ack(self) -> None:
@@ -56,7 +56,7 @@ class MemoryConsumer(Consumer):
         return self.queue.name
 
     def start(self) -> None:
-        """Begin to be served, unless paused."""
+        """Start to receive messages, unless paused."""
         if self._prefetch > 0:
             self.queue.attach(self)
 
@@ -79,7 +79,7 @@ class MemoryConsumer(Consumer):
             self._broker.fail(error)
 
     def settle(self, message: Message, *, requeue: bool) -> None:
-        """Take a delivery off this consumer's account."""
+        """Settle a delivery: this consumer no longer holds it."""
         if self._unsettled.pop(message.number, None) is None:
             return
         if requeue:
@@ -99,13 +99,13 @@ class MemoryConsumer(Consumer):
         self.stop()
 
     def stop(self) -> None:
-        """Be served no more; a private queue goes with its consumer."""
+        """Receive no more messages; a private queue is deleted with its consumer."""
         self._cancelled = True
         self.queue.detach(self)
         self._broker.retire(self)
 
     async def abandon(self) -> None:
-        """Stop, stop the running `on_delivery` tasks, and give back what was not settled."""
+        """Stop, cancel the running `on_delivery` tasks, and requeue the unsettled messages."""
         self._prefetch = 0
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
@@ -117,7 +117,7 @@ class MemoryConsumer(Consumer):
 
 
 class MemoryBroker(Broker):
-    """One client's view of a `MemoryBrokerServer`; without one it makes its own."""
+    """One client's connection to a `MemoryBrokerServer`; it makes its own if none is given."""
 
     def __init__(self, server: MemoryBrokerServer | None = None) -> None:
         self.server = server or MemoryBrokerServer()
@@ -140,7 +140,7 @@ class MemoryBroker(Broker):
         self._consumers.clear()
 
     def fail(self, error: BaseException) -> None:
-        """Note what ends this broker for good; the first counts."""
+        """Note what ends this broker for good; only the first error counts."""
         if self._failure is None:
             self._failure = error
             self._has_failed.set()

@@ -11,7 +11,7 @@ from mr.protocol.ids import JobId
 
 
 class MemoryClient:
-    """Open or closed; without a server it makes its own.
+    """Open or closed; it makes its own server if none is given.
 
     `now` is the store's clock, in seconds since the epoch.
     """

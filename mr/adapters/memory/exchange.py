@@ -9,7 +9,7 @@ from mr.ports.broker import OutgoingMessage
 
 
 class Message:
-    """One message on its way: its place in the queue never changes, so a requeued one comes first again."""
+    """A message in a queue. Its place never changes, so a requeued message is again before later ones."""
 
     def __init__(self, number: int, priority: int, outgoing: OutgoingMessage) -> None:
         self.number = number
@@ -22,13 +22,13 @@ class Message:
 
 
 class QueueConsumer(Protocol):
-    """What a queue knows of a consumer."""
+    """A consumer as its queue sees it."""
 
     def has_room(self) -> bool:
-        """Whether it may be handed another message now."""
+        """Whether it can take another message now."""
 
     def take(self, message: Message) -> None:
-        """Be handed a message."""
+        """Receive a message."""
 
 
 class MemoryQueue:
@@ -53,21 +53,21 @@ class MemoryQueue:
         return len(self._consumers)
 
     def put(self, outgoing: OutgoingMessage) -> None:
-        """Enqueue a new message and hand out what can be handed out."""
+        """Enqueue a new message, and deliver what can be delivered."""
         priority = min(outgoing.priority, self._max_priority)
         heappush(self._ready, Message(self._next_number, priority, outgoing))
         self._next_number += 1
         self.dispatch()
 
     def put_back(self, *messages: Message) -> None:
-        """Return unsettled messages to the places they had."""
+        """Requeue unsettled messages in their old places."""
         for message in messages:
             message.redelivered = True
             heappush(self._ready, message)
         self.dispatch()
 
     def attach(self, consumer: QueueConsumer) -> None:
-        """Add a consumer; on a single-active queue it stands by behind the earlier ones."""
+        """Add a consumer; on a single-active queue it stands by until the earlier ones have gone."""
         if consumer not in self._consumers:
             self._consumers.append(consumer)
         self.dispatch()
@@ -79,11 +79,11 @@ class MemoryQueue:
         self.dispatch()
 
     def purge(self) -> None:
-        """Drop the messages that wait."""
+        """Drop the waiting messages."""
         self._ready.clear()
 
     def dispatch(self) -> None:
-        """Hand messages out while one waits and a consumer has room."""
+        """Deliver messages while one is waiting and a consumer has room."""
         while self._ready:
             consumer = self._next_consumer()
             if consumer is None:
@@ -103,7 +103,7 @@ class MemoryQueue:
 
 
 def topic_matches(binding_key: str, routing_key: str) -> bool:
-    """Say whether a topic binding takes a routing key: `*` is one word, `#` any number of them."""
+    """Whether a topic binding matches a routing key: `*` is one word, `#` any number of words."""
     return _words_match(binding_key.split("."), routing_key.split("."))
 
 
@@ -131,12 +131,12 @@ class MemoryBrokerServer:
         self._names_made = 0
 
     def new_name(self, prefix: str) -> str:
-        """Make a name that nobody has."""
+        """Make a new, unique name."""
         self._names_made += 1
         return f"{prefix}.{self._names_made}"
 
     def route(self, message: OutgoingMessage) -> bool:
-        """Put a message where it belongs. False: no queue takes it, and it is dropped, as by RabbitMQ."""
+        """Route a message to its queues. False: no queue takes it, and it is dropped, as RabbitMQ does."""
         if message.exchange:
             kind = EXCHANGES[message.exchange]
             bound = [
@@ -156,7 +156,7 @@ class MemoryBrokerServer:
         return found is not None
 
     def add_private(self, exchange: str, binding_key: str, name: str) -> MemoryQueue:
-        """Make an exclusive queue, bound to an exchange if one is named."""
+        """Make an exclusive queue, bound to the exchange if one is given."""
         queue = MemoryQueue(name or self.new_name("private"))
         self._private[queue.name] = queue
         if exchange:
@@ -175,5 +175,5 @@ class MemoryBrokerServer:
         self._replies[name] = receive
 
     def remove_reply(self, name: str) -> None:
-        """Close it; what comes later is dropped."""
+        """Close it; later answers are dropped."""
         self._replies.pop(name, None)

@@ -15,7 +15,7 @@ class JobEntry:
 
     #: msgpack JobRecord; empty until the first write.
     record: bytes = b""
-    #: Epoch of the coordinator which last wrote.
+    #: Epoch of the coordinator that wrote last.
     epoch: int = 0
     #: Number of the coordinators' writes so far.
     generation: int = 0
@@ -31,7 +31,7 @@ class JobEntry:
     )
     logs: dict[str, str] = field(default_factory=dict)
     logs_bytes: int = 0
-    #: Whether they went over their bound: nothing is added then.
+    #: Whether they exceeded their limit: nothing more is added then.
     logs_full: bool = False
     #: When the job is forgotten, by the store's clock; infinite while it runs.
     expires_at: float = float("inf")
@@ -56,13 +56,13 @@ class WorkerEntry:
     beat: WorkerBeat
     at: float
     lease_seconds: float
-    #: The life whose id was taken before its lease ran out, and until when it may take it back.
+    #: The incarnation whose id was taken before its lease ran out, and until when it may take it back.
     former: Incarnation | None = None
     former_until: float = 0.0
 
     @property
     def incarnation(self) -> Incarnation:
-        """Which life of the worker it was."""
+        """The incarnation of the worker that sent it."""
         return self.beat.incarnation
 
 
@@ -74,7 +74,7 @@ class MemoryStoreServer:
     code: dict[CodeId, CodeEntry] = field(default_factory=dict)
     registry: dict[str, bytes] = field(default_factory=dict)
     workers: dict[WorkerId, WorkerEntry] = field(default_factory=dict)
-    #: Until when, by the store's clock, and why.
+    #: Until when, by the store's clock, and the reason.
     pauses: dict[WorkerId, tuple[float, str]] = field(default_factory=dict)
     drains: dict[WorkerId, Incarnation] = field(default_factory=dict)
     leader: str | None = None
@@ -91,7 +91,7 @@ class MemoryStoreServer:
         return copy.deepcopy(self)
 
     def go_back(self, snapshot: "MemoryStoreServer") -> None:
-        """Come back as it was then, as a replica that lagged behind does when it takes over."""
+        """Return to an earlier state, as when a replica that lagged behind takes over."""
         for name, value in vars(copy.deepcopy(snapshot)).items():
             setattr(self, name, value)
 

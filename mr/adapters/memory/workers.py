@@ -21,7 +21,7 @@ class MemoryWorkers(MemoryClient, WorkerStore):
         if owner is not None and owner.incarnation == beat.incarnation:
             entry.former, entry.former_until = owner.former, owner.former_until
         elif owner is not None and min(owner.at, now) + owner.lease_seconds > now:
-            owner.at = min(owner.at, now)  # the clock was set back since
+            owner.at = min(owner.at, now)  # the clock was set back since then
             if replaces is not None and _same_beat(owner.beat, replaces):
                 entry.former, entry.former_until = owner.incarnation, owner.at + owner.lease_seconds
             elif owner.former != beat.incarnation or owner.former_until <= now:
@@ -37,7 +37,7 @@ class MemoryWorkers(MemoryClient, WorkerStore):
     async def workers(self) -> Sequence[WorkerView]:
         now = self._now()
         for entry in self._state().workers.values():
-            entry.at = min(entry.at, now)  # the clock was set back since
+            entry.at = min(entry.at, now)  # the clock was set back since then
         ages = [(entry, now - entry.at) for _, entry in sorted(self._state().workers.items())]
         return [
             WorkerView(entry.beat, age, age < entry.lease_seconds)

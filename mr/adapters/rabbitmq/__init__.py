@@ -1,1 +1,1 @@
-"""The broker on RabbitMQ: one connection, which is made again when it is lost."""
+"""The broker on RabbitMQ: one connection, which is opened again when it is lost."""

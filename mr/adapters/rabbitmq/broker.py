@@ -1,4 +1,4 @@
-"""The Broker port on RabbitMQ: one connection a daemon, kept up until it is closed."""
+"""The Broker port on RabbitMQ: one connection for each process, kept up until it is closed."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from mr.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Delay before the second try to connect; doubles, jittered, up to the longest.
+#: Delay before the second try to connect. It doubles, with jitter, up to the longest delay.
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 
@@ -29,21 +29,21 @@ _UNREACHABLE = (ConnectFailed, ChannelEnded)
 
 
 class RabbitBroker(Broker):
-    """Publishes on one channel, consumes on one channel a subscription. Raises BadSetting for a wrong URL."""
+    """One channel to publish, one for each subscription. Raises BadSetting for a malformed URL."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._parameters = read_url(settings.broker_url, connect_seconds=settings.connect_seconds)
         self._server = server_name(self._parameters)
         self._connection: Connection | None = None
-        #: For declarations and questions; made by one at a time.
+        #: For declarations and queries; the lock keeps two tasks from opening it at once.
         self._control: Channel | None = None
         self._control_lock = asyncio.Lock()
         self._subscriptions: list[Subscription] = []
         self._answers: dict[str, asyncio.Future[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = False
-        #: Set when the connection is made, or when waiting for it is useless.
+        #: Set when the connection is open, or when waiting for it has become useless.
         self._news = asyncio.Event()
         self._failure: BaseException | None = None
         self._has_failed = asyncio.Event()
@@ -89,7 +89,7 @@ class RabbitBroker(Broker):
             self._news.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside, until it ends or the broker is closed; its error is the broker's."""
+        """Run in the background, until it ends or the broker is closed; an error of it ends the broker."""
         if not self._open:
             work.close()
             return
@@ -103,7 +103,7 @@ class RabbitBroker(Broker):
             self._fail(error)
 
     async def _keep(self, connection: Connection) -> None:
-        """Connect again whenever the connection is lost. Raises BrokerUnavailable when that is refused."""
+        """Reconnect whenever the connection is lost. Raises BrokerUnavailable when that is refused."""
         while True:
             reason = await asyncio.shield(connection.closed)
             self._connection = self._control = None
@@ -112,7 +112,7 @@ class RabbitBroker(Broker):
             log.info("connected to RabbitMQ at %s again", self._server)
 
     async def _establish(self, patience_seconds: float) -> Connection:
-        """Connect, with growing delays, until it works, is refused for good, or patience ends."""
+        """Connect, with growing delays, until it works, is refused for good, or the patience is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_seconds
         delay = FIRST_DELAY_SECONDS
@@ -126,7 +126,7 @@ class RabbitBroker(Broker):
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     async def _set_up(self) -> Connection:
-        """Open a connection, declare everything, and put publisher and subscriptions on it."""
+        """Open a connection, declare everything, and attach the publisher and the subscriptions."""
         connection = await Connection.open(self._parameters)
         try:
             control = await connection.channel()
@@ -145,7 +145,7 @@ class RabbitBroker(Broker):
         return connection
 
     async def _give_up(self, connection: Connection) -> None:
-        """Close a connection on which something vital broke; it is made again then."""
+        """Close a connection whose publishing channel is gone, so that it is opened again."""
         await connection.close()
 
     # --- publishing
@@ -160,11 +160,11 @@ class RabbitBroker(Broker):
         await self._publisher.publish(message)
 
     async def _declare_again(self) -> None:
-        """A queue of ours was not there: make it, and send again what found none."""
+        """One of the engine's queues was missing: declare it, and publish again what found no queue."""
         try:
             await declare_topology(await self._control_channel())
         except (ChannelEnded, BrokerUnavailable):
-            return  # the connection is lost; the next one declares everything
+            return  # the connection is lost; everything is declared on the next one
         self._publisher.flush()
 
     async def request(self, message: OutgoingMessage, *, timeout_seconds: float) -> bytes:
@@ -239,9 +239,9 @@ class RabbitBroker(Broker):
             self._subscriptions.remove(subscription)
 
     async def _resubscribe(self, subscription: Subscription) -> None:
-        """The channel of one subscription was closed (a time-out, a deleted queue): make it again.
+        """Attach a subscription again whose channel was closed: by a time-out, or with a deleted queue.
 
-        When the connection is lost, too, the next one does it.
+        If the connection is lost, too, that happens on the next one.
         """
         connection = self._connection
         delay = FIRST_DELAY_SECONDS
@@ -257,7 +257,7 @@ class RabbitBroker(Broker):
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
-    # --- questions
+    # --- queries
 
     async def depth(self, queue: str) -> QueueDepth:
         """As the port says. Raises BrokerUnavailable, also for a queue that does not exist."""
@@ -274,7 +274,7 @@ class RabbitBroker(Broker):
                 return QueueDepth(answer.method.message_count, answer.method.consumer_count)
 
     async def _control_channel(self) -> Channel:
-        """The channel for declarations, made again when an error closed it. Raises ChannelEnded."""
+        """The channel for declarations, opened again if an error has closed it. Raises ChannelEnded."""
         async with self._control_lock:
             connection = await self._live_connection()
             if self._control is None or not self._control.is_open:
@@ -282,7 +282,7 @@ class RabbitBroker(Broker):
             return self._control
 
     async def _live_connection(self) -> Connection:
-        """The connection, waited for while it is being made again. Raises BrokerUnavailable."""
+        """The open connection; waits for a reconnect. Raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(self._settings.reconnect_seconds):
                 while self._connection is None or not self._connection.is_open:

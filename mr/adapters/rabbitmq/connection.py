@@ -15,17 +15,17 @@ from pika.exceptions import AMQPError, ChannelWrongStateError, ConnectionWrongSt
 from mr.adapters.rabbitmq.errors import ChannelEnded, ConnectFailed
 from mr.errors import BadSetting
 
-#: A graceful close that takes longer is cut short.
+#: A graceful close that takes longer is aborted.
 CLOSE_SECONDS = 3.0
-#: Without a word from the server for this long, the connection counts as dead.
+#: AMQP's heartbeat time-out: a server that is silent for this long counts as dead.
 HEARTBEAT_SECONDS = 60
 
-#: Content type of a message whose properties cannot be decoded: no consumer reads it.
+#: Content type given to a message whose properties cannot be decoded: no consumer accepts it.
 UNREADABLE_PROPERTIES = "application/x-unreadable-properties"
-#: What pika raises while it decodes properties.
+#: What pika raises when it cannot decode properties.
 _UNDECODABLE = (AMQPError, struct.error, ValueError, ArithmeticError, OSError, IndexError, RecursionError)
 
-# pika logs every lost connection several times over; what matters is raised, and logged by the daemons.
+# pika logs every lost connection several times. What matters is raised, and the daemons log it.
 _logger = logging.getLogger("pika")
 _logger.addHandler(logging.NullHandler())
 _logger.setLevel(logging.CRITICAL)
@@ -51,22 +51,22 @@ def read_url(url: str, *, connect_seconds: float) -> pika.URLParameters:
 
 
 def server_name(parameters: pika.URLParameters) -> str:
-    """Name a server and virtual host, without user and password."""
+    """The server and virtual host, without user and password."""
     return f"{parameters.host}:{parameters.port}/{parameters.virtual_host.removeprefix('/')}"
 
 
 class _PikaConnection(AsyncioConnection):  # type: ignore[misc]
-    """pika's connection, which can also be dropped at once."""
+    """pika's connection, which can also be dropped, and which survives undecodable properties."""
 
     def drop(self) -> None:
-        """End the TCP connection without asking; on_close_callback follows."""
+        """Close the TCP connection at once; on_close_callback follows."""
         self._adapter_disconnect_stream()
 
     def _read_frame(self) -> tuple[int, Any]:
-        """Decode the next frame; a message with properties beyond decoding arrives without them.
+        """Decode the next frame; a message whose properties cannot be decoded arrives without them.
 
-        pika raises over a time after the year 9999 or a type it does not know, which ends the connection;
-        the broker then delivers the same message on the next one, without end.
+        pika raises for a time after the year 9999 or for an unknown type, which ends the connection; the
+        broker would deliver the same message on the next connection, without end.
         """
         try:
             found: tuple[int, Any] = super()._read_frame()
@@ -79,7 +79,7 @@ class _PikaConnection(AsyncioConnection):  # type: ignore[misc]
 
 
 def _without_properties(buffer: bytes) -> tuple[int, Any] | None:
-    """Read a content header's frame but for its properties; None for a frame of another kind."""
+    """Read a content header's frame without its properties; None for another kind of frame."""
     kind, channel, size = struct.unpack_from(">BHL", buffer)
     if kind != spec.FRAME_HEADER:
         return None
@@ -89,11 +89,11 @@ def _without_properties(buffer: bytes) -> tuple[int, Any] | None:
 
 
 class Channel:
-    """An AMQP channel. `raw` is pika's, for what needs no answer."""
+    """An AMQP channel. `raw` is pika's own, for methods that have no answer."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
-        #: Resolves to the reason once the channel is closed, by whichever side.
+        #: Resolves to the reason once the channel is closed, by either side.
         self.closed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         raw.add_on_close_callback(self._on_close)
 
@@ -125,7 +125,7 @@ class Channel:
         return answer.result()
 
     def close(self) -> None:
-        """Ask for its end, without waiting."""
+        """Ask the broker to close it, without waiting."""
         if self.raw.is_open:
             self.raw.close()
 
@@ -171,7 +171,7 @@ class Connection:
         return bool(self._raw.is_open)
 
     def on_blocked(self, blocked: Callable[[str], None], unblocked: Callable[[], None]) -> None:
-        """Be told when the broker stops, and again starts, to take messages from us."""
+        """Register callbacks for when the broker stops accepting messages, and when it resumes."""
         self._raw.add_on_connection_blocked_callback(lambda _raw, frame: blocked(frame.method.reason))
         self._raw.add_on_connection_unblocked_callback(lambda _raw, _frame: unblocked())
 
@@ -194,7 +194,7 @@ class Connection:
         return opened.result()
 
     async def close(self) -> None:
-        """Close in good order, or cut the connection when the broker does not answer."""
+        """Close gracefully, or drop the connection if the broker does not answer."""
         if self._raw.is_open:
             self._raw.close()
         if not self.closed.done():
@@ -209,7 +209,7 @@ async def _abandon(
     opened: "asyncio.Future[BaseException | None]",
     closed: "asyncio.Future[BaseException]",
 ) -> None:
-    """Give up a connection that is being opened, and wait until its socket is gone."""
+    """Abort a connection that is being opened, and wait until its socket is closed."""
     try:
         raw.close()
     except AMQPError as error:

@@ -1,4 +1,4 @@
-"""The declarations of our queues and exchanges."""
+"""Declares the queues and exchanges of the control plane."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from mr.adapters.topology import EXCHANGES, QUEUES, QueueDeclaration
 
 
 def queue_arguments(queue: QueueDeclaration) -> dict[str, Any]:
-    """What goes into a declaration. All else is the operator's policies': a changed argument would clash."""
+    """The arguments of a declaration. Policies set everything else: arguments cannot be changed later."""
     arguments: dict[str, Any] = {}
     if queue.max_priority:
         arguments["x-max-priority"] = queue.max_priority
@@ -17,7 +17,7 @@ def queue_arguments(queue: QueueDeclaration) -> dict[str, Any]:
 
 
 async def declare_topology(channel: Channel) -> None:
-    """Declare everything durable that we use; what exists stays. Raises ChannelEnded."""
+    """Declare all durable queues and exchanges; existing ones stay. Raises ChannelEnded."""
     for name, kind in EXCHANGES.items():
         await channel.call(channel.raw.exchange_declare, name, exchange_type=kind, durable=True)
     for queue in QUEUES:

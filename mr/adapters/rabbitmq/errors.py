@@ -29,7 +29,7 @@ class ChannelEnded(Exception):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk through everything that pika packed into an error, outermost first."""
+    """All errors that pika has packed into an error, the outermost first."""
     yield error
     inner: list[object] = [getattr(error, "exception", None), getattr(error, "reason", None), error.__cause__]
     inner += [*(getattr(error, "exceptions", None) or ()), *error.args]
@@ -53,7 +53,7 @@ _CREDENTIALS = (exceptions.AuthenticationError, exceptions.ProbableAuthenticatio
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether trying again is useless: refused credentials, unknown virtual host, clashing declarations."""
+    """Whether trying again is useless: bad credentials, unknown virtual host, conflicting declarations."""
     code, text = _closed_by_broker(error)
     if code == NOT_ALLOWED:
         return "is down" not in text
@@ -68,7 +68,7 @@ def explain(server: str, error: BaseException) -> str:
     code, text = _closed_by_broker(error)
     if code == PRECONDITION_FAILED:
         return (
-            f"{place} has a queue or exchange of ours with other arguments ({text}); delete it, start again"
+            f"{place} has a queue or exchange of mrmq with other arguments ({text}); delete it, start again"
         )
     if code == NOT_ALLOWED or _holds(error, exceptions.ProbableAccessDeniedError):
         return f"{place} denies the virtual host ({text or 'unknown, or not permitted'}); check MR_BROKER_URL"

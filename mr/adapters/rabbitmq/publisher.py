@@ -1,4 +1,4 @@
-"""Publishing with confirms: many under way at once, sent again after a reconnect."""
+"""Publishes with confirms: many messages in flight at once, sent again after a reconnect."""
 
 import asyncio
 import contextlib
@@ -16,16 +16,16 @@ from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import check_size
 
-#: Publishes under way at once; more wait for their turn.
+#: Most messages in flight; further ones wait.
 MAX_UNCONFIRMED = 1000
-#: A pseudo-queue: the answers to what this channel publishes.
+#: RabbitMQ's pseudo-queue for the answers to what this channel publishes.
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
-#: Before a message that the broker refused (nack) is sent again.
+#: Delay before a message that the broker refused (nack) is sent again.
 REFUSED_DELAY_SECONDS = 0.5
 
 
 class _Pending:
-    """A message on its way to its confirm."""
+    """A message that is not confirmed yet."""
 
     def __init__(self, number: int, message: OutgoingMessage) -> None:
         self.message_id = str(number)
@@ -36,7 +36,7 @@ class _Pending:
 
 
 class Publisher:
-    """Sends over whatever channel is attached; holds messages back while none is."""
+    """Sends on the attached channel; keeps messages back while there is none."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Publisher:
         self._wants_replies = False
         self._blocked_reason = ""
         self._next_tag = 1
-        #: Not sent on the present channel, in order.
+        #: Not sent on this channel yet, in order.
         self._waiting: dict[str, _Pending] = {}
-        #: Sent on the present channel, by delivery tag.
+        #: Sent on this channel and not confirmed, by delivery tag.
         self._sent: dict[int, _Pending] = {}
 
     async def attach(self, channel: Channel) -> None:
-        """Use a new channel, and send again what the former one did not confirm. Raises ChannelEnded."""
+        """Use a new channel, and send again what was not confirmed on the old one. Raises ChannelEnded."""
         await channel.call(channel.raw.confirm_delivery, self._on_confirm)
         channel.raw.add_on_return_callback(self._on_return)
         if self._wants_replies:
@@ -79,13 +79,13 @@ class Publisher:
             unconfirmed = {p.message_id: p for p in self._sent.values() if p.message.persistent}
             self._waiting = {**unconfirmed, **self._waiting}
             for pending in self._sent.values():
-                # It may be what ended the channel, as an answer to a forged address does.
+                # Never sent again, as it may be what closed the channel: an answer to a forged address is.
                 if not (pending.message.persistent or pending.confirmed.done()):
                     pending.confirmed.set_result(channel)
             self._sent.clear()
 
     async def receive_replies(self) -> None:
-        """Have answers to `DIRECT_REPLY_TO` handed to `on_reply`, now and after reconnects."""
+        """Pass answers on `DIRECT_REPLY_TO` to `on_reply`, now and after reconnects."""
         if not self._wants_replies:
             self._wants_replies = True
             if self._channel is not None:
@@ -99,13 +99,13 @@ class Publisher:
         await channel.call(channel.raw.basic_consume, DIRECT_REPLY_TO, on_message, auto_ack=True)
 
     def set_blocked(self, reason: str) -> None:
-        """Stop sending, for the reason given, or go on when it is empty."""
+        """Stop sending for this reason, or go on if it is empty."""
         self._blocked_reason = reason
         if not reason:
             self.flush()
 
     async def publish(self, message: OutgoingMessage) -> Channel:
-        """Return, once it is confirmed, the channel that carried it.
+        """Publish; returns the channel on which the message was confirmed.
 
         Raises BrokerUnavailable, BadMessage, Unroutable.
         """
@@ -129,7 +129,7 @@ class Publisher:
         return f"{self._describe()} {state} for {self._patience_seconds:g} s"
 
     def flush(self) -> None:
-        """Send what waits, if it can be sent now."""
+        """Send the waiting messages, if that is possible now."""
         while self._waiting and self._channel is not None and not self._blocked_reason:
             if not self._channel.is_open:
                 return
@@ -150,13 +150,13 @@ class Publisher:
             message_id=pending.message_id,
             headers=dict(message.headers) or None,
         )
-        # Our own queues must be there; an answer to somebody who left may be dropped.
+        # The engine's own queues must exist; an answer to a client that has left may be dropped.
         mandatory = message.mandatory or (not message.exchange and message.routing_key in QUEUE_NAMES)
         try:
             channel.raw.basic_publish(
                 message.exchange, message.routing_key, message.body, properties, mandatory=mandatory
             )
-        except AMQPError as error:  # it does not fit into a frame: a routing key too long, for one
+        except AMQPError as error:  # it does not fit into a frame, for example: the routing key is too long
             pending.confirmed.set_exception(BadMessage(f"a message cannot be sent: {error}"))
             return
         self._sent[self._next_tag] = pending
@@ -183,7 +183,7 @@ class Publisher:
                 self._put_back(pending)
 
     def _put_back(self, pending: _Pending) -> None:
-        """Let a message that found no queue, or was refused, wait: for a declaration, for better times."""
+        """Keep a message that found no queue until one is declared, and a refused one for a moment."""
         was_returned, pending.returned = pending.returned, False
         self._waiting[pending.message_id] = pending
         if was_returned:
@@ -192,7 +192,7 @@ class Publisher:
             asyncio.get_running_loop().call_later(REFUSED_DELAY_SECONDS, self.flush)
 
     def abandon(self) -> None:
-        """End all waits for confirms: the connection is closed for good."""
+        """Fail all publishes that wait for a confirm: the connection is closed for good."""
         for pending in (*self._sent.values(), *self._waiting.values()):
             if not pending.confirmed.done():
                 pending.confirmed.set_exception(BrokerUnavailable("the broker connection is closed"))

@@ -1,4 +1,4 @@
-"""Subscriptions that outlive channels and connections, and the deliveries they hand out."""
+"""Subscriptions that survive channels and connections, and their deliveries."""
 
 import itertools
 import logging
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class ConsumerTag:
-    """One basic.consume on the broker's side, with a prefetch that never changes."""
+    """One basic.consume, whose prefetch never changes."""
 
     def __init__(self, prefetch: int) -> None:
         self.prefetch = prefetch
         self.unsettled = 0
-        #: Whether the broker still serves it.
+        #: Whether the broker still delivers to it.
         self.live = True
 
 
@@ -62,7 +62,7 @@ class RabbitDelivery(Delivery):
         self._subscription.top_up()
 
     def _settle(self) -> bool:
-        """Take it off the account; True when the broker is to be told."""
+        """Settle it here; True if the broker has to be told."""
         if self._settled:
             return False
         self._settled = True
@@ -71,17 +71,17 @@ class RabbitDelivery(Delivery):
 
 
 def _text(value: str | bytes | None) -> str | None:
-    """A property as text: pika gives those that are no UTF-8 as bytes."""
+    """A property as text: pika returns bytes for one that is not UTF-8."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 class Subscription(Consumer):
     """A consumer of one queue, or of a private queue bound to an exchange.
 
-    AMQP fixes the prefetch of a consumer when it is made. To change it while deliveries are unsettled,
-    without ever holding more than allowed, a subscription consists of one or more consumer tags: their
-    prefetches and the unsettled deliveries of cancelled or lost ones never exceed `prefetch` together.
-    On a single-active queue there is one tag only, as a second one would stand by.
+    AMQP fixes a consumer's prefetch when it is created. To change it while deliveries are unsettled, and
+    never hold more than allowed, a subscription has one or more consumer tags: the sum of their prefetches
+    and of the unsettled deliveries of cancelled or lost tags never exceeds `prefetch`. On a single-active
+    queue there is only one tag, as a second one would stand by.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Subscription(Consumer):
         on_end: Callable[["Subscription"], None],
     ) -> None:
         self._queue = queue
-        #: Of a private queue: its name as it was asked for, empty where the broker is to choose.
+        #: The name that was asked for a private queue; empty if the broker chooses one.
         self._given_name = queue
         self._binding = binding
         self._on_delivery = on_delivery
@@ -111,13 +111,13 @@ class Subscription(Consumer):
         self._channel: Channel | None = None
         self._tags: dict[str, ConsumerTag] = {}
         self._tag_numbers = itertools.count(1)
-        #: Unsettled deliveries of tags that live no more.
+        #: Unsettled deliveries of cancelled and lost tags.
         self._strays = 0
         self.ended = False
 
     @property
     def queue_name(self) -> str:
-        """The queue it consumes, or consumed when it was last attached."""
+        """As the port says; while it is not attached, the last one."""
         return self._queue
 
     # --- the broker's side
@@ -139,20 +139,20 @@ class Subscription(Consumer):
         channel.raw.add_on_cancel_callback(lambda _frame: channel.close())
         self._channel = channel
         self.top_up()
-        try:  # an answer to any later method shows that the broker has accepted all before
+        try:  # the answer to a later method shows that the broker has accepted all earlier ones
             await channel.call(channel.raw.basic_qos, prefetch_count=max(1, self._prefetch))
         except ChannelEnded:
             self._channel = None
-            self._bury_tags()
+            self._forget_tags()
             raise
         channel.closed.add_done_callback(lambda _: self._detach(channel))
 
     def _detach(self, channel: Channel) -> None:
-        """The channel is gone: its unsettled deliveries come again, here or elsewhere."""
+        """The channel is closed: its unsettled deliveries are delivered again, here or elsewhere."""
         if self._channel is not channel:
             return
         self._channel = None
-        self._bury_tags()
+        self._forget_tags()
         if self.ended:
             return
         reason = channel.closed.result()
@@ -162,14 +162,14 @@ class Subscription(Consumer):
             )
         self._on_lost(self)
 
-    def _bury_tags(self) -> None:
+    def _forget_tags(self) -> None:
         for tag in self._tags.values():
             tag.live = False
             self._strays += tag.unsettled
         self._tags.clear()
 
     def top_up(self) -> None:
-        """Ask the broker for as much as the prefetch still allows; close the channel when all is over."""
+        """Ask for as much as the prefetch still allows; once ended and settled, close the channel."""
         channel = self._channel
         if channel is None or not channel.is_open:
             return
@@ -204,7 +204,7 @@ class Subscription(Consumer):
             self._on_error(error)
 
     def settled(self, tag: ConsumerTag) -> None:
-        """Take a delivery off the account."""
+        """Count a delivery as settled."""
         if tag.live:
             tag.unsettled -= 1
         else:
@@ -222,10 +222,10 @@ class Subscription(Consumer):
         if self._channel is not None and self._channel.is_open:
             for name in self._tags:
                 self._channel.raw.basic_cancel(name)
-        self._bury_tags()
+        self._forget_tags()
 
     async def cancel(self) -> None:
-        """End the subscription. Its channel stays until the deliveries it holds are settled."""
+        """As the port says. The channel stays open until the deliveries it holds are settled."""
         if self.ended:
             return
         self.ended = True

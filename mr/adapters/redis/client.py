@@ -23,17 +23,17 @@ K = TypeVar("K")
 
 log = logging.getLogger(__name__)
 
-#: Connections one daemon opens at most; further operations wait for one.
+#: Most connections that one process opens; further operations wait for a free one.
 MAX_CONNECTIONS = 16
-#: An operation that got no answer for this long is tried again on a new connection.
+#: An operation without an answer for this long is tried again on a new connection.
 ANSWER_SECONDS = 30.0
 #: Commands sent in one round trip.
 READ_CHUNK = 500
-#: Delay before the second try of an operation; doubles, jittered, up to the longest.
+#: Delay before the second try of an operation. It doubles, with jitter, up to the longest delay.
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 2.0
 
-#: Passing states of a server: away, loading its data, a replica until the failover is over, out of memory.
+#: States of a server that may pass: away, loading its data, a replica during a failover, out of memory.
 _PASSING = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
@@ -42,7 +42,7 @@ _PASSING = (
     exceptions.OutOfMemoryError,
     OSError,
 )
-#: The same where redis-py has no class: its disk is full, its replicas are away, a script runs long.
+#: The same, for which redis-py has no class: disk full, replicas away, a long script running.
 _PASSING_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ")
 _REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 
@@ -65,7 +65,7 @@ def _read_lua(path: str) -> str:
 
 
 class RedisClient:
-    """A client of one server. Every operation given to it may run twice, so each must bear that."""
+    """A client of one server. It may run an operation twice, so every operation must be safe to repeat."""
 
     def __init__(self, url: str, *, connect_seconds: float, reconnect_seconds: float) -> None:
         self._server = server_name(url)
@@ -89,7 +89,7 @@ class RedisClient:
         self._scripts: dict[str, Any] = {}
         self._is_open = False
         self._has_answered = False
-        #: Whether an outage was logged, and its end was not.
+        #: Whether an outage was logged, but not yet its end.
         self._is_away = False
 
     async def open(self) -> None:
@@ -113,9 +113,9 @@ class RedisClient:
         return await self._persist(lambda: self._redis.execute_command(*words), self._reconnect_seconds)
 
     async def commands(self, commands: Sequence[Sequence[Any]], *, atomic: bool = False) -> list[Any]:
-        """Run commands in one round trip; `atomic` = as one transaction (keys of one job only).
+        """Run commands in one round trip; `atomic`: as one transaction (keys of one job only).
 
-        Raises BadMessage when one of them meets a key of another type.
+        Raises BadMessage when one of them meets a key of the wrong type.
         """
         answers = await self._pipeline(commands, atomic=atomic)
         for answer in answers:
@@ -126,7 +126,7 @@ class RedisClient:
     async def each(self, items: Sequence[K], words: Callable[[K], Sequence[Any]]) -> list[tuple[K, Any]]:
         """Run one command for each item, READ_CHUNK of them in a round trip; pairs of item and answer.
 
-        The answer of one that meets a key of another type is a BadMessage: the keys are unrelated.
+        A command that meets a key of the wrong type is answered by a BadMessage: the others are not affected.
         """
         pairs: list[tuple[K, Any]] = []
         for start in range(0, len(items), READ_CHUNK):
@@ -153,7 +153,7 @@ class RedisClient:
         return answers
 
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Run one of our scripts; loads it into the server when that does not know it."""
+        """Run a script of `lua/`; it is loaded into the server if the server does not have it."""
         if name not in self._scripts:
             self._scripts[name] = self._redis.register_script(script_text(name))
         return await self._persist(
@@ -161,9 +161,9 @@ class RedisClient:
         )
 
     async def _persist(self, operation: Callable[[], Awaitable[T]], patience_seconds: float) -> T:
-        """Try an operation until it succeeds, the server refuses it, or patience ends.
+        """Try an operation until it succeeds, the server refuses it, or `patience_seconds` are over.
 
-        Raises StoreUnavailable, or BadMessage when it is not the server's state but what it holds.
+        Raises StoreUnavailable, or BadMessage when the stored data is at fault, not the server.
         """
         if not self._is_open:
             raise StoreUnavailable("the store connection is closed")
@@ -173,7 +173,8 @@ class RedisClient:
         while True:
             try:
                 answer = await _heeding_cancel(operation)
-                # One out of memory answers reads all the time: what was refused tells of the end.
+                # A server out of memory goes on to answer reads: only an operation that was refused before
+                # shows that the outage is over.
                 if self._is_away and delay > FIRST_DELAY_SECONDS:
                     self._is_away = False
                     log.info("Redis at %s answers again", self._server)
@@ -190,23 +191,23 @@ class RedisClient:
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     def _note_away(self, error: BaseException) -> None:
-        """Log an outage once, and not at all when it is the first connection that fails."""
+        """Log an outage once, and not at all if the first connection fails."""
         if self._has_answered and not self._is_away:
             self._is_away = True
             log.warning("%s; trying again", explain(self._server, error))
 
 
 def _is_passing(answer: object) -> bool:
-    """Whether an error tells of a state of the server that may end by itself, or by an operator's hand."""
+    """Whether an error means a state of the server that may pass, by itself or with an operator's help."""
     if isinstance(answer, _PASSING):
         return True
     return type(answer) is exceptions.ResponseError and str(answer).startswith(_PASSING_CODES)
 
 
 def _data_error(answer: object) -> BadMessage | None:
-    """What an error of the server says about the data: a key of another type, a value that is no claim.
+    """The error of an answer that blames the stored data: a key of the wrong type, a value that is no claim.
 
-    None for other answers and errors. Only whoever needs that key is harmed; the server is fine.
+    None for other answers and errors. The server works; only operations on that key fail.
     """
     if type(answer) is not exceptions.ResponseError or _is_passing(answer):
         return None
@@ -217,10 +218,10 @@ def _data_error(answer: object) -> BadMessage | None:
 
 
 async def _heeding_cancel(operation: Callable[[], Awaitable[T]]) -> T:
-    """Run an operation, and be cancelled in it for certain.
+    """Run an operation, and make sure that a cancellation during it is not lost.
 
-    redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that comes at the very
-    moment when all is sent: a loop over the store would then go on for ever.
+    redis-py sends under `asyncio.wait_for`, which in Python 3.11 loses a cancellation that arrives in the
+    moment when everything is sent: a loop over the store would then never end.
     """
     task = asyncio.current_task()
     assert task is not None, "operations run in tasks"
@@ -232,15 +233,15 @@ async def _heeding_cancel(operation: Callable[[], Awaitable[T]]) -> T:
 
 
 def milliseconds(seconds: float) -> int:
-    """Cut a duration to whole milliseconds, at least one: no key of Redis expires after none."""
+    """Round a duration down to whole milliseconds, at least one: Redis refuses to expire a key after none."""
     return max(1, int(seconds * 1000))
 
 
 def flatten(pairs: Mapping[Any, Any]) -> list[Any]:
-    """Lay a mapping out as field, value, field, value."""
+    """Flatten a mapping to field, value, field, value."""
     return [item for pair in pairs.items() for item in pair]
 
 
 def text_of(data: bytes) -> str:
-    """Decode what somebody else may have written."""
+    """Decode text that another program may have written."""
     return data.decode(errors="replace")

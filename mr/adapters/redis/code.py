@@ -34,7 +34,7 @@ class RedisCode(CodeStore):
         return found
 
     async def register(self, name: str, manifest: CodeManifest, keep_seconds: float) -> None:
-        """As the port says, in several steps, as the registry and each code lie in different slots.
+        """As the port says, in steps: in a cluster the registry and each bundle lie in different slots.
 
         A crash between the steps leaves code that is kept too long, never a name without its code.
         """

@@ -35,7 +35,7 @@ class RedisJobs(JobStore):
         return [JobId(name) for name in self._reader.ids(index, "in the list of jobs,")]
 
     async def _read_current(self, job: JobId, reads: Sequence[Sequence[Any]]) -> list[Any]:
-        """Read of a job in one transaction. Raises StoreBehind when acknowledged writes are missing."""
+        """Read from a job in one transaction. Raises StoreBehind when acknowledged writes are missing."""
         known = self._acknowledged.of(job)
         generation, *found = await self._client.commands(
             [("HGET", keys.job_key(job), "generation"), *reads], atomic=True

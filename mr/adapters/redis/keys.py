@@ -1,4 +1,4 @@
-"""Every Redis key: written here and nowhere else."""
+"""The names of all Redis keys."""
 
 from mr.protocol.ids import CodeId, JobId, TaskKind, WorkerId
 
@@ -14,12 +14,12 @@ JOBS_KEY = "mr:jobs"
 REGISTRY_KEY = "mr:registry"
 WORKERS_KEY = "mr:workers"
 
-#: What the keys without a parameter hold.
+#: What each key without a parameter holds.
 KEY_MEANINGS = {
-    LEADER_KEY: "String: who coordinates, with the lease as its time to live.",
-    EPOCH_KEY: "String: the highest epoch ever given to a coordinator, and which call made it.",
-    LEADER_SEEN_KEY: "String: when a coordinator last said that it leads: the store's time in milliseconds.",
-    IDENTITY_KEY: "String: made up by whoever asks first; tells this database from others.",
+    LEADER_KEY: "String: the coordinator that leads; its time to live is the lease.",
+    EPOCH_KEY: "String: the highest epoch given to a coordinator, and the nonce of the call that made it.",
+    LEADER_SEEN_KEY: "String: when a coordinator last confirmed its lead: the store's time in milliseconds.",
+    IDENTITY_KEY: "String: made by the first client that asks; distinguishes this database from others.",
     REFUSED_KEY: "Hash: job id -> msgpack Refusal, the newest 1000; expires.",
     REFUSED_INDEX_KEY: "Sorted set: the ids of refused requests, by the store's time.",
     JOBS_KEY: "Sorted set: the ids of all jobs still remembered, by time of submission.",
@@ -29,12 +29,12 @@ KEY_MEANINGS = {
 
 
 def worker_key(worker: WorkerId) -> str:
-    """Hash: the last heartbeat of one worker, `beat` = msgpack WorkerBeat; `former` = whom it replaced."""
+    """Hash: a worker's last heartbeat, `beat` = msgpack WorkerBeat; `former` = what it replaced."""
     return f"mr:worker:{worker}"
 
 
 def pause_key(worker: WorkerId) -> str:
-    """String: why a worker is to take no tasks; expires with the pause."""
+    """String: why a worker is paused; expires with the pause."""
     return f"mr:pause:{worker}"
 
 
@@ -49,12 +49,12 @@ def code_key(code: CodeId) -> str:
 
 
 def job_key(job: JobId) -> str:
-    """Hash: `record` = msgpack JobRecord, `epoch` of its last writing coordinator, `generation`, `logs_*`."""
+    """Hash: `record` = msgpack JobRecord, `epoch` of its last writer, `generation`, `logs_*`."""
     return f"mr:{{{job}}}:job"
 
 
 def spec_key(job: JobId) -> str:
-    """String: msgpack JobSpec, written once at acceptance."""
+    """String: msgpack JobSpec, written once, when the job is accepted."""
     return f"mr:{{{job}}}:spec"
 
 
@@ -79,7 +79,7 @@ def locations_key(job: JobId) -> str:
 
 
 def tasks_key(job: JobId) -> str:
-    """Hash: task id -> msgpack TaskRecord, the coordinator's account of each task."""
+    """Hash: task id -> msgpack TaskRecord, as the coordinator sees the task."""
     return f"mr:{{{job}}}:tasks"
 
 

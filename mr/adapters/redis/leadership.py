@@ -1,4 +1,4 @@
-"""Who coordinates: a lease and an epoch. They lie in different slots, so each has scripts of its own."""
+"""Who coordinates: a lease and an epoch, each with its own scripts, as they lie in different slots."""
 
 import uuid
 
@@ -7,7 +7,7 @@ from mr.adapters.redis.client import RedisClient, milliseconds, text_of
 from mr.errors import BadMessage
 from mr.ports.leadership import LeadershipStore
 
-#: Epochs are exact in Lua, whose numbers are doubles.
+#: Up to so many digits, epochs are exact in Lua, whose numbers are doubles.
 _EPOCH_DIGITS = 15
 
 
@@ -38,7 +38,9 @@ class RedisLeadership(LeadershipStore):
         stored: bytes = await self._client.command("GET", keys.EPOCH_KEY) or b"0"
         highest = stored.partition(b" ")[0]
         if not highest.isdigit() or len(highest) > _EPOCH_DIGITS:
-            raise BadMessage(f"{keys.EPOCH_KEY} in Redis holds {stored[:40]!r}, no epoch; remove that key")
+            raise BadMessage(
+                f"{keys.EPOCH_KEY} in Redis holds {stored[:40]!r}, which is no epoch; remove that key"
+            )
         return int(highest)
 
     async def release_lead(self, holder: str) -> None:

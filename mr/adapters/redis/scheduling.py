@@ -17,7 +17,7 @@ from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import result_locations
 from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, RestoredJob, TaskRecord, TaskResult
 
-#: An index entry without a record is dropped at this age: younger ones may be about to be written.
+#: An index entry without a record is dropped at this age: the record of a younger one may still be written.
 ORPHAN_SECONDS = 3600.0
 
 
@@ -35,7 +35,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         self._acknowledged.note(job, _generation(job, epoch, answer))
 
     async def _index(self, job: JobId, submitted_at: float) -> None:
-        """Enter a job into the list of jobs: before its record, so that none is ever missed."""
+        """Add a job to the list of jobs: before its record, so that no job is ever missing there."""
         await self._client.command("ZADD", keys.JOBS_KEY, "NX", submitted_at, job)
 
     async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
@@ -46,7 +46,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         answer = await self._client.script("create_job", script_keys, [epoch, *arguments])
         if answer == b"exists":
             return False
-        self._acknowledged.restart(job, answer)  # not `note`: an earlier job of this id may have expired
+        self._acknowledged.restart(job, answer)  # not `note`: an earlier job with this id may have expired
         return True
 
     async def save_job(self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int) -> None:
@@ -108,7 +108,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         return restored
 
     async def _unfinished(self) -> list[JobId]:
-        """The jobs whose tasks may run, oldest first: few of a long history."""
+        """The jobs whose tasks may run, oldest first."""
         index = await self._job_ids("ZRANGE")
         jobs: list[JobId] = []
         for job, is_open in await self._client.each(
@@ -169,7 +169,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         await self._write("rewrite_job", name, script_keys, epoch, arguments)
 
     async def prune_jobs(self) -> None:
-        """Drop from the list of jobs those whose record expired."""
+        """Remove from the list the jobs whose record has expired."""
         seconds, _ = await self._client.command("TIME")
         old = await self._client.command("ZRANGEBYSCORE", keys.JOBS_KEY, "-inf", seconds - ORPHAN_SECONDS)
         found = await self._client.each(
@@ -185,7 +185,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
 
 
 def _generation(job: JobId, epoch: int, answer: Any) -> int:
-    """The new generation out of a script's answer. Raises Deposed."""
+    """The new generation, from a script's answer. Raises Deposed."""
     if answer == b"deposed":
         raise Deposed(f"job {job} was written by a newer coordinator than epoch {epoch}")
     return int(answer)

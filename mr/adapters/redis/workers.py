@@ -59,8 +59,8 @@ class RedisWorkers(WorkerStore):
         return WorkerView(beat, age_ms / 1000, age_ms < int(lease))
 
     async def forget_worker(self, worker: WorkerId, incarnation: Incarnation) -> None:
-        """As the port says. Its entry in the index stays until it expires: another incarnation may have
-        taken it since."""
+        """As the port says. Its entry in the index stays until it is old: another incarnation may have the
+        id by now."""
         await self._client.script("forget_worker", [keys.worker_key(worker)], [incarnation])
 
     async def workers(self) -> Sequence[WorkerView]:
@@ -110,7 +110,7 @@ class RedisWorkers(WorkerStore):
 
 
 def _view(found: Sequence[bytes | None] | BadMessage, now_ms: int) -> WorkerView | None:
-    """One worker's heartbeat, of a negative age where the clock was set back. None: it has none.
+    """One worker's heartbeat, its age negative if the clock was set back. None: there is none.
 
     Raises BadMessage.
     """

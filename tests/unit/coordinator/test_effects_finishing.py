@@ -13,7 +13,7 @@ from mr.protocol.ids import AttemptId
 from mr.protocol.messages import TaskCommitted
 from mr.protocol.queues import REPORTS_QUEUE
 from mr.protocol.records import JobState, Manifest
-from tests.contract.samples import ANN, FIRST_LIFE, MAP_0, part_result
+from tests.contract.samples import ANN, FIRST_RUN, MAP_0, part_result
 from tests.support.waiting import eventually
 from tests.unit.coordinator.test_service import CANCEL, JOB, Site
 from tests.unit.coordinator.test_service import site as site
@@ -23,9 +23,9 @@ MANIFEST = Manifest(1, JOB, "count", 0.0, 0, 0, (), {})
 
 async def run_to_the_finish(site: Site) -> None:
     """Do the work of the only task; its part is nowhere, and nobody here looks for it."""
-    await site.store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 60.0)
+    await site.store.claim(JOB, MAP_0, ANN, FIRST_RUN, 60.0)
     await site.store.commit(AttemptId(JOB, MAP_0, 1), part_result(MAP_0, job=JOB))
-    report = TaskCommitted(AttemptId(JOB, MAP_0, 1), ANN, FIRST_LIFE)
+    report = TaskCommitted(AttemptId(JOB, MAP_0, 1), ANN, FIRST_RUN)
     await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=encode(report)))
 
 

@@ -1,6 +1,6 @@
--- adopt_job v3: raise the epoch of an unfinished job, so that its earlier coordinator's writes are refused.
+-- adopt_job v3: raise the epoch of an unfinished job, so that writes of an earlier coordinator are refused.
 -- KEYS: 1 job (hash), 2 claims (hash)
--- ARGV: 1 epoch, 2 '0': whatever generation the store has is taken
+-- ARGV: 1 epoch, 2 '0': any generation is accepted
 -- Returns the job's new generation, 'ended' for a job that is over or unknown, or 'deposed' when a higher
 -- epoch wrote it.
 -- uses: claims, fence

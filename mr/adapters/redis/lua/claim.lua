@@ -2,7 +2,7 @@
 -- KEYS: 1 claims (hash), 2 splits (hash)
 -- ARGV: 1 task id, 2 worker, 3 incarnation, 4 lease in milliseconds, 5 nonce of this call,
 --       6 '1' when the task needs a split
--- Returns {verdict, attempt, split or nil}; the same call sent twice gets the same grant.
+-- Returns {verdict, attempt, split or nil}; the same call, sent twice, gets the same grant.
 -- uses: time, claims
 if not is_open(KEYS[1]) then
   return {'gone', 0, false}

@@ -1,8 +1,8 @@
 -- commit v2: make an attempt the one that counts; equivalent to mr.protocol.claims.commit.
 -- KEYS: 1 claims (hash), 2 results of the task's kind (hash), 3 locations of map outputs (hash)
 -- ARGV: 1 task id, 2 attempt, 3 result, then field and value of each location that a map output adds
--- Returns 1 (also to the same result twice), or 0: another counts, its output was lost, or the job is over.
--- A store that came back older may have given a number twice: of two such attempts the first counts.
+-- Returns 1 (also when the same result is sent twice), or 0: another attempt counts, the output was lost, or
+-- the job is over. A store that came back older may give a number twice: of two such attempts the first counts.
 -- uses: claims
 local claim = is_open(KEYS[1]) and read_claim(KEYS[1], ARGV[1])
 if not claim then

@@ -1,4 +1,4 @@
--- forget_worker v1: remove a worker, unless another life has its id.
+-- forget_worker v1: remove a worker, unless another incarnation has its id.
 -- KEYS: 1 worker (hash, expires)
 -- ARGV: 1 incarnation
 -- Returns 1 when removed, else 0.

@@ -1,4 +1,4 @@
--- keep_code v1: keep stored code at least so long from now. Code that has a name stays for good.
+-- keep_code v1: keep stored code for a time from now. Code that has a name stays for good.
 -- KEYS: 1 code (hash)
 -- ARGV: 1 time to keep it in milliseconds
 -- Returns 1, or 0 when there is no such code.

@@ -1,4 +1,4 @@
--- leader_age v1: how long ago a coordinator last said that it leads.
+-- leader_age v1: how long ago a coordinator last confirmed its lead.
 -- KEYS: 1 seen (string)
 -- Returns milliseconds, or nil when none is remembered.
 -- uses: time

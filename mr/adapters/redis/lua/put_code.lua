@@ -1,4 +1,4 @@
--- put_code v1: store code, or keep what is stored at least as long. Code that has a name stays for good.
+-- put_code v1: store code for a time, or keep what is stored for longer. Code that has a name stays for good.
 -- KEYS: 1 code (hash)
 -- ARGV: 1 bundle, 2 manifest, 3 time to keep it in milliseconds
 -- Returns 1.

@@ -1,6 +1,7 @@
 -- put_log v2: keep what an attempt printed, as long as the job's record is kept, up to a bound for the job.
 -- KEYS: 1 job (hash), 2 logs (hash)
--- ARGV: 1 `task id/attempt`, 2 text, 3 most bytes of all texts, 4 what to keep in place of the first text too many
+-- ARGV: 1 `task id/attempt`, 2 text, 3 most bytes of all texts of the job,
+--       4 what is kept instead of the first text that exceeds them
 -- Returns 1, or 0 when it is not kept: the job is not known, or its logs are full.
 if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'logs_full') == 1 then
   return 0

@@ -1,6 +1,6 @@
--- put_refusal v1: remember a refused request, the newest of a bounded number.
+-- put_refusal v1: remember a refused request; only the newest are kept.
 -- KEYS: 1 refusals (hash, expires), 2 their ids by time (sorted set, expires)
--- ARGV: 1 job id, 2 refusal, 3 how long they are kept in milliseconds, 4 most that are kept
+-- ARGV: 1 job id, 2 refusal, 3 how long they are kept in milliseconds, 4 how many are kept
 -- uses: time
 local now = now_ms()
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])

@@ -1,6 +1,6 @@
--- release v3: give an attempt's lease back; equivalent to mr.protocol.claims.release.
+-- release v3: give back an attempt's lease; equivalent to mr.protocol.claims.release.
 -- KEYS: 1 claims (hash)
--- ARGV: 1 task id, 2 attempt, 3 incarnation, 4 released leases that are kept
+-- ARGV: 1 task id, 2 attempt, 3 incarnation, 4 how many released leases are kept
 -- Returns 1 when there was a claim, else 0.
 -- uses: claims, release
 local claim = read_claim(KEYS[1], ARGV[1])

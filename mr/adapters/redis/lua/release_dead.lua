@@ -1,6 +1,7 @@
--- release_dead v1: give the leases of dead workers back; equivalent to mr.protocol.claims.release_dead.
+-- release_dead v1: give back the leases of dead workers; equivalent to mr.protocol.claims.release_dead.
 -- KEYS: 1 job (hash), 2 claims (hash)
--- ARGV: 1 epoch, 2 generation acknowledged before, 3 released leases that are kept, then task id and incarnation
+-- ARGV: 1 epoch, 2 generation acknowledged before, 3 how many released leases are kept,
+--       then task id and incarnation for each
 -- Returns the job's new generation, or what `refusal` says: nothing is changed then.
 -- uses: fence, claims, release
 local refused = refusal()

@@ -2,7 +2,7 @@
 -- KEYS: 1 claims (hash), 2 results of maps (hash), 3 locations of map outputs (hash)
 -- ARGV: for each: task id, attempt, the result as it was read, the result with the new place, the location,
 --       field and value of the place
--- Returns the ids of the tasks whose result is the new one now (also when it was already).
+-- Returns the ids of the tasks that now have the new result (also those that had it already).
 -- uses: claims
 local relocated = {}
 for i = 1, is_open(KEYS[1]) and #ARGV or 0, 7 do

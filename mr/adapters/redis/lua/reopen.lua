@@ -1,4 +1,4 @@
--- reopen v3: declare committed outputs lost; equivalent to mr.protocol.claims.is_placed and reopen.
+-- reopen v3: declare committed map outputs lost; equivalent to mr.protocol.claims.is_placed and reopen.
 -- KEYS: 1 job (hash), 2 claims (hash), 3 results of maps (hash), 4 locations of map outputs (hash)
 -- ARGV: 1 epoch, 2 generation acknowledged before, then task id, lost attempt and the incarnation that held it
 --       for each

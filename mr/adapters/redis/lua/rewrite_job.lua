@@ -1,4 +1,4 @@
--- rewrite_job v2: raise an unfinished job in a store that is behind to what its coordinator knows of it.
+-- rewrite_job v2: bring an unfinished job up to what its coordinator knows, in a store that has lost writes.
 -- KEYS: 1 job (hash), 2 spec (string), 3 claims (hash), 4 splits, 5 tasks, 6 results of maps,
 --       7 results of reduces, 8 locations of map outputs (hashes)
 -- ARGV: 1 epoch, 2 generation acknowledged before, 3 lease in milliseconds, 4 record, 5 spec,

@@ -87,7 +87,7 @@ def test_an_illegal_transition_fails_its_job_and_is_logged_with_its_last_events(
     scheduler = Scheduler(Settings(), seed=1)
     scheduler.handle_all((accepted("one"), accepted("two")))
     monkeypatch.setattr(scheduler_module, "record_outcome", illegal)
-    report = TaskCommitted(AttemptId(JobId("one"), TaskId("map-00000"), 3), samples.ANN, samples.FIRST_LIFE)
+    report = TaskCommitted(AttemptId(JobId("one"), TaskId("map-00000"), 3), samples.ANN, samples.FIRST_RUN)
     commands = scheduler.handle(e.ReportReceived(5.0, report))
     (end,) = ends(commands)
     assert end.record.cause == "a task in state X takes no step"

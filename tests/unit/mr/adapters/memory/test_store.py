@@ -14,7 +14,7 @@ from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Verdict
 from mr.protocol.records import JobState
 from tests.contract import samples
-from tests.contract.samples import ANN, BOB, FIRST_LIFE, JOB, MAP_0
+from tests.contract.samples import ANN, BOB, FIRST_RUN, JOB, MAP_0
 from tests.support.specs import make_splits
 
 
@@ -40,23 +40,23 @@ async def store(clock: Clock) -> MemoryStore:
 
 
 async def test_a_lease_ends_at_its_millisecond(store: MemoryStore, clock: Clock) -> None:
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 10.0)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, 10.0)
     clock.now += 9.999
-    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.HELD
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_RUN, 10.0)).verdict is Verdict.HELD
     clock.now += 0.001
-    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.GRANTED
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_RUN, 10.0)).verdict is Verdict.GRANTED
 
 
 async def test_a_clock_set_back_prolongs_no_lease(store: MemoryStore, clock: Clock) -> None:
-    await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 10.0)
+    await store.claim(JOB, MAP_0, ANN, FIRST_RUN, 10.0)
     await store.heartbeat(samples.beat(), 10.0)
     assert await store.acquire_lead("one", 10.0, 0) == 1
     clock.now -= 3600.0
-    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.HELD
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_RUN, 10.0)).verdict is Verdict.HELD
     assert [view.live for view in await store.workers()] == [True]
     assert await store.acquire_lead("two", 10.0, 0) is None
     clock.now += 10.0
-    assert (await store.claim(JOB, MAP_0, BOB, FIRST_LIFE, 10.0)).verdict is Verdict.GRANTED
+    assert (await store.claim(JOB, MAP_0, BOB, FIRST_RUN, 10.0)).verdict is Verdict.GRANTED
     assert [view.live for view in await store.workers()] == [False]
     assert await store.acquire_lead("two", 10.0, 0) == 2
 
@@ -100,7 +100,7 @@ async def test_an_emptied_store_knows_nothing(clock: Clock) -> None:
     await store.acquire_lead("one", 10.0, 0)
     server.flush()
     assert not await store.renew_lead("one", 10.0)
-    assert (await store.claim(JOB, MAP_0, ANN, FIRST_LIFE, 10.0)).verdict is Verdict.GONE
+    assert (await store.claim(JOB, MAP_0, ANN, FIRST_RUN, 10.0)).verdict is Verdict.GONE
     assert await store.list_jobs() == []
 
 

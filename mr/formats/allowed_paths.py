@@ -2,8 +2,8 @@
 # ruff: noqa: PTH118
 """Where requests may read and write: the settings `input_roots`, `output_roots` and `url_schemes`.
 
-The coordinator asks before it plans a job, each worker before it opens anything, each by its own
-settings. They bind requests, which name paths; code that runs in a task may open what its user may.
+The coordinator checks before it plans a job, and each worker before it opens a file, each against its own
+settings. Only the paths that a request names are checked: code in a task may open whatever its user may.
 """
 
 import os
@@ -27,9 +27,9 @@ class AllowedPaths:
         self._output_roots = _resolved(settings.output_roots)
 
     def check_pattern(self, pattern: str) -> None:
-        """Refuse an input as it was named, before anything is looked at. Raises BadInput.
+        """Refuse an input as the request names it, before it is looked up. Raises BadInput.
 
-        Of a pattern, the directory before its first wildcard is checked; its matches are checked one by one.
+        For a pattern this checks the directory before the first wildcard; `check_inputs` checks the matches.
         """
         self._check_schemes(pattern)
         head = pattern
@@ -39,7 +39,7 @@ class AllowedPaths:
             raise BadInput(_outside(pattern, "input", self._input_roots))
 
     def check_inputs(self, paths: Iterable[str]) -> None:
-        """Refuse files to be read. Raises BadInput, naming the first one outside."""
+        """Refuse files to be read. Raises BadInput for the first one outside the roots."""
         for path in paths:
             self._check_schemes(path)
             if not _inside(path, self._input_roots):
@@ -82,7 +82,7 @@ def _inside(path: str, roots: tuple[str, ...]) -> bool:
     if local is not None:
         path = os.path.realpath(local)
     elif "::" in path or ".." in path.split("/"):
-        return False  # where such a URL leads is up to its file systems
+        return False  # only its file systems know where such a URL leads
     return any(path == root or path.startswith(os.path.join(root, "")) for root in roots)
 
 

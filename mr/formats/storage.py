@@ -23,12 +23,12 @@ _REMOVE_TRIES = 5
 
 
 def is_url(path: str) -> bool:
-    """Say whether `path` needs fsspec: it names a protocol other than `file`."""
+    """Return whether `path` needs fsspec: whether it names a protocol other than `file`."""
     return local_path(path) is None
 
 
 def local_path(path: str) -> str | None:
-    """Give the local path behind a plain path or a `file://` URL; None for any other URL."""
+    """Return the local path of a plain path or a `file://` URL; None for any other URL."""
     match = _PROTOCOL.match(path)
     if match is None:
         return path
@@ -38,7 +38,7 @@ def local_path(path: str) -> str | None:
 
 
 def absolute(path: str) -> str:
-    """Make a local path absolute; a URL stays as it is, without trailing slashes."""
+    """Make a local path absolute; a URL only loses its trailing slashes."""
     if _PROTOCOL.match(path):
         return path.rstrip("/") if is_url(path) else path
     return os.path.abspath(path)
@@ -64,7 +64,7 @@ def url_errors(path: str) -> Iterator[None]:
 
 @contextmanager
 def url_filesystem(path: str) -> Iterator[tuple[Any, str]]:
-    """Give the fsspec file system of a URL and the path inside it; errors as in `url_errors`."""
+    """Open the fsspec file system of a URL; yields it and the path inside it. Errors as in `url_errors`."""
     import fsspec
 
     with url_errors(path):
@@ -72,12 +72,12 @@ def url_filesystem(path: str) -> Iterator[tuple[Any, str]]:
 
 
 def open_read(path: str) -> IO[bytes]:
-    """Open for reading in binary; local files unbuffered. Raises OSError or BadInput."""
+    """Open for reading bytes; local files unbuffered. Raises OSError or BadInput."""
     return _open(path, "rb")
 
 
 def open_write(path: str) -> IO[bytes]:
-    """Open a new file for writing in binary; its directory must exist. Raises OSError or BadInput."""
+    """Open a new file for writing bytes; its directory must exist. Raises OSError or BadInput."""
     return _open(path, "wb")
 
 
@@ -91,7 +91,7 @@ def _open(path: str, mode: Literal["rb", "wb"]) -> IO[bytes]:
 
 
 def file_size(path: str) -> int | None:
-    """Give the size of a file in bytes; None when there is no such file. Raises OSError or BadInput."""
+    """Return the size of a file in bytes; None when there is no such file. Raises OSError or BadInput."""
     try:
         local = local_path(path)
         if local is not None:
@@ -106,7 +106,7 @@ def file_size(path: str) -> int | None:
 def list_names(directory: str) -> list[str] | None:
     """List the names in a directory, sorted; None when it does not exist.
 
-    Raises NotADirectoryError when it is a file, other OSErrors, BadInput.
+    Raises NotADirectoryError for a file, other OSErrors, BadInput.
     """
     try:
         local = local_path(directory)
@@ -198,7 +198,7 @@ def remove_empty_directory(directory: str) -> bool:
 
 
 def read_file(path: str) -> bytes | None:
-    """Read a small file whole; None when there is none. Raises OSError or BadInput."""
+    """Read a small file whole; None when it does not exist. Raises OSError or BadInput."""
     try:
         with open_read(path) as file:
             return file.read()

@@ -1,4 +1,4 @@
-"""The formats of input and output: what is known of each before its module is imported.
+"""The formats of input and output, and what must be known of each before its module is imported.
 
 Format NAME is read by `mr/formats/input/NAME.py` and written by `mr/formats/output/NAME.py`. To add a
 format, write its module and one line here. Pure.

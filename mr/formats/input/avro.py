@@ -1,8 +1,9 @@
-"""Format `avro`: one record a record of the file; key = its index in the file, value = dict of its fields.
+"""Format `avro`: each record of the file; key = its index in the file, value = dict of its fields.
 
-A block of records belongs to the range in which it begins. It is found from the start of the file, from
-block to block, since the index of a record follows from the counts of the blocks before it: of those a range
-reads only the head and the sync marker. A marker is checked, never searched for.
+A block of records belongs to the range in which it begins. The reader steps from block to block from the
+start of the file, because the index of a record depends on the counts of all blocks before it; of the
+blocks before its range it reads only the head and the sync marker. It checks each marker and never searches
+for one, since data may contain the same bytes.
 """
 
 import io
@@ -23,11 +24,11 @@ from mr.formats.input.options import ReadOptions, Rows, batches
 from mr.protocol.jobs import FileRange
 
 _SYNC_BYTES = 16
-#: Most bytes of the head of a block: two integers of 64 bits.
+#: The largest head of a block: two integers of 64 bits.
 _HEAD_BYTES = 20
 #: Bytes read at a time to find a head.
 _BUFFER_BYTES = 8 * 1024
-#: What fastavro and the decompressors raise for bytes that are not as they should be; bz2 an OSError.
+#: What fastavro and the decompressors raise for damaged bytes; bz2 raises OSError.
 _DAMAGE = (
     ValueError,
     EOFError,

@@ -1,8 +1,7 @@
 """Input files as streams of bytes: plain ones, and gz, bz2, xz, zst by their suffix, in bounded memory.
 
-A compressed file may hold several streams, one after the other. After them nothing may follow but zero
-bytes in gz and xz files, where the tools of these formats pad. Anything else is an error, in whichever
-stream it is: what follows a stream is never taken for the end of the data.
+A compressed file may hold several streams, one after the other. In gz and xz files zero bytes may follow as
+padding. Anything else after a stream is an error, never the end of the data.
 """
 
 import bz2
@@ -21,7 +20,7 @@ SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 
 def is_compressed(path: str) -> bool:
-    """Say whether a file's suffix makes it a compressed stream."""
+    """Return whether a file's suffix says that it is compressed."""
     return path.lower().endswith(SUFFIXES)
 
 
@@ -56,7 +55,7 @@ class _Readable(Protocol):
 
 
 class _Raw:
-    """The stored bytes of a file, counted, and cut off where the file ended when splits were planned."""
+    """The stored bytes of a file up to its size when splits were planned; counts what it reads."""
 
     def __init__(self, piece: FileRange) -> None:
         self.path = piece.path
@@ -89,11 +88,11 @@ class _Raw:
         self.position = position
 
     def readable(self) -> bool:
-        """Say yes: asked by the decompressors."""
+        """Return True: the decompressors ask."""
         return True
 
     def seekable(self) -> bool:
-        """Say no: asked by the decompressors, which only go forward."""
+        """Return False: the decompressors ask, and only read forward."""
         return False
 
     def close(self) -> None:
@@ -117,16 +116,16 @@ class _Decoder(Protocol):
 
     @property
     def unused_data(self) -> bytes:
-        """What was fed after the end of the stream."""
+        """The bytes fed after the end of the stream."""
         ...
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Feed compressed bytes, and give up to `max_length` bytes."""
+        """Feed compressed bytes; return up to `max_length` decompressed ones."""
         ...
 
 
 class _GzipDecoder:
-    """zlib's decompressor of one gzip member, in the shape of a _Decoder; it checks length and checksum."""
+    """A _Decoder of one gzip member; zlib checks its length and checksum."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
@@ -157,7 +156,7 @@ class _Streams:
     def __init__(self, raw: _Raw, decoder: Callable[[], _Decoder], padding: int) -> None:
         self._raw = raw
         self._new = decoder
-        #: Zero bytes may follow a stream in multiples of this; 0: none may.
+        #: Zero bytes may follow a stream in multiples of this; 0 = not at all.
         self._padding = padding
         self._decoder = decoder()
         self._ahead = b""
@@ -184,7 +183,7 @@ class _Streams:
         return data
 
     def _has_next(self) -> bool:
-        """Whether another stream follows; it begins in `_ahead` then. Raises EOFError for odd padding."""
+        """Return whether another stream follows, held in `_ahead`. Raises EOFError for wrong padding."""
         zeros = 0
         ahead = self._decoder.unused_data or self._raw.read(_BLOCK_BYTES)
         while self._padding and ahead.startswith(b"\0"):
@@ -193,7 +192,7 @@ class _Streams:
             ahead = stream or self._raw.read(_BLOCK_BYTES)
         self.offset = self._raw.position - len(ahead)
         if zeros and zeros % self._padding:
-            raise EOFError(f"{zeros} zero bytes follow a stream, which is no padding")
+            raise EOFError(f"{zeros} zero bytes follow a stream, which is not valid padding")
         self._ahead = ahead
         return bool(ahead)
 
@@ -201,8 +200,8 @@ class _Streams:
 class Stream:
     """One file opened for reading, decompressed if its suffix says so (unless `raw`).
 
-    A context manager. Every failure to read is a BadInput that names the file. A plain file that
-    grew since the splits were planned is read as it was then; one that shrank is refused.
+    A context manager. Every failure to read is a BadInput that names the file. A plain file that grew since
+    the splits were planned is read up to its old size; one that shrank is refused.
     """
 
     def __init__(self, piece: FileRange, *, raw: bool = False) -> None:
@@ -222,8 +221,8 @@ class Stream:
     def read(self, size: int) -> bytes:
         """Read `size` bytes, fewer only at the end. Raises BadInput.
 
-        A network file system may give less than it is asked for. Blocks are full all the same, so that
-        they end at the same bytes on every run.
+        A network file system may return fewer bytes than asked for. This reads on, so that blocks end at
+        the same bytes on every run.
         """
         data = self._read(size)
         if not data or len(data) == size:
@@ -250,12 +249,12 @@ class Stream:
         self._raw.seek(position)
 
     def position(self) -> int:
-        """Tell how many bytes of the stored file were read so far."""
+        """Return how many bytes of the stored file were read so far."""
         return self._raw.position
 
 
 def _decompressor(path: str, raw: _Raw) -> _Readable:
-    """Wrap the stored bytes; each of these reads on over concatenated members and frames."""
+    """Wrap the stored bytes in a decompressor that reads on over concatenated members and frames."""
     suffix = path.lower().rpartition(".")[2]
     if suffix == "gz":
         return _Streams(raw, _GzipDecoder, padding=1)

@@ -22,7 +22,7 @@ _LONGEST_MARK = 4
 
 @lru_cache(maxsize=64)
 def canonical(encoding: str) -> str:
-    """Give Python's own name of a text encoding; `utf-8-sig` is `utf-8`. Raises BadInput."""
+    """Return Python's name for a text encoding; `utf-8-sig` becomes `utf-8`. Raises BadInput."""
     try:
         "\n".encode(encoding)
         name = codecs.lookup(encoding).name
@@ -33,13 +33,13 @@ def canonical(encoding: str) -> str:
 
 @lru_cache(maxsize=64)
 def splits_at_newline(encoding: str) -> bool:
-    """Say whether the byte 0x0A ends a line, always and only. Raises BadInput for an unknown encoding."""
+    """Return whether the byte 0x0A, and only it, ends a line. Raises BadInput for an unknown encoding."""
     name = canonical(encoding)
     return not name.startswith(_STATEFUL) and "\n".encode(name) == b"\n"
 
 
 def undecodable(path: str, offset: int, encoding: str, error: UnicodeError) -> BadInput:
-    """Make the error for bytes that are no text: where, and which flags help."""
+    """Make the error for bytes that are not text; it names the place and the flags that help."""
     what = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
     shown = ""
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):
@@ -63,8 +63,8 @@ def decode(data: bytes | memoryview, path: str, offset: int, encoding: str, erro
 def decode_stream(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, int, int]]:
     """Decode a whole stream block by block.
 
-    Yields text, the number of bytes of a byte order mark before it (first block only, else 0), and
-    how far the stored file was read. A mark is not part of the text. Raises BadInput.
+    Yields text, the size in bytes of a byte order mark before it (0 after the first block), and how far the
+    stored file was read. A mark is not part of the text. Raises BadInput.
     """
     encoding = options.job.encoding
     name = canonical(encoding)

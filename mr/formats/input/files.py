@@ -1,12 +1,12 @@
 # A path here is a str, since it may be a URL.
 # ruff: noqa: PTH100, PTH112, PTH113, PTH116, PTH118, PTH202, PTH207
-"""What a user names as input, made into a list of files.
+"""From the inputs that a user names to a list of files.
 
-A name is a file, a directory (all files below it, sorted by path), a glob (`*`, `?`, `[..]`, `**`;
+An input is a file, a directory (all files below it, sorted by path), a glob (`*`, `?`, `[..]`, `**`;
 matches sorted) or an fsspec URL of one of these. Inside directories and among matches, names that
-begin with `_` or `.` are skipped, so that another job's output is an input as it stands. Links to
-files are followed, links to directories below a named directory are not. Each path counts once,
-where it is mentioned first.
+begin with `_` or `.` are skipped, so that the output of another job is a valid input. Links to files are
+followed; links to directories below a named directory are not. A path that is named twice counts once,
+at its first place.
 """
 
 import glob
@@ -32,7 +32,7 @@ class InputFile(msgspec.Struct, frozen=True):
 
 
 def list_inputs(patterns: Sequence[str]) -> tuple[InputFile, ...]:
-    """Expand files, directories, globs and URLs into files, in order of mention. Raises BadInput."""
+    """Expand files, directories, globs and URLs into files, in the order named. Raises BadInput."""
     if not patterns:
         raise BadInput("no input given: name at least one file, directory, glob or URL")
     found: dict[str, InputFile] = {}
@@ -65,7 +65,7 @@ def _expand_local(pattern: str) -> Iterator[InputFile]:
 
 
 def _exists(path: str) -> bool:
-    """Say whether something has this very name; a denied look at it raises PermissionError."""
+    """Return whether something has exactly this name. Raises PermissionError where that cannot be seen."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -91,7 +91,7 @@ def _named(path: str, pattern: str) -> Iterator[InputFile]:
 
 
 def _matched(path: str) -> Iterator[InputFile]:
-    """Expand one match of a glob: what is no file and no directory is left out."""
+    """Expand one match of a glob; anything but a file or a directory is left out."""
     if os.path.isdir(path):
         yield from _walk(path)
     elif os.path.isfile(path):
@@ -128,7 +128,7 @@ def _hidden(name: str) -> bool:
 
 
 def _hidden_match(pattern: str, match: str) -> bool:
-    """Say whether a glob reached a hidden name that the pattern does not ask for by its first letter."""
+    """Return whether a match has a hidden name that the pattern does not spell with its `_` or `.`."""
     fixed = _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
     asked = {part[0] for part in pattern[len(fixed) :].split("/") if _hidden(part)}
     parts = match[len(fixed) :].split("/")

@@ -25,7 +25,7 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
         yield from _read_utf8(piece, options)
         return
     for offsets, lines, consumed in text.read(piece, options):
-        # the standard library's parser takes surrogates, which stand for bytes that are no text
+        # the standard library's parser accepts surrogates, which stand for bytes that are not text
         keys, values = _parsed(_parse_slowly, offsets, lines, piece.path)
         del lines
         yield keys, values, consumed
@@ -80,7 +80,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _parse_slowly(line: str | bytes) -> Any:
-    """Parse by the standard library, without what it knows beyond JSON. Raises ValueError."""
+    """Parse with the standard library, but refuse what it accepts beyond JSON. Raises ValueError."""
     return json.loads(line, parse_constant=_refuse, parse_float=_finite)
 
 

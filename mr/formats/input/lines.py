@@ -1,6 +1,6 @@
-"""Ranges of files as blocks of complete lines: still bytes, or as text where bytes cannot be cut at lines.
+"""Ranges of files as blocks of complete lines: bytes, or text where bytes cannot be cut at line ends.
 
-A line belongs to the range in which its first byte lies, so adjoining ranges give every line once.
+A line belongs to the range in which its first byte lies, so adjoining ranges yield every line once.
 A line ends with the byte 0x0A; the last line of a file may lack it.
 """
 
@@ -38,7 +38,7 @@ class LineBlock:
     consumed_bytes: int
 
     def line_offsets(self, ends: Positions | None = None) -> Positions:
-        """Compute the offset in the file at which each line starts; `ends` as by `line_ends`, if known."""
+        """Return the offset in the file at which each line starts; `ends` is `line_ends()`, if known."""
         ends = self.line_ends() if ends is None else ends
         starts = np.empty(len(ends), dtype=np.int64)
         starts[0] = self.offset
@@ -57,8 +57,8 @@ class LineBlock:
 def line_blocks(piece: FileRange, options: ReadOptions) -> Iterator[LineBlock]:
     """Read the lines of a range (length -1: of a whole file as a stream) in blocks of about `read_bytes`.
 
-    A block holds more only for a line longer than that, which stands alone. Blocks are not held on to
-    after they are given, so that a long line is in memory once. Raises BadInput.
+    A block is larger only for one longer line, which stands alone. No reference to a block is kept after it
+    is yielded, so that a long line is in memory once. Raises BadInput.
     """
     if piece.length == 0:
         return
@@ -93,7 +93,7 @@ def _first_line(stream: Stream, start: int, end: int, read_bytes: int) -> int | 
 
 
 def _blocks(stream: Stream, start: int, end: int, options: ReadOptions, *, base: int) -> Iterator[LineBlock]:
-    """Yield the lines that begin in [start, end), from a stream that stands at `start`.
+    """Yield the lines that begin in [start, end), from a stream positioned at `start`.
 
     Consumed bytes are counted from `base`.
     """
@@ -151,7 +151,7 @@ def _too_long(path: str, offset: int, limit: int) -> BadInput:
 
 
 def decoded_lines(stream: Stream, options: ReadOptions) -> Iterator[tuple[list[str], int, int]]:
-    """Decode a stream into lines with their ends, block by block; a line that is still open is held once.
+    """Decode a stream into lines with their ends, block by block; an unfinished line is in memory once.
 
     Yields lines, the bytes of a byte order mark before the first, and how far the stored file was read.
     Only the last line of the file may lack its end. Raises BadInput.

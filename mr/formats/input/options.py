@@ -1,4 +1,4 @@
-"""What every reader is told, and the shape of what it gives."""
+"""What every reader is given, and what it yields."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from mr.errors import BadInput
 from mr.protocol.options import ResolvedOptions
 
-#: Some records: their keys, their values, and how many bytes of the stored range are consumed with them.
+#: Some records: keys, values, and the bytes of the stored range consumed after them.
 Rows = tuple[list[Any], list[Any], int]
 
 
@@ -18,14 +18,14 @@ class ReadOptions:
     job: ResolvedOptions
     #: Bytes read and decoded at a time.
     read_bytes: int
-    #: Most records given at a time.
+    #: Most records yielded at a time.
     chunk_rows: int
 
 
 def sliced(
     keys: list[Any], values: list[Any], before: int, after: int, options: ReadOptions
 ) -> Iterator[Rows]:
-    """Give records in slices of at most `chunk_rows`, between two counts of consumed bytes."""
+    """Yield records in slices of at most `chunk_rows`; consumed bytes grow from `before` to `after`."""
     rows = len(keys)
     for start in range(0, rows, options.chunk_rows):
         stop = min(start + options.chunk_rows, rows)

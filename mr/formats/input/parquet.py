@@ -1,7 +1,7 @@
 """Format `parquet`: one record a row; key = index of the row in its file, value = dict of its columns.
 
-A row group belongs to the range that holds its middle, so it is read by one task. How many rows are read
-at a time is chosen from the bytes of those before: the first are few, since each may be large.
+A row group belongs to the range that holds its middle, so it is read by one task. The number of rows
+read at a time follows from the bytes of the rows before; it starts small, since each row may be large.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from mr.formats.input.compression import check_unchanged, readable
 from mr.formats.input.options import ReadOptions, Rows
 from mr.protocol.jobs import FileRange
 
-#: Most rows of one Arrow batch, as a multiple of `chunk_rows`: batches cost less for each row than objects.
+#: Most rows of one Arrow batch, as a multiple of `chunk_rows`: a row of a batch costs less than an object.
 _BATCH_CHUNKS = 16
-#: Rows of the first batch of a range, and how much larger than the last the next batch may be.
+#: Rows of the first batch of a range, and by what factor a batch may be larger than the one before.
 _FIRST_ROWS = 16
 _GROWTH = 4
 #: Bytes read at a time to find a page of a column in a local file.
@@ -78,7 +78,7 @@ def _batches(piece: FileRange, most_rows: int, batch_bytes: int) -> Iterator[tup
 
 
 def _opened(source: Any) -> pq.ParquetFile:
-    """Open a local path to read page by page, one at a URL by column chunks: a read costs there."""
+    """Open a local path to read page by page, a URL by column chunks, since each read costs a round trip."""
     local = isinstance(source, str)
     return pq.ParquetFile(
         source,
@@ -95,7 +95,7 @@ def _next_rows(batch: Any, rows: int, most: int, batch_bytes: int) -> int:
 
 
 def _cut(batch: Any, batch_bytes: int) -> Iterator[Any]:
-    """Halve a batch that met wide rows behind narrow ones until no piece is over twice the bytes wanted."""
+    """Halve a batch, until no piece is over twice `batch_bytes`: wide rows may follow narrow ones."""
     if batch.nbytes <= 2 * batch_bytes or batch.num_rows <= 1:
         yield batch
         return
@@ -105,7 +105,7 @@ def _cut(batch: Any, batch_bytes: int) -> Iterator[Any]:
 
 
 def _place(group: Any) -> tuple[int, int]:
-    """Tell the middle and the end of a row group in its file, in bytes."""
+    """Return the middle and the end of a row group in its file, in bytes."""
     starts = []
     size = 0
     for index in range(group.num_columns):

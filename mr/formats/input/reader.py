@@ -34,8 +34,8 @@ def read_records(split: Split, options: ReadOptions) -> Iterator[RecordChunk]:
 def read_batches(split: Split, options: ReadOptions) -> Iterator[tuple[str, Any, int]]:
     """Read a split's records as (path, pyarrow.RecordBatch with columns key and value, consumed bytes).
 
-    `options.chunk_rows` bounds the batches of formats whose records are made as Python objects first; text
-    gives one batch for about `options.read_bytes`. Raises BadInput.
+    A batch has at most `options.chunk_rows` rows in formats that read Python objects first; text yields one
+    batch for about `options.read_bytes`. Raises BadInput.
     """
     read = input_module(options.job.input_format).read_batches
     done = 0

@@ -38,7 +38,7 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
 def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) -> list[str]:
     """Decode a block and cut it into `rows` lines without their ends. Raises BadInput.
 
-    An empty list stands for a file that holds nothing but a byte order mark.
+    The list is empty for a file that holds only a byte order mark.
     """
     encoding, errors = canonical(options.job.encoding), options.job.encoding_errors
     data, offset = without_mark(block, encoding)
@@ -55,7 +55,7 @@ def _decode_lines(block: LineBlock, rows: int, path: str, options: ReadOptions) 
         lines.pop()
     if len(lines) == rows:
         return lines
-    # a codec that replaced bytes may have taken a newline for part of a broken character
+    # a codec that replaced bytes may have read a newline as part of a broken character
     raw_lines = data.removesuffix(b"\n").split(b"\n")
     return [_without_return(line.decode(encoding, errors)) for line in raw_lines]
 
@@ -127,7 +127,7 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
 
 
 _NAMES = ["key", "value"]
-#: A column of strings beyond this has offsets of 64 bits.
+#: A larger column of strings needs offsets of 64 bits.
 MAX_STRING_BYTES = (1 << 31) - 1
 
 

@@ -1,4 +1,4 @@
-"""The one Arrow type of many objects, by a rule that does not know which of them came together.
+"""The one Arrow type of many objects; it does not depend on which of them came in one batch.
 
 The type of a column is folded from its objects one by one: str, bytes, int (64 bits), float, bool, decimals,
 dates and times stand for themselves; lists, tuples and sets are lists of what their members have in common;
@@ -34,7 +34,7 @@ _DECIMAL_DIGITS: Final = 38, 76
 
 
 class NoCommonType(ValueError):
-    """Objects that one column cannot hold together."""
+    """Objects that cannot be in one column together."""
 
 
 def type_of(items: Iterable[Any]) -> pa.DataType:
@@ -87,7 +87,7 @@ def _decimal_of(items: Iterable[Decimal]) -> pa.DataType:
 
 
 def _decimal(whole: int, scale: int) -> pa.DataType | None:
-    """The type for decimals of so many digits before and after the point; None for too many."""
+    """Return the type for decimals of this many digits before and after the point; None for too many."""
     digits = max(whole + scale, 1)
     if digits > _DECIMAL_DIGITS[1]:
         return None
@@ -121,7 +121,7 @@ def common(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def settled(type_: pa.DataType) -> pa.DataType:
-    """The type that a file gets: decimals have room for all the digits that their size holds."""
+    """Return the type to write: decimals get the most digits that fit their size."""
     if kind.is_decimal(type_):
         make = pa.decimal128 if type_.precision <= _DECIMAL_DIGITS[0] else pa.decimal256
         return make(_DECIMAL_DIGITS[make is pa.decimal256], type_.scale)
@@ -129,7 +129,7 @@ def settled(type_: pa.DataType) -> pa.DataType:
 
 
 def normal(type_: pa.DataType) -> pa.DataType:
-    """The type that Python objects of a column of this type would have given."""
+    """Return the type that the same values have as Python objects."""
     if kind.is_large_string(type_) or kind.is_string_view(type_):
         return pa.string()
     if kind.is_large_binary(type_) or kind.is_binary_view(type_):
@@ -144,7 +144,7 @@ def normal(type_: pa.DataType) -> pa.DataType:
 
 
 def _rebuilt(type_: pa.DataType, change: Any) -> pa.DataType:
-    """The same nested type with its inner types changed; every kind of list becomes the plain one."""
+    """Return a nested type with its inner types changed; every kind of list becomes the plain one."""
     if kind.is_list(type_) or kind.is_large_list(type_) or kind.is_fixed_size_list(type_):
         return pa.list_(change(type_.value_type))
     if kind.is_map(type_):
@@ -155,7 +155,7 @@ def _rebuilt(type_: pa.DataType, change: Any) -> pa.DataType:
 
 
 def without_sets(item: Any) -> Any:
-    """The same object with lists in order for sets, whose own order changes from run to run."""
+    """Return an object with its sets as sorted lists: the order of a set changes from run to run."""
     if isinstance(item, set | frozenset):
         return [without_sets(member) for member in ordered(item)]
     if isinstance(item, list | tuple):

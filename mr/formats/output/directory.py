@@ -2,8 +2,8 @@
 # ruff: noqa: PTH100, PTH112, PTH120
 """The output directory of a job, from its first check to `_SUCCESS`.
 
-While a job runs, `OUT/_temporary/<job_id>/` holds its unfinished parts and a file `_owner`, which
-makes everything in OUT this job's own; it says how far up directories were made for it.
+While a job runs, `OUT/_temporary/<job_id>/` holds its unfinished parts and a file `_owner`. That file says
+that OUT belongs to this job, and names the topmost directory that was made for it.
 """
 
 import errno
@@ -34,16 +34,16 @@ SUCCESS = "_SUCCESS"
 _OWNER = "_owner"
 #: Suffix of the mark that a part's final name is this job's: made before the part is renamed.
 _MARK = ".mark"
-#: Parts whose bytes are read back at a time, and bytes read at once.
+#: Parts read back at the same time, and bytes read at a time.
 _VERIFIERS = 4
 _VERIFY_BYTES = 4 * 1024 * 1024
 
 
 def prepare_output(output: str, job_id: JobId) -> None:
-    """Make `OUT/_temporary/<job_id>/`; once more for the same job is no error.
+    """Make `OUT/_temporary/<job_id>/`. Idempotent for one job.
 
-    Raises OutputExists when OUT is a file, is not empty or is another job's, BadJob when it cannot
-    be made or written.
+    Raises OutputExists when OUT is a file, is not empty or belongs to another job; BadJob when it cannot be
+    made or written.
     """
     ours = temporary_directory(output, job_id)
     try:
@@ -55,7 +55,7 @@ def prepare_output(output: str, job_id: JobId) -> None:
         try:
             _refuse_taken(output, job_id)
         except OutputExists:
-            # two jobs came at once: each sees the other now, and leaves
+            # two jobs came at the same time: now each sees the other and gives up
             _remove_ours(output, job_id)
             raise
     except OSError as error:
@@ -65,7 +65,7 @@ def prepare_output(output: str, job_id: JobId) -> None:
 
 
 def _refuse_taken(output: str, job_id: JobId) -> None:
-    """Raise OutputExists unless OUT is absent, empty or this very job's."""
+    """Raise OutputExists unless OUT is absent, empty or belongs to this job."""
     try:
         names = storage.list_names(output)
     except NotADirectoryError:
@@ -90,7 +90,7 @@ def _refuse_taken(output: str, job_id: JobId) -> None:
 
 
 def _topmost_missing(output: str) -> str:
-    """Name the highest directory that has to be made for OUT; empty when OUT exists or is a URL."""
+    """Return the topmost directory that must be made for OUT; empty when OUT exists or is a URL."""
     path = storage.local_path(output)
     if path is None or os.path.isdir(path):
         return ""
@@ -100,11 +100,11 @@ def _topmost_missing(output: str) -> str:
 
 
 def publish_part(output: str, job_id: JobId, part: PartOutput, output_format: OutputFormatName) -> None:
-    """Give a committed part its final name; once more is no error.
+    """Give a committed part its final name. Idempotent.
 
-    Both names follow from the arguments, never from a stored path. Needs the part to be in either place
-    with the size that was recorded. Raises FileNotFoundError; FileExistsError for a file of somebody else,
-    which stays; other OSErrors.
+    Both names follow from the arguments, never from a stored path. The part must be under one of them, with
+    its recorded size. Raises FileNotFoundError where it is not; FileExistsError for a file of somebody
+    else, which stays; other OSErrors.
     """
     index, number = task_index(part.attempt.task), part.attempt.number
     temporary = temporary_part(output, job_id, index, number, part.incarnation, output_format)
@@ -148,12 +148,11 @@ def finish_output(
     output_format: OutputFormatName,
     manifest: Manifest,
 ) -> None:
-    """Publish what is not yet, then write `_SUCCESS`: by that the job is complete. Once more is no error.
+    """Publish the parts that are not yet, then write `_SUCCESS`, which completes the job. Idempotent.
 
-    Every part has the size and the checksum that were recorded; parts behind a URL are not read back,
-    their size is asked. The marks of this job's parts are removed after `_SUCCESS` is written, so that
-    whoever removes an unfinished output finds them. Raises OSError, and FileNotFoundError when a part is gone
-    or has other bytes.
+    Every part must have its recorded size and checksum; of parts at a URL only the size is checked. The
+    marks of this job's parts are removed after `_SUCCESS` is written: `abandon_output` needs them until
+    then. Raises OSError, and FileNotFoundError when a part is gone or has other bytes.
     """
     for part in parts:
         publish_part(output, job_id, part, output_format)
@@ -168,7 +167,7 @@ def finish_output(
 
 
 def _remove_attempts(output: str, job_id: JobId) -> None:
-    """Remove the parts that attempts wrote and that have no final name; the marks stay."""
+    """Remove the parts of attempts that have no final name; the marks stay."""
     ours = temporary_directory(output, job_id)
     for name in storage.list_names(ours) or []:
         if name != _OWNER and not name.endswith(_MARK):
@@ -194,17 +193,16 @@ def _remove_ours(output: str, job_id: JobId) -> None:
 
 
 def abandon_output(output: str, job_id: JobId) -> None:
-    """Remove all that a failed or cancelled job wrote, and the directories it made if they are empty now.
+    """Remove everything a failed or cancelled job wrote, and the directories it made that are empty now.
 
-    A part without this job's mark is somebody else's, and stays.
-
-    Does nothing in a directory that is not this job's, or whose job completed. Raises OSError.
+    A part without this job's mark belongs to somebody else and stays. Does nothing in a directory of
+    another job, or whose job completed. Raises OSError.
     """
     ours = temporary_directory(output, job_id)
     owner = storage.read_file(join(ours, _OWNER))
     if owner is None or SUCCESS in (storage.list_names(output) or []):
         return
-    _remove_attempts(output, job_id)  # first: a worker that is just publishing one finds it gone
+    _remove_attempts(output, job_id)  # first, so that a worker that is about to publish one finds it gone
     names = storage.list_names(output) or []
     topmost = owner.decode("utf-8", "surrogateescape")
     marks = {name for name in storage.list_names(ours) or [] if name.endswith(_MARK)}
@@ -233,4 +231,4 @@ def read_manifest(output: str) -> Manifest | None:
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
-        raise BadInput(f"{path} is not a manifest of ours: {error}") from error
+        raise BadInput(f"{path} is not a manifest of mrmq: {error}") from error

@@ -1,7 +1,7 @@
 """Format `jsonl`: `{"key":...,"value":...}` for each pair.
 
-Tuples are arrays, sets are arrays in order, bytes must be UTF-8 and are strings, NaN and the
-infinities are null, keys of objects are strings.
+Tuples are arrays; sets are sorted arrays; bytes must be UTF-8 and are strings; NaN and the infinities are
+null; keys of objects are strings.
 """
 
 import math
@@ -52,7 +52,7 @@ class Writer(LineWriter):
 
 
 def _jsonable(item: Any, error: type[UnencodableKey | UnencodableValue]) -> Any:
-    """Bring an object to what JSON has. Raises `error` for bytes that are not UTF-8."""
+    """Turn an object into what JSON has. Raises `error` for bytes that are not UTF-8."""
     if type(item) in PLAIN:
         return item
     if isinstance(item, bytes | bytearray):

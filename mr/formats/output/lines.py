@@ -1,9 +1,8 @@
-"""What the formats of lines share: how an object is shown as text, and how tables come in pieces.
+"""What the formats of lines share: how an object is shown as text.
 
-Shown as text: str as it is; bytes as themselves; everything else as Python's
-`str()`, so `None`, `True`, `0.1`, `(1, 'a')`; sets with their members in order, since their own
-order changes from run to run. Nothing is escaped in text output: a tab or a line end inside a key
-stays one.
+A str is shown as it is, bytes as themselves, everything else as Python's `str()`: `None`, `True`, `0.1`,
+`(1, 'a')`. The members of a set are sorted, since their own order changes from run to run. Nothing is
+escaped: a tab or a line end inside a key stays one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from mr.errors import UnencodableValue
 
-#: Types that an f-string shows as str() does, fast.
+#: Types that an f-string shows as str() does, and fast.
 PLAIN = frozenset({str, int, float, bool, type(None)})
 #: Rows of a table rendered at a time, and their bytes.
 _TABLE_ROWS = 65536
@@ -20,7 +19,7 @@ _TABLE_BYTES = 4 * 1024 * 1024
 
 
 def show(item: Any) -> str:
-    """Show one object as text; bytes become UTF-8 with surrogate escapes, which encode back to themselves."""
+    """Show one object as text; bytes that are not UTF-8 become surrogates, which encode back to them."""
     if isinstance(item, str):
         return str(item)
     if isinstance(item, bytes | bytearray):
@@ -39,7 +38,7 @@ def _holds_set(item: Any) -> bool:
 
 
 def _representation(item: Any) -> str:
-    """Give repr() with the members of sets in order."""
+    """Return repr() with the members of sets sorted."""
     if isinstance(item, set | frozenset):
         body = ", ".join(_representation(member) for member in ordered(item))
         shown = f"{{{body}}}" if item else "set()"
@@ -54,7 +53,7 @@ def _representation(item: Any) -> str:
 
 
 def ordered(items: Iterable[Any]) -> list[Any]:
-    """Sort the members of a set the same way in every process: naturally when of one plain type."""
+    """Sort the members of a set the same way in every process: by value if they are of one plain type."""
     members = list(items)
     kinds = set(map(type, members))
     if len(kinds) == 1 and kinds <= {str, bytes, int, float}:
@@ -73,7 +72,7 @@ def texts(items: Sequence[Any]) -> list[str]:
 
 @contextmanager
 def showable() -> Iterator[None]:
-    """Turn the one failure to show a plain object into UnencodableValue: an integer of too many digits."""
+    """Raise UnencodableValue where a plain object cannot be shown: an integer of too many digits."""
     try:
         yield
     except ValueError as error:
@@ -81,7 +80,7 @@ def showable() -> Iterator[None]:
 
 
 def encode_text(text: str) -> bytes:
-    """Encode what is to be written. Raises UnencodableValue for surrogates that stand for no byte."""
+    """Encode text as UTF-8. Raises UnencodableValue for surrogates that stand for no byte."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
-"""Result pairs to one output part: counted, summed and brought to disk.
+"""Writes result pairs into one output part, counts them and computes the checksum.
 
-A part's bytes depend on the pairs alone: not on how many were written at a time, nor on whether
-they came as Python lists or as an Arrow table, nor on the clock.
+The bytes of a part depend only on the pairs: not on how many were written at a time, on whether they came as
+Python lists or as an Arrow table, or on the clock.
 """
 
 import os
@@ -37,7 +37,7 @@ class PartSummary:
 
 
 class PartFile:
-    """A new file that counts and sums what is written, in the shape of a binary file. Raises OSError."""
+    """The new file of a part: counts the bytes written and computes their checksum. Raises OSError."""
 
     def __init__(self, path: str) -> None:
         try:
@@ -66,7 +66,7 @@ class PartFile:
         return size
 
     def drain(self) -> None:
-        """Hand what is collected to the system."""
+        """Write what is collected to the file."""
         left = memoryview(b"".join(self._held))
         self._held, self._held_bytes = [], 0
         with storage.url_errors(self._path):
@@ -74,7 +74,7 @@ class PartFile:
                 left = left[self._file.write(left) or 0 :]
 
     def finish(self) -> str:
-        """Bring everything to disk and close. Returns the checksum, 16 hex digits."""
+        """Sync everything to disk and close. Returns the checksum, 16 hex digits."""
         self.drain()
         if storage.local_path(self._path) is not None:
             os.fsync(self._file.fileno())
@@ -84,45 +84,45 @@ class PartFile:
         return self._digest.hexdigest()
 
     def abort(self) -> None:
-        """Close and remove the file; no error when it is gone already."""
+        """Close and remove the file, if it exists."""
         self._held = []
         if not self.closed:
             self.closed = True
-            _let_go(self._file)
+            _discard(self._file)
         storage.remove_file(self._path)
 
     # asked by pyarrow, which writes Parquet from front to back
     def tell(self) -> int:
-        """Tell how many bytes were written."""
+        """Return how many bytes were written."""
         return self.bytes
 
     def flush(self) -> None:
         """Do nothing: `finish` does it."""
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
     def seekable(self) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
     def close(self) -> None:
         """Do nothing: `finish` does it."""
 
 
-def _let_go(file: Any) -> None:
-    """Close a file without completing it: an upload to an object store is given up."""
+def _discard(file: Any) -> None:
+    """Close a file without completing it: an upload to an object store is aborted."""
     if not hasattr(file, "discard"):
         file.close()
         return
     file.discard()
     with suppress(AttributeError):
-        # fsspec's buffered files upload what is left when they are collected, unless they are closed
+        # fsspec's buffered files upload the rest when they are garbage-collected, unless they are closed
         file.closed = True
 
 
@@ -154,7 +154,7 @@ class PartWriter:
             self._rows += table.num_rows
 
     def close(self) -> PartSummary:
-        """Complete the file and bring it to disk."""
+        """Complete the file and sync it to disk."""
         self._writer.end()
         checksum = self._file.finish()
         return PartSummary(self._rows, self._file.bytes, checksum)

@@ -1,9 +1,9 @@
 """What the formats of typed columns share: pairs in row groups.
 
-Each of the columns key and value has one type in the whole file: that of the objects in its first row group,
-as `column_types` folds it. None fits every type, but a column (or a list in it) of nothing else in the first
-row group stays one of nulls. Row groups are cut at counted rows and bytes of the pairs themselves. So neither
-the file nor whether a job works depends on which pairs meet in one batch.
+Each of the columns key and value has one type in the whole file: `column_types` finds it from the objects
+in the first row group. None fits every type, but a column (or a list in it) that holds only None in the
+first row group has the type null to the end. Row groups end at a number of rows or of bytes, both counted
+from the pairs. So neither the file nor whether the job succeeds depends on which pairs come in one batch.
 """
 
 from abc import ABC, abstractmethod
@@ -37,9 +37,9 @@ _ERRORS: dict[str, type[UnencodableKey | UnencodableValue]] = {
 
 
 class RowGroupWriter(ABC):
-    """Collects pairs, and has a subclass write them in row groups."""
+    """Collects pairs; a subclass writes them in row groups."""
 
-    #: What messages call the format.
+    #: The format's name in messages.
     name: ClassVar[str]
 
     def __init__(self, file: Any) -> None:
@@ -52,7 +52,7 @@ class RowGroupWriter(ABC):
 
     @abstractmethod
     def open(self, file: Any, schema: pa.Schema) -> None:
-        """Begin the file: the first call, made once. Raises what `write_group` does."""
+        """Begin the file; called once, first. Raises what `write_group` does."""
 
     @abstractmethod
     def write_group(self, group: pa.Table) -> None:
@@ -60,7 +60,7 @@ class RowGroupWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the file: the last call."""
+        """End the file; called once, last."""
 
     def pairs(self, keys: Sequence[Any], values: Sequence[Any]) -> None:
         """Write pairs of Python objects."""
@@ -98,7 +98,7 @@ class RowGroupWriter(ABC):
         self.close()
 
     def _agreed(self, name: str, found: pa.DataType) -> pa.DataType:
-        """Give the type that fits what was written and what comes; once a row group is out, it is fixed."""
+        """Return the type of what was written and what comes; after the first row group it is fixed."""
         known = self._types[name]
         both = common(known, found)
         if both is None or (self._opened and settled(both) != known):
@@ -108,8 +108,8 @@ class RowGroupWriter(ABC):
     def _hold(self, columns: dict[str, Any], piece: Callable[[int, int], dict[str, Any]]) -> None:
         """Keep rows, and write a row group at each row that fills one.
 
-        `piece` gives the columns of some of the rows: their type is that of these rows alone, since the
-        rows after the end of a row group have no part in it.
+        `piece` returns the columns of some of the rows. Their type must be that of these rows alone: rows
+        after the end of a row group do not affect it.
         """
         totals = np.cumsum(sum(_sizes(column) for column in columns.values()))
         start, before, rows = 0, 0, len(totals)
@@ -170,10 +170,10 @@ class RowGroupWriter(ABC):
 
 
 def _sizes(column: Any) -> Any:
-    """Count the bytes of each row of a column: 8, and characters or the sum of what is nested.
+    """Count the bytes of each row of a column: 8, plus its characters or the sum of what is nested.
 
-    What is null counts 8 whatever its type, and as a member of a struct nothing, as if it were not there.
-    So the count does not depend on what else the column holds.
+    A null counts 8 whatever its type; as a member of a struct it counts 0, as if it were missing. So the
+    count of a row does not depend on the other rows.
     """
     if isinstance(column, pa.ChunkedArray):
         return np.concatenate([np.zeros(0, np.int64), *map(_sizes, column.chunks)])

@@ -286,9 +286,9 @@ class TestPublish:
 
 class TestManifest:
     @pytest.mark.parametrize("content", ["", "{}", '{"version": "x"}'])
-    def test_one_that_is_not_ours_is_refused(self, tmp_path: Path, content: str) -> None:
+    def test_what_is_no_manifest_is_refused(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "_SUCCESS").write_text(content)
-        with pytest.raises(BadInput, match="_SUCCESS is not a manifest of ours"):
+        with pytest.raises(BadInput, match="_SUCCESS is not a manifest of mrmq"):
             directory.read_manifest(str(tmp_path))
 
     def test_a_place_without_one_has_none(self, tmp_path: Path) -> None:

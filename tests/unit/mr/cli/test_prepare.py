@@ -9,16 +9,16 @@ import pytest
 from mr.cli.prepare import parse_secrets, prepare_job
 from mr.errors import BadJob
 from mr.protocol.ids import is_id
+from mr.protocol.options import option_table
 from mr.settings import Settings
 
 FLAGS: dict[str, Any] = {
+    **{option.name: None for option in option_table()},
     "output": "out",
     "params": (),
     "secret_params": (),
     "includes": (),
     "job_id": None,
-    **dict.fromkeys(("name", "maps", "reduces", "split_size", "input_format", "output_format", "encoding")),
-    **dict.fromkeys(("encoding_errors", "priority", "weight", "max_attempts", "task_timeout", "task_memory")),
 }
 
 

@@ -1,4 +1,4 @@
-"""Waiting for an event within a time, and for tasks that are not wanted any more."""
+"""Waiting for an event with a time limit, and for cancelled tasks to end."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 async def wait_for_event(event: asyncio.Event, within_seconds: float) -> bool:
-    """Wait for an event, at most so long; whether it came."""
+    """Wait for an event for at most `within_seconds`. Returns whether it came."""
     try:
         async with asyncio.timeout(within_seconds):
             await event.wait()
@@ -16,7 +16,7 @@ async def wait_for_event(event: asyncio.Event, within_seconds: float) -> bool:
 
 
 async def cancel_and_wait(tasks: "Iterable[asyncio.Future[Any]]") -> None:
-    """Cancel tasks and wait until they have ended; what they failed with was raised or does not matter."""
+    """Cancel tasks and wait until they have ended. Their errors are ignored."""
     ending = list(tasks)
     for task in ending:
         task.cancel()

@@ -35,7 +35,7 @@ _COPY_BYTES = 1 * MIB
 _SKIPPED = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", ".mypy_cache", ".ruff_cache"})
 _SKIPPED_SUFFIXES = (".pyc", ".pyo")
 
-#: What `zipfile` raises for bytes that are no archive of ours: damaged, encrypted, of an unknown method.
+#: What `zipfile` raises for an archive that is damaged, encrypted or compressed by an unknown method.
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 #: The oldest time a zip can hold: the same files give the same bytes at any time of day.
@@ -68,9 +68,9 @@ def build_bundle(job_file: Path, includes: Sequence[Path] = (), max_bytes: int =
     """Zip the job file and the included files and directories; the same files give the same bytes.
 
     An included path below the job file's directory keeps its place relative to it, any other goes
-    to the top under its own name. Raises BadJob when one is missing, unreadable or in another's
-    place, or no regular file, and when the bundle is above `max_bytes`. Links to files are packed as
-    those files; links to directories below an included one are left out.
+    to the top under its own name. Links to files are packed as those files; links to directories below
+    an included one are left out. Raises BadJob for a path that is missing, unreadable, not a regular file
+    or takes the place of another, and for a bundle above `max_bytes`.
     """
     _require_file(job_file)
     directory = job_file.parent.resolve()
@@ -92,7 +92,7 @@ def build_bundle(job_file: Path, includes: Sequence[Path] = (), max_bytes: int =
 
 
 def unpack_bundle(data: bytes, directory: Path) -> None:
-    """Unpack into `directory`, which appears whole or not at all; one that is there already is kept.
+    """Unpack into `directory`, which appears whole or not at all; a directory that exists is kept.
 
     Raises BadJob as `check_bundle` does.
     """
@@ -108,7 +108,7 @@ def unpack_bundle(data: bytes, directory: Path) -> None:
 
 
 def check_bundle(data: bytes, code_id: CodeId, entry: str) -> None:
-    """Raise BadJob for what is no bundle of this id with this job file, or would harm whoever unpacks it."""
+    """Raise BadJob unless this is the bundle of this id, holds this job file and is safe to unpack."""
     if content_id(data) != code_id:
         raise BadJob(f"the store holds other bytes than those of {code_id[:19]}...; submit the job again")
     with _archive(data) as archive:
@@ -127,13 +127,13 @@ def _require_file(job_file: Path) -> None:
 
 
 def _require_regular(path: Path) -> None:
-    """Raise BadJob for what has no content of its own: reading a FIFO or a device may never end."""
+    """Raise BadJob unless this is a regular file: reading a FIFO or a device may never end."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise _unreadable(path, error) from error
     if not stat.S_ISREG(mode):
-        raise BadJob(f"{path} is no regular file but a FIFO, socket or device; leave it out")
+        raise BadJob(f"{path} is not a regular file but a FIFO, socket or device; leave it out")
 
 
 def _unreadable(path: Path, error: OSError) -> BadJob:
@@ -192,7 +192,7 @@ def _extract(data: bytes, directory: Path) -> None:
 
 @contextmanager
 def _archive(data: bytes) -> Iterator[zipfile.ZipFile]:
-    """Open a zip whose directory is small enough to be read. Raises BadJob, for damage inside as well."""
+    """Open a zip whose directory is small enough to read. Raises BadJob, for later damage too."""
     try:
         if _directory_bytes(data) > _MAX_DIRECTORY_BYTES:
             raise BadJob(f"the bundle holds more than {MAX_MEMBERS} files, or very long names; include fewer")
@@ -203,7 +203,7 @@ def _archive(data: bytes) -> Iterator[zipfile.ZipFile]:
 
 
 def _directory_bytes(data: bytes) -> int:
-    """The size of a zip's directory, as its end tells; 0 when it has none, which `zipfile` refuses."""
+    """The size of a zip's directory, read from the zip's end; 0 when it has none, which `zipfile` refuses."""
     at = data.rfind(_END_SIGNATURE, max(0, len(data) - _END.size - _MAX_COMMENT_BYTES))
     if at < 0 or len(data) - at < _END.size:
         return 0

@@ -1,4 +1,4 @@
-"""What a submitter and an onlooker do with a cluster: over the ports only, whatever is behind them."""
+"""What can be asked of a cluster: submit, look, watch, cancel, drain. It knows the ports only."""
 
 import asyncio
 import re
@@ -55,14 +55,14 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """A task's account, with what its worker last said of the running attempt."""
+    """A task's record, with what its worker last reported of the running attempt."""
 
     record: TaskRecord
     running: RunningTask | None
 
 
 def new_job_id(name: str) -> JobId:
-    """Make an id that says what and when, and is not met twice: `wordcount-20261123-142501-3fa9c1`."""
+    """Make a unique id from a job's name and the time: `wordcount-20261123-142501-3fa9c1`."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:32] or "job"
     return JobId(f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
 
@@ -96,7 +96,7 @@ class Viewer:
         return await self.store.get_refusal(JobId(text)) if is_id(text) else None
 
     async def snapshot(self, job: JobId) -> Snapshot | None:
-        """The job as it stands; None when the store knows none such."""
+        """The job as it stands; None when the store has no such job."""
         record = await self.store.get_job(job)
         if record is None:
             return None
@@ -113,9 +113,9 @@ class Viewer:
         return f"coordinator silent for {silent_seconds:.0f} s" if silent_seconds else ""
 
     async def tasks(self, job: JobId) -> Sequence[TaskView]:
-        """All tasks of a job, each with the heartbeat's account of its newest running attempt.
+        """All tasks of a job, each with what heartbeats report of its newest running attempt.
 
-        A task that was claimed runs from then on: the heartbeat that says so comes a little later.
+        A claimed task is shown as running at once: the heartbeat that reports it comes a little later.
         """
         running: dict[str, RunningTask] = {}
         for task in await self._running():
@@ -129,7 +129,7 @@ class Viewer:
         ]
 
     async def workers(self) -> Sequence[WorkerView]:
-        """All workers heard of lately, live or not."""
+        """All workers seen lately, live or not."""
         return await self.store.workers()
 
     async def find_worker(self, text: str) -> WorkerView:
@@ -187,7 +187,7 @@ class Viewer:
 
 
 def _claimed(record: TaskRecord, claim: Claim, now: float) -> TaskRecord:
-    """The account of a task as its claim shows it; `now` by the store's clock."""
+    """The record of a task, brought up to date by its claim; `now` by the store's clock."""
     holders = [holder for holder in claim.holders if holder.expires_ms > now * 1000]
     if not holders or record.state not in (TaskState.WAITING, TaskState.QUEUED):
         return record
@@ -205,9 +205,9 @@ class Client(Viewer):
         self.broker = broker
 
     async def submit(self, request: JobRequest, timeout_seconds: float | None = None) -> RequestReply:
-        """Ask for a job; the reply says that it was accepted, maybe before.
+        """Ask for a job; the reply says that it was accepted, now or before.
 
-        Without a time-out: `connect_seconds` where nobody listens on `mr.jobs`, else
+        `timeout_seconds` None: `connect_seconds` where nobody listens on `mr.jobs`, else
         `reconnect_seconds`. Raises BadJob with the coordinator's reason for a refusal, Unanswered
         when the request is queued and no answer came.
         """
@@ -274,7 +274,7 @@ class Client(Viewer):
             await consumer.cancel()
 
     async def ask_store(self, timeout_seconds: float) -> str | None:
-        """The identity of the coordinator's store; None when it does not say: it is of an older version."""
+        """The identity of the coordinator's store; None when it does not answer or is of an older version."""
         try:
             return (await self._ask(b"{}", "ping", timeout_seconds)).store
         except (Unanswered, BadMessage):

@@ -1,4 +1,4 @@
-"""What becomes of what fails: a message is buried on `mr.dead`, a turn of a daemon's loop is logged."""
+"""Failures that no daemon ends by: a message goes to `mr.dead`, a failed round of a loop is logged."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ DEAD_BODY_BYTES = 64 * 1024
 #: Messages that are kept. Counted here and not by an argument of the queue: a queue that exists without it,
 #: as older versions declare it, could not be declared any more.
 MAX_DEAD_LETTERS = 1000
-#: What ends a daemon, or its lead, whatever it was doing: a server that stays away, a successor.
+#: Errors that end a daemon or its leadership: a server that stays away, a successor.
 FATAL = (ClusterUnreachable, Deposed)
 
 
@@ -40,7 +40,7 @@ def guarded(broker: Broker, on_delivery: OnDelivery) -> OnDelivery:
     """Make a consumer that no message can end.
 
     What `on_delivery` raises over a message is logged. The message is delivered once more; if that fails
-    as well, or if it had been delivered before, it is buried with the reason.
+    as well, or if it had been delivered before, it goes to `mr.dead` with the reason.
     """
 
     async def take(delivery: Delivery) -> None:
@@ -62,8 +62,8 @@ def guarded(broker: Broker, on_delivery: OnDelivery) -> OnDelivery:
 async def dead_letter(broker: Broker, delivery: Delivery, reason: str) -> None:
     """Put a delivery on `mr.dead`, with `reason` and its `queue` in the headers; the caller acknowledges it.
 
-    Others may send what we would not: of a large message the beginning is kept, and its size in the header
-    `bytes`. When the queue is full the reason is logged alone, and the older messages stay.
+    Of a large message the beginning is kept, and its size in the header `bytes`. When the queue is full the
+    reason is only logged, and the older messages stay.
     """
     reason = reason[:_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
     if await _is_full(broker):
@@ -85,5 +85,5 @@ async def dead_letter(broker: Broker, delivery: Delivery, reason: str) -> None:
 async def _is_full(broker: Broker) -> bool:
     try:
         return (await broker.depth(DEAD_QUEUE)).ready >= MAX_DEAD_LETTERS
-    except BrokerUnavailable:  # somebody deleted it: publishing declares it again; or raises, as all does now
+    except BrokerUnavailable:  # deleted: publishing declares it again, or raises if RabbitMQ is away
         return False

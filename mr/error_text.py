@@ -1,18 +1,18 @@
-"""Values and errors in the few words that a message has room for."""
+"""Values and errors as short, safe text for messages."""
 
 import re
 
 from mr.errors import MrError
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
-#: What a terminal may obey instead of showing it: C0, DEL, C1, line separators, marks that turn the direction
-#: of text; and halves of characters, which no stream can write.
+#: What a terminal may act on instead of showing it: C0, DEL, C1, line separators, marks that change the
+#: direction of text; and lone surrogates, which no stream can write.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey, lines and tabs apart; JSON stays the same JSON."""
+    """Escape what a terminal would act on, except line ends and tabs; JSON stays the same JSON."""
     return _CONTROL.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found[0]), text)
 
 
@@ -36,7 +36,7 @@ def bounded(text: str, limit: int) -> str:
 def safe_repr(value: object, limit: int = 200) -> str:
     """Give `repr(value)` in at most `limit` characters, whatever the user's `__repr__` does.
 
-    Without addresses of memory, so that the same value is shown alike by every attempt.
+    Memory addresses are left out, so that every attempt shows the same value in the same way.
     """
     if isinstance(value, str | bytes) and len(value) > limit:
         value = value[:limit]  # a huge key is not worth a huge repr
@@ -55,12 +55,12 @@ def safe_text(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Tell in a few words why an operation failed: the system's text, or the error's own."""
+    """Say why an operation failed: the system's text for an OSError, else the error's own."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
 
 
 def fault(error: BaseException) -> str:
-    """Tell what the engine failed over: what an error of ours says, of any other its type as well."""
+    """Describe an unexpected error: the message of a MrError, of any other its type as well."""
     return str(error) if isinstance(error, MrError) else f"{type(error).__name__}: {error}"

@@ -60,7 +60,7 @@ class StoreUnavailable(ClusterUnreachable):
 
 
 class Unroutable(MrError):
-    """No queue takes the message. Whoever made the queue has left."""
+    """No queue takes the message. The process that made the queue has left."""
 
 
 class Interrupted(MrError):
@@ -70,7 +70,7 @@ class Interrupted(MrError):
 
 
 class Deposed(MrError):
-    """Another coordinator took over, so this one's write was refused. Nothing is to be done."""
+    """Another coordinator took over, so this one's write was refused. Nothing has to be done."""
 
 
 class StoreBehind(MrError):
@@ -85,14 +85,14 @@ class UnencodableKey(MrError):
 
 
 class UnencodableValue(MrError):
-    """A value cannot be stored. Use None, bool, int, float, str, bytes, list, tuple, dict, set of such."""
+    """A value cannot be stored. Use None, bool, int, float, str, bytes, list, tuple, dict or set."""
 
     #: Index of the record inside the chunk it came in; None when it is not known.
     row: int | None = None
 
 
 class BadPartition(MrError):
-    """`partition_fn` gave something else than an int from 0 up to the number of partitions. Correct it."""
+    """`partition_fn` must return an int from 0 to the number of partitions less one. Correct it."""
 
 
 class BadAggregate(MrError):
@@ -110,7 +110,7 @@ class SegmentCorrupt(ShuffleError):
 class IllegalTransition(MrError, RuntimeError):
     """A job, task or attempt was given an event that its state does not allow. Nothing was changed.
 
-    Always a defect of mrmq: please report it with `history`, what led to the state.
+    This is always a defect of mrmq: please report it with `history`, the events that led to the state.
     """
 
     def __init__(self, message: str, history: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a request asked for, in bounded words: to tell whether another of the same id asks for the same."""
+"""A short summary of what a request asks for, to see whether another request of the same id differs."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from mr.protocol.jobs import JobRequest
 from mr.protocol.options import option_table
 from mr.settings import PARSERS
 
-#: Longest value that is kept whole; of a longer one the beginning, and a hash of all of it.
+#: Longest value that is kept whole; of a longer one the beginning and a hash are kept.
 _VALUE_CHARACTERS = 200
-#: Of a request, what says nothing about the work: the id is the question, the version how it was put.
+#: Fields of a request that do not describe the work.
 _LEFT_OUT = ("version", "job_id")
 #: Options with a unit, which are written in several ways that mean one thing.
 _UNITS = {option.name: option.unit for option in option_table() if option.unit}
 
 
 def request_summary(request: JobRequest) -> dict[str, str]:
-    """Field -> value of all that the request says; equal for requests that ask for the same work.
+    """Field -> value of all that the request gives; equal for requests that ask for the same work.
 
-    Code is what the request calls it: a name means the same job when its code is registered anew. Secrets
-    stand by their names alone, as this is kept in the job's record and shown.
+    Code is compared by the name in the request: registering new code under a name keeps it the same job.
+    Of secrets only the names are kept, as the summary is stored in the job's record and shown.
     """
     summary = {}
     for name in request.__struct_fields__:

@@ -98,7 +98,7 @@ def resolve_spec(
 
 
 def buffers_of(settings: Settings) -> Buffers:
-    """What a job takes from the settings of whoever coordinates it, the same for all of its workers."""
+    """What a job takes from its coordinator's settings, so that it is the same for all workers."""
     return Buffers(*(getattr(settings, name) for name in Buffers.__struct_fields__))
 
 

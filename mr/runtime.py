@@ -18,11 +18,11 @@ _REQUIRED: Any = object()
 
 
 class UsageError(MrError):
-    """A function of `mr` was called in a way or at a place it cannot serve."""
+    """A function of `mr` was called with a wrong argument, or where it does not work."""
 
 
 class TaskContext:
-    """What one task attempt lends to the user's functions and collects from them."""
+    """What user functions can ask for during one task attempt, and what they report to it."""
 
     __slots__ = ("counters", "input_path", "params", "place")
 
@@ -79,7 +79,7 @@ class Counter:
     def add(self, n: int = 1) -> None:
         """Add `n`, an int, to this attempt's total. Outside a task it does nothing.
 
-        A total stays in the range of int64: it stops at the largest or smallest number of it.
+        A total stops at the largest or smallest int64.
         """
         if _context is None:
             return

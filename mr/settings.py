@@ -248,9 +248,9 @@ def _read_file(file: Path | None) -> dict[str, Any]:
         raise BadSetting(f"{path} cannot be read: {error}") from error
 
 
-#: Settings whose value may be kept in a file, out of sight of whoever sees the environment.
+#: Settings whose value may be kept in a file, so that it does not show in the environment.
 _FROM_FILES = {"broker_url_file": "broker_url", "redis_url_file": "redis_url"}
-#: Variables that lead to passwords: no business of user code.
+#: Variables that hold or name passwords; user code does not get them.
 SECRET_VARIABLES = ("MR_BROKER_URL", "MR_REDIS_URL", "MR_BROKER_URL_FILE", "MR_REDIS_URL_FILE")
 #: MR_* variables that are not settings: the job's environment and the tests' servers.
 _ENVIRON_OTHER = ("MR_TEST_", "MR_JOB_")
@@ -270,7 +270,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, str]:
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """The MR_* variables that set nothing, each with the name it was meant to have, if one is near.
 
-    Others may set such variables, so they stop nothing; a slip of the pen should not pass unseen either.
+    Other programs may set such variables, so they are no error; but a misspelt one should not pass unseen.
     """
     known = [f"MR_{name.upper()}" for name in (*Settings.__struct_fields__, *_FROM_FILES)]
     unknown = []

@@ -13,14 +13,14 @@ import click
 from mr.async_tools import cancel_and_wait
 from mr.cli.cpu_quota import usable_cores
 from mr.cli.logging import configure_logging, log_level
-from mr.cli.options import Configured, with_settings
+from mr.cli.options import Configured, slots_option, with_settings
 from mr.error_text import error_text
 from mr.errors import BadSetting
 from mr.protocol.ids import WorkerId, is_id
 
 log = logging.getLogger("mr")
 
-#: Stops of a daemon: the first event is set by the first signal, the second by the second.
+#: What runs a daemon: its first event is set by the first stop signal, its second by the second.
 Serve = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
 
 
@@ -53,13 +53,13 @@ def coordinator(log_level: str, configured: Configured) -> None:
 
 
 @click.command()
-@click.option("--slots", type=click.IntRange(1, 1024), help="Tasks at a time; else one a usable core.")
+@slots_option()
 @click.option(
     "--spool",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Directory for code and map outputs, on a disk that outlives the daemon: a worker restarted with "
-    "the same one goes on serving the map outputs left there. Default: ~/.cache/mrmq/spool.",
+    "the same one goes on serving the map outputs left there. [default: ~/.cache/mrmq/spool]",
 )
 @click.option(
     "--listen",
@@ -96,7 +96,7 @@ def worker(
 
     configure_logging(log_level)
     settings = configured.settings
-    parse_address(listen)  # a slip is told before any server is asked
+    parse_address(listen)  # refuse a wrong address before connecting
     identity = worker_id or default_worker_id()
     if not is_id(identity):
         raise BadSetting(f"--id {identity!r}: letters, digits, '.', '_' and '-', at most 64")
@@ -125,7 +125,7 @@ def worker(
 
 
 def default_worker_id() -> str:
-    """A name nobody else has: the host's, and some random letters."""
+    """A unique name: the host's, and some random letters."""
     host = "".join(c if c.isalnum() or c in "._-" else "-" for c in socket.gethostname()).lstrip("._-")
     return f"{host[:50] or 'worker'}-{secrets.token_hex(3)}"
 

@@ -1,4 +1,4 @@
-"""`mr doctor`: checks what a cluster stands on, and says what to do about what is missing."""
+"""`mr doctor`: checks what a cluster needs, and says what to do about what is missing."""
 
 import asyncio
 import importlib.metadata
@@ -34,11 +34,11 @@ _PYTHON = (3, 11)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line of the doctor's."""
+    """One line of the output."""
 
     level: Literal["ok", "warn", "FAIL"]
     what: str
-    #: What was found; for anything but ok, what to do about it.
+    #: What was found and, unless it is ok, what to do about it.
     message: str
 
 
@@ -47,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True):
     "--spool",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The worker's spool to check; ~/.cache/mrmq/spool unless said.",
+    help="The worker's spool to check. [default: ~/.cache/mrmq/spool]",
 )
 @as_json
 @with_settings
@@ -202,7 +202,7 @@ async def _shared_findings(settings: Settings) -> AsyncIterator[Finding]:
             if finding := await _workers_store(client):
                 yield finding
     except MrError:
-        return  # what cannot be reached was told
+        return  # already reported by the findings before
 
 
 async def _coordinators_store(client: Client) -> Finding | None:

@@ -1,4 +1,4 @@
-"""A failed job told to its user: each cause once, with the record and the command to run it again."""
+"""The report of a failed job: each cause once, with the record and the command that reproduces it."""
 
 from mr.error_text import printable, printable_line
 from mr.protocol.records import FailureGroup, JobRecord, JobState
@@ -8,7 +8,7 @@ _TASKS_NAMED = 3
 
 
 def describe_end(record: JobRecord) -> str:
-    """Why a job FAILED or was CANCELLED: its cause, then every group of failures."""
+    """Say why a job FAILED or was CANCELLED: its cause, then every group of failures."""
     verb = "failed" if record.state is JobState.FAILED else "was cancelled"
     cause = f": {record.cause}" if record.cause else ""
     lines = [printable_line(f"mr: job {record.job_id} {verb}{cause}")]
@@ -18,7 +18,7 @@ def describe_end(record: JobRecord) -> str:
 
 
 def describe_group(group: FailureGroup) -> str:
-    """One cause: what, where, how often, the user's traceback, and the command that shows it again."""
+    """One cause: what, where, how often, the user's traceback, and the command that reproduces it."""
     failure = group.failure
     lines = ["", f"{failure.kind} {_times(group)}"]
     if failure.function:

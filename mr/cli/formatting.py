@@ -28,15 +28,6 @@ def fields(pairs: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)
 
 
-def shorten(text: str, width: int = 60) -> str:
-    """One line of at most `width` characters, its middle left out where it is longer."""
-    line = " ".join(text.split())
-    if len(line) <= width:
-        return line
-    head = (width - 1) // 2
-    return f"{line[:head]}…{line[len(line) - (width - 1 - head) :]}"
-
-
 def size(count: float) -> str:
     """Bytes as `512 B`, `3.4 MiB`."""
     value = float(count)

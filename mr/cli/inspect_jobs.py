@@ -13,12 +13,16 @@ from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import progress_share
 from mr.client import Snapshot, TaskView, Viewer
+from mr.error_text import bounded
 from mr.errors import NotFound
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobRecord, Refusal, RunningTask, TaskRecord, TaskState, WorkerView
 from mr.protocol.records import as_json as render_json
 
 Seen = TypeVar("Seen")
+
+#: Longest failure message in the table of tasks.
+_MESSAGE_CHARACTERS = 60
 
 
 def look(configured: Configured, at: Callable[[Viewer], Awaitable[Seen]]) -> Seen:
@@ -203,7 +207,7 @@ def _task_row(view: TaskView) -> list[str]:
         record.worker,
         formatting.duration(seconds) if seconds else "",
         *(_running_cells(running) if running else _ended_cells(view)),
-        formatting.shorten(record.failure.message) if record.failure else "",
+        bounded(" ".join(record.failure.message.split()), _MESSAGE_CHARACTERS) if record.failure else "",
     ]
 
 

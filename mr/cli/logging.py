@@ -1,4 +1,4 @@
-"""What the engine's own log says on stderr."""
+"""The engine's own log, on stderr."""
 
 import logging
 import sys
@@ -20,12 +20,12 @@ def log_level(default: str) -> Callable[[Any], Any]:
         type=click.Choice(["debug", "info", "warning", "error"]),
         default=default,
         show_default=True,
-        help="What is told on stderr.",
+        help="Least severe messages to log on stderr.",
     )
 
 
 class _OneLine(logging.Formatter):
-    """Shows what others chose (names, causes, reasons) as text: it moves no cursor and begins no line."""
+    """Escapes control characters: names and reasons chosen by others forge no lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable_line(super().formatMessage(record))

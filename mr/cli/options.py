@@ -125,6 +125,16 @@ as_json = click.option("--json", "json", is_flag=True, help="Print JSON instead 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 
 
+def slots_option(*short_flags: str) -> Callable[[Command], Command]:
+    """How many tasks run at a time in one process."""
+    return click.option(
+        *short_flags,
+        "--slots",
+        type=click.IntRange(1, 1024),
+        help="Tasks at a time. [default: the number of usable cores]",
+    )
+
+
 def cluster_options(command: Command) -> Command:
     """Where the cluster is: accepted before and after the name of a command."""
     for option in reversed(_CLUSTER_OPTIONS):

@@ -1,4 +1,4 @@
-"""The one door through which a command's text reaches the terminal."""
+"""The only way in which commands write text to the terminal."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ from mr.cli.cpu_quota import usable_cores
 from mr.cli.failures import describe_end
 from mr.cli.formatting import duration, number, size
 from mr.cli.logging import configure_logging, log_level
-from mr.cli.options import Configured, job_options, quiet, with_settings
+from mr.cli.options import Configured, job_options, quiet, slots_option, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import ProgressLine
 from mr.error_text import error_text, printable_line
@@ -42,12 +42,12 @@ _SPOOL_PREFIX = "mr-run-"
 @click.argument("job_file", type=click.Path(path_type=Path), metavar="JOB.py")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @job_options
-@click.option("-j", "--slots", type=click.IntRange(1, 1024), help="Tasks at a time; else one a usable core.")
+@slots_option("-j")
 @click.option(
     "--spool",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where intermediate files go; the system's temporary directory unless said.",
+    help="Directory for intermediate files. [default: the system's temporary directory]",
 )
 @quiet
 @log_level("error")

@@ -1,8 +1,8 @@
 """Keeps the servers' passwords of a daemon away from the tasks, which run under the same user.
 
-What holds: `/proc/PID/environ` and `/proc/PID/cmdline` of the daemon show no password once it runs, the
-tasks' environment has none, and unless tasks run as root the kernel lets them look into no memory of the
-daemon's. What does not: a file that the daemon's user may read, tasks may read, too.
+Protected: `/proc/PID/environ` and `/proc/PID/cmdline` of the running daemon, the tasks' environment, and,
+unless tasks run as root, the daemon's memory. Not protected: files that the daemon's user
+may read.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Signals as events: the first asks politely, the second at once."""
+"""Signals as events: the first stops in good order, the second at once."""
 
 import asyncio
 import signal
@@ -30,7 +30,7 @@ def on_signals(first: Callable[[], None], second: Callable[[], None]) -> Iterato
 
 
 def heeded_signals() -> tuple[signal.Signals, ...]:
-    """The stop signals, without the hang-up that `nohup` told us to ignore."""
+    """The stop signals, without SIGHUP where `nohup` has it ignored."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return tuple(number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP))
 

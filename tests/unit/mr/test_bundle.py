@@ -178,9 +178,9 @@ def test_what_is_no_regular_file_is_refused_by_name(
 def test_a_fifo_is_neither_a_job_file_nor_an_include(job_file: Path) -> None:
     fifo = job_file.parent / "fifo.py"
     os.mkfifo(fifo)
-    with pytest.raises(BadJob, match=r"fifo\.py is no regular file"):
+    with pytest.raises(BadJob, match=r"fifo\.py is not a regular file"):
         build_bundle(fifo)
-    with pytest.raises(BadJob, match=r"fifo\.py is no regular file"):
+    with pytest.raises(BadJob, match=r"fifo\.py is not a regular file"):
         build_bundle(job_file, [fifo])
 
 

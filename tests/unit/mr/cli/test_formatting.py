@@ -14,13 +14,6 @@ def test_table_without_rows_has_its_headers() -> None:
     assert formatting.table(("NAME", "STATE"), []) == "NAME  STATE"
 
 
-def test_long_cells_lose_their_middle_and_their_line_ends() -> None:
-    shown = formatting.shorten("a\nb " + "x" * 100, 20)
-    assert len(shown) == 20
-    assert shown.startswith("a b xxxxx")
-    assert "…" in shown
-
-
 def test_fields_leave_out_what_is_empty() -> None:
     assert formatting.fields([("job", "j1"), ("waiting for", ""), ("priority", "2")]) == (
         "job       j1\npriority  2"

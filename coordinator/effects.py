@@ -1,4 +1,4 @@
-"""Carries out the scheduler's commands, in the order of effects stated in `mr.coordinator.core.commands`."""
+"""Carries out the scheduler's commands in the order of effects (`mr.coordinator.core.commands`)."""
 
 import asyncio
 import logging
@@ -49,17 +49,17 @@ from mr.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: How long the look at an output directory may take when a job is taken over.
+#: How long it may take to look for `_SUCCESS` in an output directory.
 LOOK_SECONDS = 10.0
 
-#: Errors of one job's write that concern more than that job.
+#: Errors that concern more than the job whose write raised them.
 _PASSING = (*FATAL, StoreBehind)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Effects:
-    """Performs commands over the ports. `epoch` marks every write as this coordinator's.
+    """Performs commands through the ports. `epoch` marks every write as this coordinator's.
 
     `on_event` takes what the commands that ask bring back; `spawn` runs those beside the others.
     """
@@ -81,7 +81,7 @@ class Effects:
         self._on_event = on_event
         self._spawn = spawn
         self._prober = Prober(broker, clock, on_event)
-        #: The output of a job is finished or abandoned by one hand at a time.
+        #: At most one task at a time finishes or abandons the output of a job.
         self._output_locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def perform(self, commands: Sequence[Command]) -> None:
@@ -98,8 +98,12 @@ class Effects:
         for command in commands:
             self._ask(command)
 
-    async def persist(self, commands: Iterable[Command]) -> None:
+    async def persist(self, commands: Sequence[Command]) -> None:
         """Carry out the commands that write to the store. Raises Deposed, StoreBehind, StoreUnavailable."""
+        await self._change_claims(commands)
+        await self._save(commands)
+
+    async def _change_claims(self, commands: Sequence[Command]) -> None:
         reopens = [c for c in commands if isinstance(c, Reopen)]
         released = [c for c in commands if isinstance(c, ReleaseDead)]
         controls = [c.control for c in commands if isinstance(c, SendControl)]
@@ -120,6 +124,8 @@ class Effects:
                 for c in speculations
             ),
         )
+
+    async def _save(self, commands: Sequence[Command]) -> None:
         records: dict[JobId, JobRecord] = {}
         tasks: dict[JobId, dict[TaskId, TaskRecord]] = {}
         ended: set[JobId] = set()
@@ -140,7 +146,7 @@ class Effects:
         )
 
     async def _isolated(self, job_id: JobId, work: Awaitable[object]) -> None:
-        """Await what is done for one job: an exception over it fails that job, and no other."""
+        """Await work for one job. An exception fails only that job."""
         try:
             await work
         except _PASSING:
@@ -154,7 +160,7 @@ class Effects:
         await self._on_event(event)
 
     async def _end(self, record: JobRecord, tasks: Iterable[TaskRecord]) -> None:
-        """Write a job's end; a record that cannot be written gives way to one of bare facts."""
+        """Write a job's end. If its records cannot be written, a record of the plain facts is."""
         seconds = self._settings.history_seconds
         try:
             await self._store.end_job(record, tasks, self.epoch, seconds)
@@ -182,7 +188,7 @@ class Effects:
         ]
         for command in commands:
             if isinstance(command, EmitEvent):
-                with surviving(f"telling of job {command.event.job_id}"):
+                with surviving(f"emitting an event of job {command.event.job_id}"):
                     messages.append(_event_message(command.event))
         if messages:
             await asyncio.gather(*map(self._broker.publish, messages))
@@ -201,7 +207,7 @@ class Effects:
                 self._spawn(self.abandon(command.job_id, command.output))
 
     async def _inspect_claims(self, command: InspectClaims) -> None:
-        """Read the claims of a job. A store that came back older tells nothing until it is written back."""
+        """Read the claims of a job. No event follows if the store has lost data: it is rewritten first."""
         job_id = command.job_id
         event: Event
         try:
@@ -224,7 +230,7 @@ class Effects:
         await self._on_event(event)
 
     async def read_written_back(self, job_id: JobId) -> Event | None:
-        """What the store says of a job that was written back. None: it has come back older once more."""
+        """What the store says of a job that was rewritten. None: it has lost data again."""
         try:
             claims = await self._store.claims(job_id)
             return JobWrittenBack(self._clock.now(), job_id, claims, await self._results(job_id))
@@ -265,7 +271,7 @@ class Effects:
         await self._on_event(event)
 
     async def _unfinished(self, command: FinishOutput, error: Exception) -> Event:
-        """The event for an unfinished output: OutputFinished if `_SUCCESS` is there all the same."""
+        """The event after an error: OutputFinished if `_SUCCESS` exists nevertheless, else OutputFailed."""
         message = f"the coordinator cannot finish the output {command.output}: {error}"
         if await self.finished({command.job_id: command.output}):
             log.warning("job %s has completed, but %s", command.job_id, message)
@@ -274,12 +280,12 @@ class Effects:
         return OutputFailed(self._clock.now(), command.job_id, failure)
 
     async def finished(self, outputs: Mapping[JobId, str]) -> set[JobId]:
-        """Those of these jobs whose `_SUCCESS` is there, given where they write."""
+        """Those of these jobs (id -> output) whose `_SUCCESS` exists."""
         found = await asyncio.gather(*(self._has_finished(*item) for item in outputs.items()))
         return {job_id for job_id, finished in zip(outputs, found, strict=True) if finished}
 
     async def _has_finished(self, job_id: JobId, output: str) -> bool:
-        """Whether a job's `_SUCCESS` is there; what cannot be looked at in time counts as not there."""
+        """Whether a job's `_SUCCESS` exists; False if that cannot be determined in time."""
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 manifest = await asyncio.to_thread(read_manifest, output)
@@ -290,7 +296,7 @@ class Effects:
         return manifest is not None and manifest.job_id == job_id
 
     async def abandon(self, job_id: JobId, output: str) -> None:
-        """Remove what a failed or cancelled job wrote; does nothing where that is done already."""
+        """Remove what a failed or cancelled job wrote. Idempotent."""
         async with self._output_lock(job_id):
             try:
                 await asyncio.to_thread(abandon_output, output, job_id)

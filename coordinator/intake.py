@@ -1,4 +1,4 @@
-"""From a request on `mr.jobs` to an accepted job, or to a refusal with its reason."""
+"""Turns requests on `mr.jobs` into accepted jobs, or refuses them with a reason."""
 
 import asyncio
 import hashlib
@@ -12,7 +12,7 @@ from mr.dead_letters import FATAL, dead_letter
 from mr.error_text import bounded, fault
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.allowed_paths import AllowedPaths
-from mr.formats.input.files import list_inputs
+from mr.formats.input.files import InputFile, list_inputs
 from mr.formats.input.splits import plan_splits
 from mr.formats.output.directory import prepare_output
 from mr.formats.registry import require_input, require_output
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 #: AMQP `type` of a request to stop a job; any other type is a job request.
 CANCEL_TYPE = "cancel"
-#: AMQP `type` of a question that asks for nothing but an answer.
+#: AMQP `type` of a request that only asks for an answer.
 PING_TYPE = "ping"
 #: Prefix of the job ids that the coordinator makes up, followed by 12 hex digits.
 _MADE_ID = "job-"
-#: Jobs of the very same request that are told apart by number; further ones by chance.
+#: Jobs of identical requests get ids made from a number up to this; further ones get random ids.
 _MADE_TRIES = 32
 #: Longest reason of a refusal; it may quote what the request holds.
 _REASON_CHARACTERS = 10_000
@@ -48,10 +48,10 @@ Unfinished = Callable[[str], int]
 
 
 class Intake:
-    """Answers requests. One request's planning never holds up another's.
+    """Answers requests. The planning of one never delays another.
 
-    `on_job(spec, splits, bundle)` takes a planned job over and returns once it is persisted, False when the
-    id was taken; `on_cancel(job)` likewise, False for a job that is unknown or has ended;
+    `on_job(spec, splits, bundle)` takes over a planned job and returns when it is in the store, with False if
+    the id is taken; `on_cancel(job)` returns False if the job is unknown or has ended;
     `unfinished(sender)` counts the jobs of one sender.
     """
 
@@ -72,11 +72,11 @@ class Intake:
         self._on_job = on_job
         self._on_cancel = on_cancel
         self._unfinished = unfinished
-        #: One lock for each id being planned: a doubled request, or its cancellation, waits for the first.
+        #: A lock for each id being planned: a repeated request, or its cancellation, waits for the first.
         self._planning: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def on_delivery(self, delivery: Delivery) -> None:
-        """Answer one request, then acknowledge it: the answer and the job are safe by then."""
+        """Answer one request, then acknowledge it, when the job is stored and the answer published."""
         try:
             if delivery.type == PING_TYPE:
                 reply = RequestReply(accepted=True, store=await self._store.identity())
@@ -101,15 +101,15 @@ class Intake:
         if request.job_id is not None:
             return await self._answer_for(JobId(request.job_id), request, delivery)
         digest = _digest(delivery)
-        async with self._turn(JobId(digest)):
+        async with self._lock(JobId(digest)):
             job_id = await self._made_id(digest, delivery.redelivered)
             return await self._answer_for(job_id, request, delivery)
 
     async def _made_id(self, digest: str, redelivered: bool) -> JobId:
-        """The id of a job whose sender chose none: unlike others', and the same when the message comes again.
+        """Make the id of a job whose sender chose none: unique, but the same if the message is redelivered.
 
-        Else the output directory that was made before a crash would belong to an id nobody has. A message
-        that comes again may be the job that runs; one that ended was more likely the same request before.
+        Otherwise an output directory made before a crash would belong to no job. A redelivered message may be
+        that of a running job; a job that has ended is more likely an earlier, identical request.
         """
         for number in range(_MADE_TRIES):
             job_id = JobId(_MADE_ID + hashlib.sha256(f"{digest}/{number}".encode()).hexdigest()[:12])
@@ -121,22 +121,22 @@ class Intake:
                 return job_id
         return JobId(_MADE_ID + secrets.token_hex(6))
 
-    def _turn(self, job_id: JobId) -> asyncio.Lock:
+    def _lock(self, job_id: JobId) -> asyncio.Lock:
         return self._planning.setdefault(job_id, asyncio.Lock())
 
     async def _answer_for(self, job_id: JobId, request: JobRequest, delivery: Delivery) -> RequestReply:
-        async with self._turn(job_id):
+        async with self._lock(job_id):
             try:
                 reply = await self._plan(job_id, request, delivery.user_id or "")
             except (BadJob, BadInput, NotFound, BadMessage, ValueError, OverflowError, OSError) as error:
                 reply = _refusal(job_id, str(error))
-                await self._leave_trace(job_id, request, str(error))
+                await self._record_refusal(job_id, request, str(error))
         if not reply.accepted:
             log.info("job %s refused: %s", job_id, reply.reason)
         return reply
 
-    async def _leave_trace(self, job_id: JobId, request: JobRequest, reason: str) -> None:
-        """Let `mr status` tell what became of the request: who sent it may not have waited for the answer."""
+    async def _record_refusal(self, job_id: JobId, request: JobRequest, reason: str) -> None:
+        """Record a refusal for `mr status`: the sender may not have waited for the answer."""
         refusal = Refusal(
             job_id=job_id,
             at=await self._store.server_time(),
@@ -145,8 +145,8 @@ class Intake:
         )
         await self._store.put_refusal(refusal, self._settings.history_seconds)
 
-    async def _again(self, job_id: JobId, request: JobRequest) -> RequestReply | None:
-        """The answer when there is a job of this id; None when there is none. Raises BadJob, BadMessage.
+    async def _existing(self, job_id: JobId, request: JobRequest) -> RequestReply | None:
+        """The answer if a job with this id exists, else None. Raises BadJob, BadMessage.
 
         The same request is accepted again, as who asks may not have heard the first answer. Another one is
         refused: its sender would take the old job's result for its own.
@@ -163,7 +163,7 @@ class Intake:
         return RequestReply(accepted=True, job_id=job_id, duplicate=True)
 
     def _check_share(self, sender: str) -> None:
-        """Refuse a sender that has as many unfinished jobs as it may. Raises BadJob."""
+        """Refuse a sender that has too many unfinished jobs already. Raises BadJob."""
         most = self._settings.max_jobs_per_sender
         if most and self._unfinished(sender) >= most:
             who = f"the sender {sender!r} has" if sender else "senders who do not say who they are have"
@@ -172,8 +172,8 @@ class Intake:
             )
 
     async def _plan(self, job_id: JobId, request: JobRequest, sender: str) -> RequestReply:
-        """Plan and hand over one job. Raises BadJob, BadInput, NotFound, BadMessage: why it is refused."""
-        if (reply := await self._again(job_id, request)) is not None:
+        """Plan and hand over one job. A refusal raises BadJob, BadInput, NotFound or BadMessage."""
+        if (reply := await self._existing(job_id, request)) is not None:
             return reply
         self._check_share(sender)
         manifest = await self._store.registered(request.job)
@@ -186,13 +186,13 @@ class Intake:
             plan_job, request, manifest, self._settings, job_id, self._clock.wall(), sender
         )
         if not await self._on_job(spec, splits, bundle):
-            again = await self._again(job_id, request)
+            again = await self._existing(job_id, request)
             return again or RequestReply(accepted=True, job_id=job_id, duplicate=True)
         return RequestReply(accepted=True, job_id=job_id)
 
     async def _cancel(self, request: CancelRequest) -> RequestReply:
         job_id = JobId(request.job_id)
-        async with self._turn(job_id):
+        async with self._lock(job_id):
             cancelled = await self._on_cancel(job_id)
         if cancelled:
             return RequestReply(accepted=True, job_id=job_id)
@@ -223,13 +223,13 @@ class Intake:
 
 
 def _unknown_code(job: str) -> str:
-    if job.startswith("sha256:"):  # its sender stored it a moment ago, or so it seems
+    if job.startswith("sha256:"):  # its sender stored it a moment ago, but perhaps elsewhere
         return f"this store has no code {job[:19]!r}...; `mr doctor` tells whether it is the sender's store"
     return f"no job is registered as {job!r}; store its code with `mr register` first"
 
 
 def _digest(delivery: Delivery) -> str:
-    """What stays the same of a message when it is delivered again, as 64 hex digits."""
+    """A digest, as 64 hex digits, that is the same if a message is delivered again."""
     stable = (delivery.body, delivery.correlation_id, delivery.reply_to)
     return hashlib.sha256(repr(stable).encode()).hexdigest()
 
@@ -250,18 +250,10 @@ def plan_job(
 
     `now` in seconds since the epoch. Raises BadJob or BadInput with the reason of a refusal.
     """
-    for path in (*request.inputs, request.output):
-        if "://" not in path and not path.startswith("/"):
-            raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
     options = resolve_request(request, manifest, settings)
     require_input(options.input_format)
     require_output(options.output_format)
-    places = AllowedPaths(settings)
-    places.check_output(request.output)
-    for pattern in request.inputs:
-        places.check_pattern(pattern)
-    files = list_inputs(request.inputs)
-    places.check_inputs(file.path for file in files)
+    files = _list_files(request, settings)
     splits = plan_splits(
         files,
         input_format=options.input_format,
@@ -282,3 +274,17 @@ def plan_job(
     )
     prepare_output(spec.output, job_id)
     return spec, splits
+
+
+def _list_files(request: JobRequest, settings: Settings) -> tuple[InputFile, ...]:
+    """List the inputs, and check that all paths are absolute and allowed. Raises BadJob or BadInput."""
+    for path in (*request.inputs, request.output):
+        if "://" not in path and not path.startswith("/"):
+            raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
+    places = AllowedPaths(settings)
+    places.check_output(request.output)
+    for pattern in request.inputs:
+        places.check_pattern(pattern)
+    files = list_inputs(request.inputs)
+    places.check_inputs(file.path for file in files)
+    return files

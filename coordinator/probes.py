@@ -1,4 +1,4 @@
-"""Asks whether a worker's process still runs: the broker for its private queue, the kernel for its port."""
+"""Finds out whether a worker's process runs: by its private queue at the broker, and by its port."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ ANSWER_SECONDS = 1.0
 
 
 async def queue_exists(broker: Broker, queue: str) -> bool:
-    """Whether a private queue is there; True also where the broker cannot be asked in time.
+    """Whether a private queue exists; also True if the broker does not answer in time.
 
     The kernel closes a dead process's connection, and its private queues go with that. A name that does not
     fit into a message, as a spoilt record may have it, is that of no queue.
@@ -37,7 +37,7 @@ async def queue_exists(broker: Broker, queue: str) -> bool:
 
 
 class Prober:
-    """Carries out ProbeWorker; one question about a life at a time."""
+    """Carries out ProbeWorker, one probe of an incarnation at a time."""
 
     def __init__(self, broker: Broker, clock: Clock, on_event: Callable[[Event], Awaitable[None]]) -> None:
         self._broker = broker
@@ -46,7 +46,7 @@ class Prober:
         self._asking: set[Incarnation] = set()
 
     async def probe(self, command: ProbeWorker) -> None:
-        """Ask, and answer with WorkerProbed where something is certain."""
+        """Probe, and send WorkerProbed if anything is proven."""
         if command.incarnation in self._asking:
             return
         self._asking.add(command.incarnation)
@@ -72,7 +72,7 @@ class Prober:
 
 
 async def port_answers(address: str) -> bool | None:
-    """Whether a process listens at `host:port`. None: nobody can tell, the host may be cut off."""
+    """Whether a process listens at `host:port`. None if that is unknown: the host may be cut off."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(ANSWER_SECONDS):

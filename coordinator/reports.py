@@ -1,4 +1,4 @@
-"""Reports are hints: what the store says of their tasks and workers, read before anything is decided."""
+"""Reports are hints: adds to each what the store says of its task or worker, which is what counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
@@ -15,15 +15,15 @@ from mr.protocol.records import Outcome
 
 
 class ReportStore(SchedulingStore, WorkerStore, Protocol):
-    """What reports are checked against."""
+    """The stores that reports are checked against."""
 
 
-async def checked(
+async def with_outcomes(
     store: ReportStore, events: Sequence[Event], active: Collection[JobId]
 ) -> tuple[Event, ...]:
-    """The events, each report of an active job with what the store says: one read for each job.
+    """Add to each report of an active job what the store says, with one read per job.
 
-    A job whose records cannot be read gets a JobBroken in place of its reports. Raises StoreUnavailable.
+    If the records of a job cannot be read, a JobBroken replaces its reports. Raises StoreUnavailable.
     """
     asked: dict[JobId, dict[TaskId, None]] = {}
     for event in events:
@@ -45,7 +45,7 @@ async def _read(
 
 
 def _task_of(event: Event) -> tuple[JobId, TaskId] | None:
-    """The task that a report is about; None for other events and for what is no task id."""
+    """The task that a report is about; None for other events, and for a malformed task id."""
     report = event.report if isinstance(event, ReportReceived) else None
     if isinstance(report, TaskCommitted | TaskFailed) and is_task_id(report.attempt.task):
         return report.attempt.job, report.attempt.task

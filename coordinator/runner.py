@@ -1,4 +1,4 @@
-"""One coordinator's time in the lead: events in, one after another, effects out, in their order."""
+"""One coordinator while it leads: feeds events to the scheduler, and carries out its commands in order."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.effects import Effects
 from mr.coordinator.intake import Intake
-from mr.coordinator.reports import checked
+from mr.coordinator.reports import with_outcomes
 from mr.coordinator.stored_jobs import StoredJobs
 from mr.dead_letters import dead_letter, guarded, surviving
 from mr.errors import BadMessage, Deposed, MrError, StoreBehind
@@ -39,16 +39,16 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: Times in a row that the store is given back what it lost, for one batch of events.
+#: How often lost data is written back into the store during one batch of events.
 WRITE_BACK_TRIES = 3
 
-#: Reports taken from the queue and not yet acknowledged: MAX_REPORT_BYTES each at most.
+#: Reports taken from the queue and not yet acknowledged, of at most MAX_REPORT_BYTES each.
 REPORTS_PREFETCH = 200
 #: Requests planned at the same time.
 JOBS_PREFETCH = 8
 #: How often the list of jobs is pruned.
 HOUSE_SECONDS = 3600.0
-#: A coordinator that takes over looks at the outputs of the jobs that ended badly no longer ago than this.
+#: A coordinator that takes over clears outputs of jobs that failed or were cancelled within this time.
 SWEEP_SECONDS = 86400.0
 #: Events whose commands are carried out together.
 BATCH_EVENTS = 500
@@ -56,7 +56,7 @@ BATCH_EVENTS = 500
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """An event (None: only to take a turn), and what is owed once its commands are carried out."""
+    """An event (None: only work for `settle`), and what to do after its commands are carried out."""
 
     event: Event | None
     settle: Callable[[], Awaitable[None]] | None = None
@@ -90,7 +90,7 @@ class Runner:
 
     @property
     def epoch(self) -> int:
-        """The epoch of this lead; grows when the lead was lost and won back."""
+        """The epoch of this lead. It grows if the lead is lost and won back."""
         return self._effects.epoch
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -108,7 +108,7 @@ class Runner:
                         ("house", self._keep_house()),
                     )
                 ]
-                # Every job is known before the first report and the first request come.
+                # All jobs must be known before the first report or request arrives.
                 for event in await self._jobs.restore():
                     await self._arrive(event)
                 consumers = [
@@ -135,29 +135,29 @@ class Runner:
     # --- loops
 
     async def _decide(self) -> None:
-        """Take what has arrived, decide, act, then settle: the order that loses nothing."""
+        """Take what has arrived, decide, act, then acknowledge. In this order nothing is lost."""
         while True:
             batch = [await self._arrivals.get()]
             while len(batch) < BATCH_EVENTS and not self._arrivals.empty():
                 batch.append(self._arrivals.get_nowait())
-            with surviving("carrying out what a batch of events led to"):
+            with surviving("handling a batch of events"):
                 await self._act([arrival.event for arrival in batch if arrival.event is not None])
             for arrival in batch:
                 if arrival.settle is not None:
-                    with surviving("settling what arrived"):
+                    with surviving("acknowledging an event"):
                         await arrival.settle()
                 if arrival.done is not None and not arrival.done.done():
                     arrival.done.set_result(None)
-            with surviving("taking in what the store says of jobs written back"):
+            with surviving("handling the jobs that were written back"):
                 while news := await self._jobs.news():
                     await self._act(news)
 
     async def _act(self, events: Sequence[Event]) -> None:
-        """Decide, and carry out; a store found to have come back older is first given what it lost."""
+        """Decide and carry out. If the store has lost data, that is written back first."""
         begun = [event.spec.job_id for event in events if isinstance(event, JobAccepted)]
         begun += [event.job.spec.job_id for event in events if isinstance(event, JobRestored)]
         active = {*self._scheduler.active_jobs(), *begun}
-        read = await self._with_whole_store(lambda: checked(self._store, events, active))
+        read = await self._with_whole_store(lambda: with_outcomes(self._store, events, active))
         commands = self._scheduler.handle_all(read, self._clock.wall())
         await self._with_whole_store(lambda: self._effects.perform(commands))
         for command in commands:
@@ -166,7 +166,7 @@ class Runner:
         await self._jobs.write_back(c.job_id for c in commands if isinstance(c, WriteBack))
 
     async def _with_whole_store(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do some work; where the store has lost writes, give those back and do it again."""
+        """Do some work. If the store has lost writes, write them back and do it again."""
         for _ in range(WRITE_BACK_TRIES):
             try:
                 return await work()
@@ -176,9 +176,9 @@ class Runner:
         return await work()
 
     async def _tick(self) -> None:
-        """Look at the queue and at the workers at regular times."""
+        """Observe the queue and the workers at regular intervals."""
         while True:
-            with surviving("looking at the queue and the workers"):
+            with surviving("observing the queue and the workers"):
                 await self._look()
             await self._clock.sleep(self._settings.tick_seconds)
 
@@ -191,13 +191,13 @@ class Runner:
             await self._arrivals.put(_Arrival(None, settle=self._jobs.write_back_all))
 
     async def _keep_lead(self) -> None:
-        """Renew the lead at regular times. Raises Deposed."""
+        """Renew the lead at regular intervals. Raises Deposed."""
         while True:
             await self._clock.sleep(self._settings.lease_seconds / 3)
             await self._hold_lead()
 
     async def _hold_lead(self) -> None:
-        """Renew the lead; win it back with the next epoch when the store forgot it, or its epoch.
+        """Renew the lead; win it back with the next epoch if the store has lost it or its epoch.
 
         Raises Deposed, also when another led meanwhile: what is known here is out of date then.
         """
@@ -214,7 +214,7 @@ class Runner:
             return
         epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
         while epoch is None and await self._store.last_epoch() < led_before:
-            # A store that came back older shows the lease of one who led before; it runs out.
+            # A store that lost data shows the lease of an earlier leader, which will run out.
             await self._clock.sleep(lease_seconds / 20)
             epoch = await self._store.acquire_lead(self._holder, lease_seconds, led_before)
         if epoch is None:
@@ -241,7 +241,7 @@ class Runner:
         await self._arrivals.put(_Arrival(event))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a command that asks beside the others; a server that stays away ends this lead."""
+        """Run a command in the background. A server that stays unreachable ends this lead."""
         assert self._tasks is not None, "commands are carried out while the runner runs"
         self._tasks.create_task(_survived(work))
 
@@ -261,11 +261,11 @@ class Runner:
         await self._arrivals.put(_Arrival(ReportReceived(self._clock.now(), report), settle=delivery.ack))
 
     async def _take_job(self, spec: JobSpec, splits: tuple[Split, ...], bundle: bytes) -> bool:
-        """Create a job and let it begin; False when its id is taken. Raises Deposed."""
+        """Create a job and start it. False if its id is taken. Raises Deposed."""
         if self._jobs.is_unfinished(spec.job_id) or self._jobs.ended(spec.job_id) is not None:
-            return False  # the store may have forgotten it
+            return False  # known here, even if the store has lost it
         record = submitted_record(spec)
-        await self._hold_lead()  # no successor would hear of a job that a deposed coordinator creates
+        await self._hold_lead()  # the next leader would not learn of a job that a deposed one creates
         if not await self._store.create_job(spec, splits, record, self._effects.epoch):
             return False
         with surviving(f"keeping the code of job {spec.job_id}"):
@@ -278,7 +278,7 @@ class Runner:
         return self._jobs.unfinished_of(sender)
 
     async def _cancel_job(self, job_id: JobId) -> bool:
-        """Stop a job. False: it is unknown or has ended, or its output is being finished."""
+        """Stop a job. False if it is unknown or has ended, or its output is being finished."""
         if not self._jobs.is_unfinished(job_id):
             return False
         await self._arrive_and_wait(CancelRequested(self._clock.now(), job_id, "cancelled on request"))
@@ -286,7 +286,7 @@ class Runner:
         return ended is not None and ended.state is JobState.CANCELLED
 
     async def _sweep_outputs(self) -> None:
-        """Clear what a predecessor that died between ending a job and clearing its output left behind."""
+        """Abandon outputs that a predecessor left because it died right after it had ended the job."""
         earliest = self._clock.wall() - SWEEP_SECONDS
         for record in await self._store.list_jobs():
             if record.state in (JobState.FAILED, JobState.CANCELLED) and record.history[-1].at >= earliest:
@@ -299,7 +299,7 @@ async def _survived(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that ended the others: the first leaf of the group."""
+    """The first error in a group: it ended the other tasks."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -20,8 +20,8 @@ from mr.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: How often a standby looks whether the leader still is connected.
-LOOK_SECONDS = 1.0
+#: How often a standby checks that the leader is connected.
+CHECK_SECONDS = 1.0
 
 
 async def run_coordinator(
@@ -29,14 +29,14 @@ async def run_coordinator(
 ) -> None:
     """Coordinate until `stop` is set, standing by while another one leads.
 
-    Both ports are connected already and stay the caller's to close; `broker` is this coordinator's alone:
-    it connects again when it loses the lead. Raises StoreUnavailable or BrokerUnavailable when one stays
-    away for `reconnect_seconds`; the jobs go on at the next start.
+    Both ports must be connected, and the caller closes them. No one else may use `broker`, which is
+    reconnected if the lead is lost. Raises StoreUnavailable or BrokerUnavailable if a server stays
+    unreachable for `reconnect_seconds`; the jobs continue at the next start.
     """
     clock = clock or SystemClock()
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     standby = _Standby(settings, broker, store)
-    #: The highest epoch known, whoever led.
+    #: The highest known epoch of any coordinator.
     epoch = 0
     for warning in await store.warnings():
         log.warning("redis: %s", warning)
@@ -51,7 +51,7 @@ async def run_coordinator(
         if won is None:
             await standby.wait(stop)
             continue
-        if won <= epoch:  # emptied since it was asked for the last epoch
+        if won <= epoch:  # the store was emptied after it was asked for the last epoch
             await store.release_lead(holder)
             continue
         runner = Runner(settings, broker, store, clock, holder, won)
@@ -60,7 +60,7 @@ async def run_coordinator(
             await runner.run(stop)
         except Deposed:
             log.warning("another coordinator took over; standing by")
-            # What was delivered here, and the place of the one active consumer, are the other's from now on.
+            # Give up the deliveries and the place of the single active consumer: they belong to the leader.
             await broker.close()
             await broker.connect()
             presence = await _show_presence(broker, holder)
@@ -73,19 +73,19 @@ async def run_coordinator(
 async def _ask_for_lead(
     settings: Settings, store: LeadershipStore, stop: asyncio.Event, holder: str, epoch: int
 ) -> tuple[int, int | None]:
-    """Ask for the lead. Returns the highest epoch known until then, and the one that was won, if any."""
+    """Try to take the lead. Returns the highest epoch known before, and the one that was won, if any."""
     known = await store.last_epoch()
     emptied = known < epoch
     if emptied:
-        # The one who led has all that was lost, and writes it back once it leads again.
-        log.warning("redis was emptied; whoever led until now goes first")
+        # The last leader knows what was lost, and will write it back when it leads again.
+        log.warning("redis was emptied; the last leader is given time to lead again")
         await wait_for_event(stop, settings.lease_seconds)
     epoch = max(epoch, known)
     return epoch, await store.acquire_lead(holder, settings.lease_seconds, epoch if emptied else 0)
 
 
 async def _show_presence(broker: Broker, holder: str) -> Consumer:
-    """Hold a private queue for as long as this process is connected, so that others can see that it is."""
+    """Hold a private queue while this process is connected, so that others can see that it is."""
     return await broker.subscribe("", "", _ignore, name=coordinator_queue(holder))
 
 
@@ -94,19 +94,19 @@ async def _ignore(delivery: Delivery) -> None:
 
 
 class _Standby:
-    """Waits for the lead, and takes it from one whose process has ended without waiting for its lease."""
+    """Waits for the lead. Ends the lead of a coordinator whose process has ended."""
 
     def __init__(self, settings: Settings, broker: Broker, store: LeadershipStore) -> None:
         self._broker = broker
         self._store = store
-        self._pause_seconds = min(LOOK_SECONDS, settings.lease_seconds / 5)
-        #: A leader whose queue was gone at the last look.
+        self._pause_seconds = min(CHECK_SECONDS, settings.lease_seconds / 5)
+        #: A leader whose queue was missing at the last check.
         self._missed: str | None = None
 
     async def wait(self, stop: asyncio.Event) -> None:
-        """Wait a little. A leader without its queue at two looks in a row has ended, and its lead with it.
+        """Check the leader, then wait. If its queue is missing at two checks in a row, its lead is ended.
 
-        One look would not do: a connection that was lost is made again within that time.
+        One check is not enough: a lost connection is restored within the time between two.
         """
         leader = await self._store.leader()
         if leader is None or await queue_exists(self._broker, coordinator_queue(leader)):

@@ -1,4 +1,4 @@
-"""Keeps the store complete: the code of unfinished jobs, and whatever the store forgot of jobs."""
+"""Keeps the store complete: the code of unfinished jobs, and all that the store has lost of jobs."""
 
 import logging
 from collections import OrderedDict
@@ -29,7 +29,7 @@ ENDED_TASKS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """The code of one job. `bundle` is empty when the store had lost it before it could be read."""
+    """The code of one job. `bundle` is empty if the store had lost it before it could be read."""
 
     manifest: CodeManifest
     bundle: bytes
@@ -39,7 +39,7 @@ class _Code:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a job ended, and when, by the clock that never goes back."""
+    """How a job ended, and when, by the monotonic clock."""
 
     command: CloseJob
     at: float
@@ -50,9 +50,9 @@ class UnfinishedStore(SchedulingStore, CodeStore, Protocol):
 
 
 class StoredJobs:
-    """The unfinished jobs and those that ended lately.
+    """The unfinished jobs, and those that ended recently.
 
-    `snapshot` tells all of an unfinished one; `hold_lead` makes sure of the lead, or raises Deposed.
+    `snapshot` returns all that is known of an unfinished one; `hold_lead` keeps the lead or raises Deposed.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class StoredJobs:
         return sum(code.sender == sender for code in self._codes.values())
 
     def ended(self, job_id: JobId) -> JobRecord | None:
-        """How a job ended lately; None for any other."""
+        """The last record of a job that ended recently; None for any other."""
         found = self._ended.get(job_id)
         return None if found is None else found.command.record
 
@@ -107,7 +107,7 @@ class StoredJobs:
     # --- code
 
     async def take_code(self, spec: JobSpec, bundle: bytes) -> None:
-        """Keep the code of an unfinished job, here and in the store; jobs of one code share its bytes."""
+        """Keep the code of an unfinished job, here and in the store. Jobs share the bytes of equal code."""
         shared = (code.bundle for code in self._codes.values() if code.bundle == bundle)
         self._codes[spec.job_id] = _Code(spec.code, next(shared, bundle), spec.sender)
         await self.keep_code(spec.job_id)
@@ -119,7 +119,7 @@ class StoredJobs:
                 await self.keep_code(job_id)
 
     async def keep_code(self, job_id: JobId) -> None:
-        """Keep the code of a job for as long again; put it back where the store has lost it."""
+        """Extend the time for which the store keeps a job's code; put it back if it is lost."""
         code = self._codes.get(job_id)
         if code is None:
             return
@@ -142,21 +142,21 @@ class StoredJobs:
         now = self._clock.now()
         return [JobRestored(now, job, name in finished) for name, job in new.items()]
 
-    # --- a store that came back older, or empty
+    # --- a store that has lost data
 
     async def forgotten(self) -> bool:
-        """Whether the store has lost anything that it had acknowledged of these jobs."""
+        """Whether the store has lost acknowledged writes of these jobs."""
         kept_since = self._clock.now() - self._settings.history_seconds / 2
         self._ended = OrderedDict((name, job) for name, job in self._ended.items() if job.at > kept_since)
         return bool(await self._store.forgotten([*self._codes, *self._ended]))
 
     async def write_back_all(self) -> None:
-        """Give the store back what it has lost, by its own account."""
+        """Write back all jobs of which the store has lost writes."""
         self._came_back = True
         await self.write_back(await self._store.forgotten([*self._codes, *self._ended]))
 
     async def write_back(self, jobs: Iterable[JobId]) -> None:
-        """Give the store back what it has lost of these jobs: nothing else may be decided meanwhile.
+        """Write back what the store has lost of these jobs. No event may be handled meanwhile.
 
         Raises Deposed: another that leads would never hear of what is written back.
         """
@@ -182,7 +182,7 @@ class StoredJobs:
             await self._effects.persist([ended.command])
 
     async def news(self) -> list[Event]:
-        """What the store says of the jobs that were written back, and of those that nobody knows here."""
+        """Events for the jobs that were written back, and for jobs in the store that are not known here."""
         broken, self._broken = self._broken, {}
         events: list[Event] = [JobBroken(self._clock.now(), job, cause) for job, cause in broken.items()]
         while self._written_back:

@@ -38,7 +38,7 @@ from mr.coordinator.core.invariants import check
 from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.effects import Effects
-from mr.coordinator.reports import checked
+from mr.coordinator.reports import with_outcomes
 from mr.coordinator.stored_jobs import StoredJobs
 from mr.errors import StoreBehind
 from mr.protocol.failures import Failure, FailureKind
@@ -238,10 +238,10 @@ class SimulatedCoordinator:
                 event = ReportReceived(self.world.now, delivery.report)
                 active = self.scheduler.active_jobs()
                 try:
-                    (read,) = now_or_never(checked(self.store, (event,), active))
+                    (read,) = now_or_never(with_outcomes(self.store, (event,), active))
                 except StoreBehind:
                     self._write_back()
-                    (read,) = now_or_never(checked(self.store, (event,), active))
+                    (read,) = now_or_never(with_outcomes(self.store, (event,), active))
                 self._handle(read)
             except Died:
                 return

@@ -10,7 +10,7 @@ from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
-from mr.coordinator.reports import checked
+from mr.coordinator.reports import with_outcomes
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.messages import Report, TaskCommitted, TaskFailed, WorkerStopped
@@ -42,7 +42,9 @@ class Desk:
     async def hear(self, *reports: Report) -> Sequence[c.Command]:
         """Take reports as the runner does."""
         events = [e.ReportReceived(1.0, report) for report in reports]
-        return self.scheduler.handle_all(await checked(self.store, events, self.scheduler.active_jobs()))
+        return self.scheduler.handle_all(
+            await with_outcomes(self.store, events, self.scheduler.active_jobs())
+        )
 
     @property
     def state(self) -> TaskState:

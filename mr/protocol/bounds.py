@@ -1,7 +1,7 @@
 """The ranges of numbers that come from outside: decoding refuses what lies beyond. Pure.
 
-Nothing here is a limit that work meets. It keeps an absurd number in a message or a stored record from
-growing into an overflow, an endless loop or a day without end in whoever reckons with it.
+No real job reaches these limits. They keep an absurd number in a message or a stored record from causing an
+overflow or an endless loop in the code that computes with it.
 """
 
 from typing import Annotated
@@ -10,13 +10,13 @@ from msgspec import Meta
 
 MAX_INT64 = 2**63 - 1
 MIN_INT64 = -(2**63)
-#: Largest size: exact as a double, as Lua and JSON readers have it. 8 PiB.
+#: Largest size: exact as a double, which is what Lua and JSON readers use. 8 PiB.
 MAX_BYTES = 2**53
 #: Largest time or sum of times, in seconds.
 MAX_REAL = 1e15
-#: Longest duration: 31 years, which any timer takes.
+#: Longest duration: 31 years, which every timer accepts.
 MAX_SECONDS = 1e9
-#: Most tasks of one kind that may be asked for.
+#: Most tasks of one kind that a job may ask for.
 MAX_TASKS = 100_000
 #: Most map tasks that a split size may lead to.
 MAX_SPLITS = 250_000

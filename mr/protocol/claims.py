@@ -1,8 +1,8 @@
 """The claim on a task: who may run it and whose output counts. Pure.
 
 The lease is in the store, the wake-up in the broker: a delivered message is only a hint, and these
-functions decide. The memory adapter calls them; the Lua scripts of the Redis adapter say the same,
-and one contract suite holds both to it.
+functions decide. The memory adapter calls them. The Lua scripts of the Redis adapter do the same, and one
+contract suite checks both.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from mr.protocol.ids import Incarnation, WorkerId
 
 
 class Verdict(StrEnum):
-    """What a worker that was handed a task message is told."""
+    """The answer to a worker that received a task message and asks for the claim."""
 
     #: Run it, under the attempt number given.
     GRANTED = "granted"
     #: A live worker has it: acknowledge and forget.
     HELD = "held"
-    #: Its output is recorded: acknowledge, and report the recorded result once more.
+    #: Its output is recorded: acknowledge, and report the commit once more.
     COMMITTED = "committed"
     #: The job is over: acknowledge and forget.
     GONE = "gone"
@@ -42,12 +42,12 @@ class Holder(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def released(self) -> bool:
-        """Whether the attempt has ended: it binds nobody, and is kept as evidence for its report."""
+        """Whether the attempt has ended. It blocks nobody, and is kept to check the attempt's report."""
         return self.expires_ms == 0
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):
-    """The state of one task's claim. The default is a task nobody has asked for yet."""
+    """The state of one task's claim. The default is a task that no worker has asked for yet."""
 
     #: Number of the newest attempt; attempts count from 1.
     attempt: Attempt = 0
@@ -72,7 +72,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Placement(msgspec.Struct, frozen=True, array_like=True):
-    """Where a committed map output is recorded to be: of which attempt, and with which life of a worker."""
+    """Where a committed map output is recorded to be: whose attempt, and which incarnation of a worker."""
 
     attempt: Attempt
     incarnation: Incarnation
@@ -83,9 +83,10 @@ def grant(
 ) -> tuple[Verdict, Claim]:
     """Ask for the right to run a task. Returns the verdict and the claim after it.
 
-    A lease that ran out binds nobody; one of an earlier life of the same worker binds as any other does, for
-    that life may still run. A speculative task takes two holders on two different workers. No lease lasts
-    longer than `lease_ms` from now: one that seems to was given before the store's clock was set back.
+    A lease that ran out blocks nobody. One of an earlier incarnation of the same worker blocks like any
+    other, because that incarnation may still run. A speculative task may have two holders, on two different
+    workers. No lease lasts longer than `lease_ms` from now: one that seems to was given before the store's
+    clock was set back.
     """
     if claim.winner:
         return Verdict.COMMITTED, claim
@@ -122,9 +123,9 @@ def renew(claim: Claim, incarnation: Incarnation, attempt: int, expires_ms: int)
 def commit(claim: Claim, attempt: int) -> Claim | None:
     """Make an attempt the one whose output counts: the first to ask wins, the same one may ask twice.
 
-    A store that came back older may have given a number twice, so it also checks that who asks again brings
-    the very result that is recorded. None: another attempt won, or this one's output was declared lost. An
-    attempt whose lease ran out may still win: its output is as good as any.
+    A store that came back older may have given a number twice, so the store also checks that a second call
+    brings exactly the recorded result. None: another attempt won, or this one's output was declared lost. An
+    attempt whose lease ran out may still win: its output is as good as any other.
     """
     if claim.winner == attempt:
         return claim
@@ -139,12 +140,12 @@ def release(claim: Claim, incarnation: Incarnation, attempt: int) -> Claim:
 
 
 def release_dead(claim: Claim, incarnation: Incarnation) -> Claim:
-    """Give the leases of a dead life back, so that nobody need wait for their end."""
+    """Give back the leases of an incarnation that is dead, so that nobody has to wait until they run out."""
     return _without(claim, lambda holder: holder.incarnation == incarnation)
 
 
 def _without(claim: Claim, ended: Callable[[Holder], bool]) -> Claim:
-    """The claim when the leases of the holders picked are given back."""
+    """The claim once the leases of the holders that `ended` selects are given back."""
     holders = tuple(Holder(h.worker, h.incarnation, h.attempt, 0) if ended(h) else h for h in claim.holders)
     after = msgspec.structs.replace(claim, holders=holders)
     return msgspec.structs.replace(after, holders=(*_released(after), *after.running))
@@ -158,9 +159,9 @@ def reopen(claim: Claim, lost_attempt: int) -> Claim:
 
 
 def is_placed(claim: Claim, recorded: Placement | None, asked: Placement) -> bool:
-    """Whether an output still is where it was when somebody looked: only then may it be lost or relocated.
+    """Whether an output still is where the caller saw it: only then may it be declared lost or be relocated.
 
-    Meanwhile it may have been made again by another attempt, or been adopted by another life of its worker.
+    Meanwhile another attempt may have made it again, or another incarnation of its worker adopted it.
     """
     return 0 < claim.winner == asked.attempt and recorded == asked
 
@@ -175,9 +176,10 @@ def speculate(claim: Claim) -> Claim:
 def catch_up(claim: Claim, known: Claim, expires_ms: int) -> Claim:
     """Raise a claim in a store that came back older to what the coordinator knows: `known`.
 
-    Numbers are given only above both, and what either says is lost stays lost. A commit counts that either
-    has; where they differ, the store's, which was made since. Attempts that the coordinator believes to run
-    hold the task until `expires_ms`, unless the store has given it to others since.
+    The next number is above both, and what either side has declared lost stays lost. A commit that either
+    side has counts; where they differ, the store's counts, because it was made later. Attempts that the
+    coordinator believes to be running hold the task until `expires_ms`, unless the store has given it to
+    others since.
     """
     attempt = max(claim.attempt, known.attempt)
     fenced_attempt = max(claim.fenced_attempt, known.fenced_attempt)

@@ -12,9 +12,9 @@ T = TypeVar("T")
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 
-#: Ids and small facts only travel through the broker; anything above this is refused.
+#: Only ids and small facts travel through the broker; anything above this is refused.
 MAX_MESSAGE_BYTES = 1024 * 1024
-#: Of a report, of which a coordinator holds many at a time.
+#: Largest report: a coordinator holds many of them at a time.
 MAX_REPORT_BYTES = 256 * 1024
 
 
@@ -27,7 +27,7 @@ def check_size(body: bytes, what: str = "a message", limit_bytes: int = MAX_MESS
 def encode(message: Any, content_type: str = MSGPACK) -> bytes:
     """Encode a Struct as msgpack (default) or JSON.
 
-    Raises BadMessage above MAX_MESSAGE_BYTES, or for what no message holds.
+    Raises BadMessage above MAX_MESSAGE_BYTES, or for a value that msgpack or JSON cannot hold.
     """
     body = _encoded(message, msgspec.json.encode if content_type == JSON else msgspec.msgpack.encode)
     check_size(body, f"a {type(message).__name__}")
@@ -37,7 +37,7 @@ def encode(message: Any, content_type: str = MSGPACK) -> bytes:
 def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
     """Decode `body` into `kind`, a Struct or a union of tagged ones.
 
-    Raises BadMessage, with the place that is wrong (`Expected int, got str - at $.maps`).
+    Raises BadMessage, which names the field that is wrong (`Expected int, got str - at $.maps`).
     """
     check_size(body)
     media_type = (content_type or JSON).partition(";")[0].strip().lower()
@@ -52,12 +52,12 @@ def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
 
 
 def pack(record: Any) -> bytes:
-    """Encode a record for the state store as msgpack, of any size. Raises BadMessage for what none holds."""
+    """Encode a record for the state store as msgpack, of any size. Raises BadMessage for other values."""
     return _encoded(record, msgspec.msgpack.encode)
 
 
 def _encoded(record: Any, encoder: Callable[[Any], bytes]) -> bytes:
-    """Encode, with every half of a character spelt out: a cause may quote a file name that is no UTF-8."""
+    """Encode, with lone surrogates spelt out: a cause may quote a file name that is not UTF-8."""
     try:
         try:
             return encoder(record)
@@ -78,7 +78,7 @@ def _spelt(value: Any) -> Any:
 
 
 def unpack(data: bytes | None, kind: type[T]) -> T:
-    """Decode a record of the state store. Raises BadMessage where there is none, or of another version."""
+    """Decode a stored record. Raises BadMessage for a missing one and for one of another version."""
     if data is None:
         raise BadMessage(f"a stored {getattr(kind, '__name__', kind)} is missing")
     try:

@@ -22,7 +22,7 @@ class FailureKind(StrEnum):
 
 
 class Fault(StrEnum):
-    """Who has to change something."""
+    """Who has to change something for the task to succeed."""
 
     JOB = "job"
     WORKER = "worker"
@@ -33,8 +33,8 @@ class FailureRule(msgspec.Struct, frozen=True):
     """How the scheduler treats one kind of failure."""
 
     retry: bool
-    #: Whether the attempt counts against the job's `max_attempts`; others only against the
-    #: much larger `max_uncounted_attempts` of the settings.
+    #: Whether the attempt counts against the job's `max_attempts`. One that does not counts against the much
+    #: larger setting `max_uncounted_attempts`.
     counts: bool
     fault: Fault
     #: Whether the attempt's process ended in the middle of its work. Then its worker may be at fault, too,
@@ -55,42 +55,42 @@ FAILURE_RULES: dict[FailureKind, FailureRule] = {
 
 
 class Loss(StrEnum):
-    """What a reducer met in place of a map output."""
+    """What a reducer found in place of a map output."""
 
     #: The worker answered that it does not have it.
     MISSING = "missing"
     #: It came, or lies there, with a wrong checksum.
     DAMAGED = "damaged"
-    #: No answer came: that may be the fault of the worker asked, or of the one that asks.
+    #: No answer came: the fault may lie with the worker that was asked or with the one that asked.
     UNREACHABLE = "unreachable"
 
 
 class LostInput(msgspec.Struct, frozen=True):
-    """One map output that a reducer could not fetch."""
+    """One map output of the failed attempt's job that the attempt could not fetch."""
 
     task_id: TaskId
     attempt: Attempt
     worker: WorkerId
-    #: The life of the worker where it was looked for; empty where that is not known.
+    #: The incarnation of the worker that was asked; empty if unknown.
     incarnation: Incarnation = Incarnation("")
     found: Loss = Loss.MISSING
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One failed attempt, with everything a user needs to reproduce and mend it."""
+    """One failed attempt, with everything a user needs to reproduce and fix it."""
 
     kind: FailureKind
     #: One line: what happened and what to do.
     message: str
-    #: The user's function that was running: `map_fn`, `reduce_fn` ...; empty when none was.
+    #: The user's function that was running: `map_fn`, `reduce_fn` ...; empty if none was.
     function: str = ""
-    #: The user's traceback, without frames of ours; empty when there is none.
+    #: The user's traceback, without frames of mrmq; empty if there is none.
     traceback: str = ""
     #: The record: `file:offset` for a map, `key ...` for a reduce; empty when unknown.
     record: str = ""
     #: Signal that ended the process (9 = SIGKILL, often out of memory), 0 for none.
     signal: Int64 = 0
-    #: Command that runs the failing record again on a laptop; empty when there is none.
+    #: Command that runs the failing record again on a laptop; empty if there is none.
     reproduce: str = ""
     #: Last lines the task printed.
     output_tail: str = ""
@@ -106,9 +106,9 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def signature(self) -> str:
-        """What two copies of one cause share, however many records and attempts they hit.
+        """Equal for two failures of one cause, however many records and attempts it hits.
 
-        Of a traceback: where it was raised and the error's type, not its text, which often quotes the record.
+        Of a traceback it holds the lines and the error's type. The error's text often quotes the record.
         """
         if not self.traceback.strip():
             return "\n".join((self.kind, self.function, self.message))

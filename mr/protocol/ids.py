@@ -1,4 +1,4 @@
-"""Identifiers, each a type of its own, so that a job id never stands where a worker id belongs."""
+"""Identifiers, each of its own type, so that a job id is never passed where a worker id belongs."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ JobId = NewType("JobId", str)
 TaskId = NewType("TaskId", str)
 #: One worker daemon, stable over its restarts when the operator names it.
 WorkerId = NewType("WorkerId", str)
-#: One life of a worker daemon: made at random at its start.
+#: One process of a worker daemon, from its start to its end: chosen at random at the start.
 Incarnation = NewType("Incarnation", str)
 #: A code bundle by content: `sha256:<64 hex digits>`.
 CodeId = NewType("CodeId", str)
 
-# `$` alone would let a line end follow.
+# `$` alone also matches before a final newline.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
 TASK_ID_PATTERN = r"^(map|reduce)-[0-9]{5,9}$(?!\n)"
 CODE_ID_PATTERN = r"^sha256:[0-9a-f]{64}$(?!\n)"
@@ -51,24 +51,24 @@ class AttemptId(NamedTuple):
 
 
 def task_id(kind: TaskKind, index: int) -> TaskId:
-    """Name the task `index` (from 0) of `kind`; also the number of its split or partition."""
+    """Give the id of a task. Its index, from 0, is also the number of its split or partition."""
     return TaskId(f"{kind}-{index:05d}")
 
 
 def task_kind(task: TaskId) -> TaskKind:
-    """Tell the kind of a task from its id. Raises ValueError for what is not a task id."""
+    """Give the kind of a task. Raises ValueError for text that is not a task id."""
     return TaskKind(task.partition("-")[0])
 
 
 def task_index(task: TaskId) -> int:
-    """Tell the split number (map) or partition number (reduce) of a task from its id."""
+    """Give the number of a task's split (map) or partition (reduce)."""
     return int(task.partition("-")[2])
 
 
 def task_sort_key(task: str) -> tuple[str, int, str]:
     """Give the key that sorts task ids by kind, then by index, however many digits it has.
 
-    Total: text that is no task id has a place as well.
+    Text that is not a task id can be sorted, too.
     """
     kind, _, index = task.partition("-")
     digits = index.lstrip("0")
@@ -76,7 +76,7 @@ def task_sort_key(task: str) -> tuple[str, int, str]:
 
 
 def in_task_order(found: Mapping[TaskId, T]) -> dict[TaskId, T]:
-    """Give the same items, by kind and index of their task."""
+    """Give the same items, sorted by kind and index of their task."""
     return {task: found[task] for task in sorted(found, key=task_sort_key)}
 
 

@@ -1,7 +1,8 @@
-"""Where the committed map outputs of a job lie, packed so that a reducer's look at 10,000 maps is cheap.
+"""Where the committed map outputs of a job lie, packed: a reducer reads 10,000 of them cheaply. Pure.
 
-What the outputs in one directory share (worker, life, address, host) is kept once, under a digest of
-itself; an output adds its map's index, its attempt and the name of its file, about 60 bytes. Pure.
+What the outputs in one directory share (worker, incarnation, address, host) is stored once, under its own
+digest. Each output adds its map's index, its attempt number and its file name, about 60 bytes. The job is not
+stored: the key names it.
 """
 
 import hashlib
@@ -17,14 +18,14 @@ from mr.protocol.records import MapOutput, TaskResult
 
 #: Bytes of the digest by which a location names its place.
 _DIGEST_BYTES = 8
-#: Begins the field of a place in the hash of locations; no task id begins with it.
+#: First character of a place's field in the hash of locations; no task id begins with it.
 _PLACE_MARK = "@"
 #: msgpack's mark of an array whose length follows in four bytes.
 _ARRAY = b"\xdd"
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """What all outputs in one directory of one life of a worker have in common."""
+    """What all outputs in one directory of one incarnation of a worker have in common."""
 
     digest: bytes
     worker: WorkerId
@@ -32,7 +33,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True, tag=0):
     #: `host:port` of the worker's shuffle server; empty in the embedded mode.
     address: str
     host: str
-    #: With the slash at its end.
+    #: Ends with a slash.
     directory: str
 
 
@@ -43,12 +44,12 @@ class Location(msgspec.Struct, frozen=True, array_like=True, tag=1):
     attempt: Attempt
     #: Digest of its Place.
     place: bytes
-    #: Its file's name in the place's directory.
+    #: The file's name in the place's directory.
     name: str
 
 
 class PackedOutputs(msgspec.Struct, frozen=True):
-    """The committed map outputs of a job, passed on to a reducer's process without a look inside."""
+    """The committed map outputs of a job, passed on to a reducer's process without being decoded."""
 
     count: int = 0
     #: A msgpack array of Place and Location, in any order.
@@ -77,7 +78,7 @@ def _output(job: JobId, location: Location, place: Place) -> MapOutput:
 
 
 def location_fields(output: MapOutput) -> dict[str, bytes]:
-    """What the store keeps of an output in the hash of locations, by field: its place, then its location."""
+    """The fields that an output has in the hash of locations: its place, then its location."""
     name = output.path.rpartition("/")[2]
     facts = (output.worker, output.incarnation, output.address, output.host, output.path.removesuffix(name))
     digest = hashlib.blake2b(pack(facts), digest_size=_DIGEST_BYTES).digest()
@@ -89,7 +90,7 @@ def location_fields(output: MapOutput) -> dict[str, bytes]:
 
 
 def result_locations(result: TaskResult) -> dict[str, bytes]:
-    """The fields that a committed result adds: none where it is an output part."""
+    """The fields that a committed result adds: none for an output part."""
     return location_fields(result.output) if isinstance(result.output, MapOutput) else {}
 
 

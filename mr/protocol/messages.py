@@ -26,7 +26,7 @@ class TaskCommitted(msgspec.Struct, frozen=True, tag="committed"):
 
 
 class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """On `mr.reports`: an attempt ended without commit. Believed of whom the claim names for that attempt."""
+    """On `mr.reports`: an attempt failed. Believed only of the worker that its claim names."""
 
     attempt: AttemptId
     worker: WorkerId
@@ -35,11 +35,11 @@ class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class WorkerStopped(msgspec.Struct, frozen=True, tag="stopped"):
-    """On `mr.reports`: a worker leaves in good order, with its leases given back."""
+    """On `mr.reports`: a worker is leaving in good order and has given back its leases."""
 
     worker: WorkerId
     incarnation: Incarnation
-    #: Whether map outputs stay behind in its spool, which the next worker to start there registers again.
+    #: Whether map outputs stay in its spool, where the next worker to start there registers them again.
     leaves_outputs: bool = False
 
 
@@ -47,22 +47,22 @@ Report = TaskCommitted | TaskFailed | WorkerStopped
 
 
 class EndJob(msgspec.Struct, frozen=True, tag="end_job"):
-    """On `mr.control`: a job may be over. If the store says so: kill its attempts, delete its files."""
+    """On `mr.control`: a job may be over. If the store confirms it: kill its attempts, delete its files."""
 
     job_id: JobId
 
 
 class StopAttempt(msgspec.Struct, frozen=True, tag="stop_attempt"):
-    """On `mr.control`: another attempt of this task committed first. If its claim is gone: kill this one."""
+    """On `mr.control`: another attempt of a task committed first. If this one has lost its claim: kill it."""
 
     #: The attempt that won; every other is to stop.
     winner: AttemptId
 
 
 class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
-    """On `mr.control`: take no more tasks for so long, for this reason; 0 seconds: take tasks again.
+    """On `mr.control`: take no tasks for this many seconds; 0: take tasks again.
 
-    The coordinator writes it into the store first, and the worker believes the store.
+    The coordinator writes it to the store first, and the worker reads it there.
     """
 
     worker: WorkerId
@@ -71,13 +71,13 @@ class PauseWorker(msgspec.Struct, frozen=True, tag="pause"):
 
 
 class DrainWorker(msgspec.Struct, frozen=True, tag="drain"):
-    """On `mr.control`: finish what runs, take no more, then exit. If the store says so of this life."""
+    """On `mr.control`: finish what runs, take no more, exit. If the store confirms it for this process."""
 
     worker: WorkerId
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """To one private queue: nothing is to be done. Sent as mandatory, it shows whether the queue exists."""
+    """To one private queue: nothing to do. Sent as mandatory, it shows whether the queue exists."""
 
 
 Control = EndJob | StopAttempt | PauseWorker | DrainWorker | Ping

@@ -1,4 +1,4 @@
-"""What the state store keeps: accounts of jobs, tasks, outputs and workers."""
+"""What the state store keeps: records of jobs, tasks, outputs and workers."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -72,12 +72,12 @@ class MapOutput(msgspec.Struct, frozen=True, tag="map"):
 
     @property
     def placement(self) -> Placement:
-        """What tells this output from one made again or adopted by another life of its worker."""
+        """Tells this output from one that was made again, or adopted by another incarnation of its worker."""
         return Placement(self.attempt.number, self.incarnation)
 
 
 class PartOutput(msgspec.Struct, frozen=True, tag="part"):
-    """One output part. Names no file: its paths follow from the job's spec and these ids."""
+    """One output part. It holds no path: that follows from the job's spec and these ids."""
 
     attempt: AttemptId
     worker: WorkerId
@@ -89,7 +89,7 @@ class PartOutput(msgspec.Struct, frozen=True, tag="part"):
 
 
 class TaskResult(msgspec.Struct, frozen=True):
-    """What a committed attempt leaves: its output's place and its statistics."""
+    """What a committed attempt leaves: where its output lies, and its statistics."""
 
     output: MapOutput | PartOutput
     stats: TaskStats
@@ -120,9 +120,9 @@ class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
     records: Int64 = 0
     memory_bytes: Int64 = 0
     cpu_percent: Real = 0.0
-    #: Of a reduce: bytes of its partition in all map outputs, once it knows; 0 until then.
+    #: For a reduce: bytes of its partition in all map outputs; 0 until it knows.
     bytes_in: Int64 = 0
-    #: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`: what the attempt is at.
+    #: What the attempt is doing: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`.
     phase: str = ""
 
 
@@ -134,7 +134,7 @@ class Pause(msgspec.Struct, frozen=True):
 
 
 class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One heartbeat: who the worker is, what its host has left, what its slots do."""
+    """One heartbeat: who the worker is, what its host has left, what its slots are doing."""
 
     worker: WorkerId
     incarnation: Incarnation
@@ -143,11 +143,11 @@ class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     version: str
     started_at: Real
     slots: Slots
-    #: Slots it takes tasks for now: fewer than `slots` under pressure, 0 when draining or paused.
+    #: Slots that take tasks now: fewer than `slots` under pressure, 0 while draining or paused.
     open_slots: Slots
     #: Finishes what runs, serves its map outputs until no reduce needs them, then leaves.
     draining: bool = False
-    #: Why `open_slots` is below `slots`, in words; empty when it is not.
+    #: Why `open_slots` is below `slots`, in words; empty if it is not.
     limited_by: str = ""
     cpu_percent: Real = 0.0
     memory_percent: Real = 0.0
@@ -157,31 +157,31 @@ class WorkerBeat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     running: tuple[RunningTask, ...] = ()
     committed: Int64 = 0
     failed: Int64 = 0
-    #: Counts the heartbeats of this life, from 1: equal numbers are the same heartbeat.
+    #: Counts the heartbeats of this incarnation, from 1: equal numbers are the same heartbeat.
     number: Int64 = 0
-    #: The machine's own name, to be told to people.
+    #: The machine's own name, for people to read.
     host_name: str = ""
-    #: Its private queue for control messages: gone means that its connection is closed.
+    #: Its private queue for control messages. If that is gone, the connection is closed.
     control_queue: str = ""
-    #: Earlier lives in its spool whose processes had ended when it started: their locks were free.
+    #: Earlier incarnations in its spool that had ended when it started: their locks were free.
     ended: tuple[Incarnation, ...] = ()
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """A heartbeat as the store tells it: with its age by the store's own clock."""
+    """A heartbeat as the store returns it: with its age by the store's own clock."""
 
     beat: WorkerBeat
     age_seconds: float
-    #: Whether the lease had not run out when asked.
+    #: Whether the lease was still valid when the store was asked.
     live: bool
 
 
-#: Failed attempts that a task's account names.
+#: Failed attempts that a task's record names.
 MAX_FAILED_KEPT = 32
 
 
 class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The coordinator's account of one task."""
+    """The coordinator's record of one task."""
 
     task_id: TaskId
     state: TaskState
@@ -189,7 +189,7 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempt: Attempt = 0
     #: Failed attempts that count against `max_attempts`.
     failures: Int64 = 0
-    #: The newest attempts whose failure was taken in, at most MAX_FAILED_KEPT: each is counted once.
+    #: The newest attempts whose failure was counted, at most MAX_FAILED_KEPT: each counts once.
     failed: tuple[Attempt, ...] = ()
     #: Attempts that ended without counting: lost workers, lost inputs, infrastructure.
     losses: Int64 = 0
@@ -198,13 +198,13 @@ class TaskRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     started_at: Real = 0.0
     ended_at: Real = 0.0
     stats: TaskStats = TaskStats()
-    #: The most recent failure; stays when a later attempt commits.
+    #: The most recent failure; it stays when a later attempt commits.
     failure: Failure | None = None
     speculative: bool = False
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
-    """One cause and how often it struck, grouped by `Failure.signature`."""
+    """One cause and how often it occurred, grouped by `Failure.signature`."""
 
     failure: Failure
     count: Int64
@@ -220,7 +220,7 @@ class Transition(msgspec.Struct, frozen=True):
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The coordinator's account of one job; outlives the job for `history_seconds`."""
+    """The coordinator's record of one job; kept for `history_seconds` after the job's end."""
 
     job_id: JobId
     name: str
@@ -239,18 +239,18 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: One line for a job that FAILED or was CANCELLED.
     cause: str = ""
     failures: tuple[FailureGroup, ...] = ()
-    #: What keeps the job from going on (`no live workers`); empty when nothing does.
+    #: What keeps the job from going on (`no live workers`); empty if nothing does.
     waiting_for: str = ""
-    #: What was asked for, in bounded words, secrets by their names alone: see `mr.request_summary`.
+    #: What was asked for, shortened, secrets only by name: see `mr.request_summary`.
     request: dict[str, str] = {}
 
 
-#: Refused requests that are remembered; of more, the newest.
+#: Refused requests that are remembered: the newest ones.
 MAX_REFUSALS = 1000
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was refused: a trace for whoever was not there to hear the answer."""
+    """A request that was refused: a trace for a sender that did not wait for the answer."""
 
     job_id: JobId
     #: Seconds since the epoch, by the store's clock.

@@ -1,4 +1,4 @@
-"""What dead workers left in this worker's spool: map outputs that reduces still need are registered anew."""
+"""Adopts what dead workers left in this spool: map outputs that reduces still need are registered again."""
 
 import asyncio
 import logging
@@ -31,10 +31,10 @@ def needs_outputs(record: JobRecord) -> bool:
 
 
 async def adopt(store: AdoptionStore, spool: Spool, outputs: ServedOutputs, identity: WorkerIdentity) -> None:
-    """Take over the outputs of dead workers that are recorded and needed; delete everything else of them.
+    """Take over the outputs of dead workers that are recorded and needed; delete everything else they left.
 
-    To be done before the first heartbeat: what is not registered by then counts as lost. Raises
-    StoreUnavailable; the outputs not adopted stay for another start.
+    Must happen before the first heartbeat: what is not registered by then counts as lost. Raises
+    StoreUnavailable; outputs that were not adopted stay for the next start.
     """
     for job, left in (await asyncio.to_thread(spool.left_outputs)).items():
         try:
@@ -45,7 +45,7 @@ async def adopt(store: AdoptionStore, spool: Spool, outputs: ServedOutputs, iden
             log.info("adopted %d of %d map outputs of job %s", count, len(left), job)
     await asyncio.to_thread(spool.clear_dead)
     for name in spool.cleared:
-        log.info("cleared what else the dead worker %s left", name)
+        log.info("deleted what else the dead worker %s left", name)
 
 
 async def _adopt_job(
@@ -90,7 +90,7 @@ async def _recorded(
 ) -> list[tuple[LeftOutput, MapOutput]]:
     """The outputs that are recorded to be where they were found, each with its record.
 
-    An earlier adoption may have ended before the index was written anew: the directory counts, too.
+    An earlier adoption may have ended before the index was rewritten, so the directory counts, too.
     """
     results = await store.get_results(spec.job_id, TaskKind.MAP)
     found = []

@@ -1,4 +1,4 @@
-"""An attempt this worker holds the claim of: its key, its state, and why it was told to stop."""
+"""An attempt whose claim this worker holds: its identity, its state, and why it was told to stop."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -18,7 +18,7 @@ _LEASED = frozenset({AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.CO
 
 
 class StopReason(StrEnum):
-    """Why an attempt is not wanted any more."""
+    """Why an attempt is no longer wanted."""
 
     JOB_ENDED = "its job has ended"
     SUPERSEDED = "another attempt committed first"
@@ -27,7 +27,7 @@ class StopReason(StrEnum):
 
 
 class Stopped(Exception):
-    """An attempt was told to stop before its commit: nothing of it is wanted any more."""
+    """An attempt was told to stop before its commit: nothing that it made is wanted."""
 
 
 class HeldAttempt:
@@ -57,7 +57,7 @@ class HeldAttempt:
         self.state = advance(self.state, event)
 
     def stop(self, reason: StopReason) -> None:
-        """Ask it to stop; the first reason counts, and after the commit none does."""
+        """Ask it to stop. The first reason counts; from the commit on there is no effect."""
         self.advance(AttemptEvent.STOP)
         if self.stopping and self.stop_reason is None:
             self.stop_reason = reason
@@ -68,7 +68,7 @@ class HeldAttempt:
             raise Stopped
 
     async def unless_stopped(self, work: Awaitable[T]) -> T:
-        """Wait for a step before the commit. Raises Stopped when a stop came meanwhile, whatever else did."""
+        """Wait for a step before the commit. Raises Stopped if a stop came meanwhile."""
         try:
             result = await work
         except (MrError, OSError):

@@ -1,4 +1,4 @@
-"""What is heard on `mr.control`, each message a hint: the store is asked before anything is done."""
+"""Handles `mr.control`. Each message is a hint: the store is asked before anything is done."""
 
 import logging
 
@@ -36,7 +36,7 @@ class ControlHandler:
         self._heartbeat = heartbeat
 
     async def on_delivery(self, delivery: Delivery) -> None:
-        """Act on a message, then acknowledge it. One that cannot be read is logged: nobody can resend it."""
+        """Act on a message, then acknowledge it. An unreadable one is only logged: it is a broadcast."""
         try:
             message: Control = decode(delivery.body, Control, delivery.content_type)  # type: ignore[arg-type]
             with surviving(f"following a {type(message).__name__}"):
@@ -61,13 +61,13 @@ class ControlHandler:
                 return
 
     async def _end_job(self, job: JobId) -> None:
-        """End a job here that has ended; one of which the store knows nothing is left to the sweep."""
+        """End a job here if the store says that it has ended. The heartbeat's sweep handles unknown jobs."""
         record = await self._store.get_job(job)
         if record is not None and record.state.terminal:
             await self._runner.end_job(job)
 
     async def _stop_attempt(self, job: JobId, task: TaskId) -> None:
-        """Stop the attempt of a task that runs here, unless it still has its claim."""
+        """Stop the attempt of a task that runs here, unless it still holds its claim."""
         number = self._runner.leased().get(job, {}).get(task)
         if number is None:
             return

@@ -1,4 +1,4 @@
-"""A draining worker's last duty: to serve its map outputs until no reduce needs them."""
+"""How long a draining worker serves its map outputs: until no reduce needs them."""
 
 import asyncio
 import logging
@@ -21,10 +21,10 @@ class DrainStore(JobStore, WorkerStore, Protocol):
 async def serve_until_unneeded(
     store: DrainStore, outputs: ServedOutputs, worker: WorkerId, look_seconds: float
 ) -> None:
-    """Return when no job needs what this worker serves, or no other worker is left to need it.
+    """Return when no job needs what this worker serves, or when no other worker is left to fetch it.
 
-    What is not needed is offered no more. In the second case the outputs stay on offer: the next worker
-    that starts in this spool adopts them.
+    Outputs that are not needed are withdrawn. In the second case the others stay: the next worker to start in
+    this spool adopts them.
     """
     while outputs.jobs():
         for job in outputs.jobs():
@@ -36,7 +36,7 @@ async def serve_until_unneeded(
 
 
 async def _is_needed(store: JobStore, job: JobId) -> bool:
-    """Whether a reduce may still ask for outputs of a job. One that cannot be looked up may need them."""
+    """Whether a reduce may still fetch outputs of a job; True if the job cannot be looked up."""
     try:
         record = await store.get_job(job)
     except (BadMessage, StoreUnavailable) as error:
@@ -46,7 +46,7 @@ async def _is_needed(store: JobStore, job: JobId) -> bool:
 
 
 async def _others_work(store: WorkerStore, worker: WorkerId) -> bool:
-    """Whether another worker lives and stays."""
+    """Whether another worker lives and is not draining."""
     try:
         views = await store.workers()
     except StoreUnavailable:

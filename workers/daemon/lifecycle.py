@@ -2,9 +2,9 @@
 
 claim granted -> CLAIMED -> RUNNING -> COMMITTING -> REPORTING -> SETTLING -> ENDED
 
-The order of effects is the order of the states: data is on disk before COMMITTING, the store knows
-before REPORTING, the coordinator's queue knows before SETTLING (the acknowledgement). A stop asked
-for before the commit leads through STOPPING to DISCARDING; after it, only the store decides.
+The order of effects is the order of the states: data is on disk before COMMITTING, the result is in the
+store before REPORTING, the report is confirmed before SETTLING (the acknowledgement). A stop that comes
+before the commit leads through STOPPING to DISCARDING; after it, only the store decides.
 """
 
 from enum import StrEnum
@@ -27,9 +27,9 @@ class AttemptState(StrEnum):
     STOPPING = "stopping"
     #: Its files are being deleted; nothing is reported.
     DISCARDING = "discarding"
-    #: The store knows the end; the coordinator is being told.
+    #: The end is in the store; the report to the coordinator is being published.
     REPORTING = "reporting"
-    #: All is told; the delivery is being acknowledged.
+    #: The report is confirmed; the delivery is being acknowledged.
     SETTLING = "settling"
     ENDED = "ended"
 
@@ -50,13 +50,13 @@ class AttemptEvent(StrEnum):
     ACKNOWLEDGED = "acknowledged"
 
 
-#: Nothing of such an attempt is recorded yet: its files may be deleted.
+#: States in which nothing of an attempt is recorded yet: its files may be deleted.
 BEFORE_COMMIT = (AttemptState.CLAIMED, AttemptState.RUNNING, AttemptState.STOPPING, AttemptState.RELEASING)
 
 _S = AttemptState
 _E = AttemptEvent
 
-#: Every legal transition. What is not listed raises and changes nothing.
+#: Every legal transition. An unlisted one raises and changes nothing.
 TRANSITIONS: dict[tuple[AttemptState, AttemptEvent], AttemptState] = {
     (_S.CLAIMED, _E.PREPARED): _S.RUNNING,
     (_S.CLAIMED, _E.FAILED): _S.RELEASING,

@@ -1,4 +1,4 @@
-"""What a worker tells the coordinator, inside the limits of a message."""
+"""Reports of a worker to the coordinator, kept within the size limit of a message."""
 
 import msgspec
 
@@ -9,14 +9,14 @@ from mr.protocol.failures import Failure
 from mr.protocol.messages import Report, TaskFailed
 from mr.protocol.queues import REPORTS_QUEUE
 
-#: Text of one field of a failure in a report that would be too large.
+#: Longest text of one field of a failure, in a report that would be too large.
 _TEXT_CHARACTERS = 4 * 1024
-#: Lost inputs named in one report; the next attempt names the rest.
+#: Lost inputs named in such a report; the next attempt names the rest.
 _LOST_INPUTS = 1000
 
 
 def encode_report(report: Report) -> bytes:
-    """Encode a report; the texts of a failure give way. Raises BadMessage when it is too large even so."""
+    """Encode a report, with shorter texts of a failure if need be. Raises BadMessage if still too large."""
     try:
         return _encoded(report)
     except BadMessage:

@@ -88,7 +88,7 @@ async def _adopt_job(
 async def _recorded(
     store: JobStore, spec: JobSpec, left: list[LeftOutput]
 ) -> list[tuple[LeftOutput, MapOutput]]:
-    """The outputs that are recorded to be where they were found, each with its record.
+    """The outputs that are recorded where they were found, each with its record.
 
     An earlier adoption may have ended before the index was rewritten, so the directory counts, too.
     """
@@ -100,7 +100,7 @@ async def _recorded(
         if (
             isinstance(output, MapOutput)
             and output.attempt == item.output.attempt
-            and output.incarnation in (item.output.incarnation, item.life)
+            and output.incarnation in (item.output.incarnation, item.incarnation)
         ):
             found.append((item, output))
     return found

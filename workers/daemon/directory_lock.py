@@ -1,4 +1,4 @@
-"""Directories that show whether their process lives, by a lock that the kernel holds as long as it does."""
+"""Directories that show whether their process lives, by a lock that the kernel releases at its end."""
 
 import fcntl
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-#: Marks a directory as ours: without it nothing is ever deleted.
+#: Marks a directory as made by a worker: without it nothing is ever deleted.
 MARK = ".mrmq-life"
 _COMING = ".mrmq-coming"
 
@@ -15,7 +15,7 @@ _COMING = ".mrmq-coming"
 def mark_alive(directory: Path) -> IO[str]:
     """Mark a new directory as this process's, until the file returned is closed. Raises OSError.
 
-    The mark appears locked, so that nobody can meet it before it is.
+    The mark is locked before it appears, so nobody finds it unlocked.
     """
     coming = directory / _COMING
     life = open(coming, "x")  # noqa: SIM115 - the lock lives as long as the file is open
@@ -29,9 +29,9 @@ def mark_alive(directory: Path) -> IO[str]:
 
 
 def hold_dead(directories: Iterable[Path]) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Lock those directories whose process is dead; yields each with its lock, to be closed by the caller.
+    """Lock those directories whose process is dead; yields each with its lock, which the caller closes.
 
-    While the lock is held nobody else takes the directory for dead. Unmarked ones are not touched.
+    While the lock is held, nobody else considers the directory dead. Unmarked ones are not touched.
     """
     for directory in directories:
         life = _open(directory / MARK)
@@ -39,7 +39,7 @@ def hold_dead(directories: Iterable[Path]) -> Iterator[tuple[Path, IO[bytes]]]:
             continue
         try:
             fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # it lives, or nobody can tell
+        except OSError:  # it lives, or that is unknown
             life.close()
             continue
         yield directory, life
@@ -54,7 +54,7 @@ def clear_dead(directories: Iterable[Path]) -> Iterator[Path]:
 
 
 def _open(mark: Path) -> IO[bytes] | None:
-    """Open a mark that is there and may be opened, never through a link."""
+    """Open a mark, never through a link; None if it is missing or may not be opened."""
     try:
         return os.fdopen(os.open(mark, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b", 0)
     except OSError:

@@ -1,8 +1,8 @@
-"""Says every `heartbeat_seconds` that the worker lives, what its host has left and what its slots do.
+"""Tells the store every `heartbeat_seconds` that the worker lives, and what its host and slots do.
 
-The same beat renews the leases of the running attempts, and stops those that have lost theirs. Beside
-it the host is measured, and slots are opened and closed as its pressure asks; and now and then jobs are
-looked for whose end this worker was not told of. Neither a slow disk nor a long look delays a beat.
+Each beat also renews the leases of the running attempts, and stops those that have lost theirs. Two other
+loops run beside it: one measures the host and opens or closes slots, one looks for jobs whose end this
+worker has missed. So neither a slow disk nor a long look delays a beat.
 """
 
 import asyncio
@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 #: Every so many `heartbeat_seconds` the spool is compared with the store.
 SWEEP_BEATS = 5
-#: A job that the store knows nothing of for so many leases is over (a store that was emptied is refilled).
+#: A job that the store does not know for so many leases is over (an emptied store is refilled sooner).
 UNKNOWN_LEASES = 6
 #: After a change an extra beat comes this share of `heartbeat_seconds` later, at the earliest.
 EXTRA_BEAT_SHARE = 0.25
-#: Dead lives that a heartbeat names.
+#: Dead incarnations that a heartbeat names.
 MAX_ENDED_TOLD = 64
 
 
-#: What a beat tells of a host that could not be measured yet.
+#: Stands for a host that could not be measured yet.
 NOT_MEASURED = HostLoad(cpu_percent=0, own_cpu_percent=0, memory_percent=0, disk_free_bytes=0, cores=1)
 
 
@@ -66,7 +66,7 @@ class HostMeter:
 
     async def measure(self) -> HostLoad:
         """What the host did since the last call, and what it has left. Raises OSError."""
-        disk = await asyncio.to_thread(self._spool.disk_usage)  # may be a disk of the network
+        disk = await asyncio.to_thread(self._spool.disk_usage)  # may be a network disk
         now, own_seconds = time.monotonic(), self._own_cpu_seconds()
         elapsed = max(now - self._at, 0.001)
         own_percent = 100.0 * max(own_seconds - self._own_seconds, 0.0) / elapsed / self._cores
@@ -98,7 +98,7 @@ class Heartbeat:
         runner: TaskRunner,
         control_queue: Callable[[], str],
     ) -> None:
-        """`control_queue` gives the present name of the worker's private queue."""
+        """`control_queue` gives the current name of the worker's private queue."""
         self._settings = settings
         self._store = store
         self._identity = identity
@@ -154,7 +154,7 @@ class Heartbeat:
             raise WorkerIdTaken(owner.beat)
 
     async def try_beat(self, replaces: WorkerBeat | None) -> WorkerView | None:
-        """Do as `beat`, but return the other life that has the worker's id. Raises StoreUnavailable."""
+        """Like `beat`, but return another incarnation that has the worker's id. Raises StoreUnavailable."""
         if self._load is None:
             await self.measure()
         load = self._load or NOT_MEASURED
@@ -182,14 +182,14 @@ class Heartbeat:
             number=self._number,
             host_name=socket.gethostname(),
             control_queue=self._control_queue(),
-            ended=self._spool.ended_lives[:MAX_ENDED_TOLD],
+            ended=self._spool.ended_incarnations[:MAX_ENDED_TOLD],
         )
         return await self._store.heartbeat(beat, self._settings.lease_seconds, replaces)
 
     async def run(self) -> None:
         """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`.
 
-        Raises WorkerIdTaken when another life took the worker's id while this one was silent.
+        Raises WorkerIdTaken when another incarnation took the worker's id while this one was silent.
         """
         loops = [
             asyncio.create_task(loop) for loop in (self._beat_on(), self._measure_on(), self._sweep_on())
@@ -236,12 +236,12 @@ class Heartbeat:
         """Look now and then for jobs that are over."""
         while True:
             await asyncio.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
-            # A store that is away is told, and bounded in time, by the heartbeats.
+            # The heartbeats report a store that is away, and end the worker if it stays away.
             with surviving("looking for jobs that are over"), contextlib.suppress(StoreUnavailable):
                 await self._sweep()
 
     async def measure(self) -> None:
-        """Measure the host, and decide how many slots may take tasks; where that fails, nothing changes."""
+        """Measure the host and decide how many slots may take tasks; if that fails, nothing changes."""
         try:
             self._load = await self._meter.measure()
         except (OSError, psutil.Error) as error:
@@ -270,7 +270,7 @@ class Heartbeat:
             self._runner.stop(gone, StopReason.LEASE_LOST)
 
     async def _sweep(self) -> None:
-        """End the jobs in the spool that are over, where the news of their end was missed."""
+        """End the jobs in the spool that are over, in case the message of their end was missed."""
         jobs = await asyncio.to_thread(self._spool.jobs)
         self._unknown_since = {job: at for job, at in self._unknown_since.items() if job in jobs}
         for job in jobs:

@@ -1,4 +1,4 @@
-"""From a granted claim to an order for a child: the job's spec, its code, a reducer's inputs."""
+"""Prepares an attempt whose claim was granted: the job's spec, its code, a reducer's inputs."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ class Unprepared(MrError):
 
 
 class _Job:
-    """What is known of one job, fetched once."""
+    """A job's spec, fetched once."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -55,7 +55,7 @@ class Preparation:
         self._store = store
         self._spool = spool
         self._identity = identity
-        # Passwords of the servers are no business of user code.
+        # User code must not see the passwords of the servers.
         self._settings = msgspec.structs.replace(settings, broker_url="", redis_url="")
         self._jobs: dict[JobId, _Job] = {}
 
@@ -83,7 +83,7 @@ class Preparation:
         )
 
     async def look_again(self, job: JobId, failure: Failure) -> Failure:
-        """Take out of the lost inputs those that are elsewhere by now: the next attempt finds them there."""
+        """Remove lost inputs that are elsewhere by now: the next attempt finds them there."""
         try:
             outputs = await asyncio.to_thread((await self._store.map_outputs(job)).unpack, job)
         except BadMessage as error:
@@ -118,7 +118,7 @@ class Preparation:
         return known.spec
 
     def _has_code(self, spec: JobSpec) -> bool:
-        """Whether the unpacked code is still there: somebody may clean up where the spool lies."""
+        """Whether the unpacked code is still there: somebody may have cleaned up the spool's disk."""
         return (self._spool.code_dir(spec.job_id) / spec.code.entry).is_file()
 
     async def _unpack(self, spec: JobSpec) -> None:
@@ -132,10 +132,10 @@ class Preparation:
             raise _no_disk(directory, error) from error
 
     async def _code(self, spec: JobSpec) -> bytes:
-        """A job's bundle. Raises Unprepared: for good only where the store has the job, but not its code.
+        """A job's bundle. Raises Unprepared: for good only if the store has the job but not its code.
 
-        A store that was emptied is given the code back before the job, so code that is missing while the job
-        is there is asked for once more.
+        An emptied store is given the code back before the job, so code that is missing while the job is there
+        is asked for once more.
         """
         for _ in range(2):
             bundle = await self._store.get_code(spec.code_id)
@@ -157,7 +157,7 @@ class Preparation:
 
 
 async def _readable(read: Awaitable[T]) -> T:
-    """What the store has. Raises Unprepared where another version wrote it: its own workers may read it."""
+    """What the store has. Raises Unprepared if another version wrote it: workers of that one may read it."""
     try:
         return await read
     except BadMessage as error:

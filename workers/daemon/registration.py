@@ -1,4 +1,4 @@
-"""Taking the worker's id: one life at a time has it."""
+"""Registers a worker under its id, which one incarnation at a time has."""
 
 import asyncio
 import logging
@@ -10,12 +10,12 @@ from mr.protocol.records import WorkerBeat, WorkerView
 
 log = logging.getLogger(__name__)
 
-#: A life that owns the id and does not beat for so many heartbeats is taken for dead.
+#: An incarnation that owns the id and does not beat for so many heartbeats is considered dead.
 SILENT_BEATS = 2
-#: Looks at the owner during one heartbeat.
+#: How often the owner is looked at during one heartbeat.
 LOOKS_PER_BEAT = 4
 
-#: Sends a heartbeat, which may replace another life's last one; returns who has the id instead.
+#: Sends a heartbeat, which may replace another incarnation's last one; returns who has the id instead.
 Beat = Callable[[WorkerBeat | None], Awaitable[WorkerView | None]]
 
 
@@ -35,10 +35,10 @@ class WorkerIdTaken(MrError):
 async def claim_worker_id(
     beat: Beat, heartbeat_seconds: float, is_dead: Callable[[WorkerBeat], bool]
 ) -> None:
-    """Register under the worker's id. Raises WorkerIdTaken when another life that has it is seen to live.
+    """Register under the worker's id. Raises WorkerIdTaken if another incarnation has it and lives.
 
-    An owner that `is_dead` is replaced at once; any other is given SILENT_BEATS heartbeats to beat again, so
-    that a worker which starts again after a crash waits no longer than that for its own ghost.
+    An owner for which `is_dead` holds is replaced at once. Any other has SILENT_BEATS heartbeats to beat
+    again: a worker that starts again after a crash waits that long for its predecessor.
     """
     owner = await beat(None)
     if owner is not None and is_dead(owner.beat):

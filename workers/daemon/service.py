@@ -1,4 +1,4 @@
-"""The worker daemon: its parts, put together, started in order and taken down in order."""
+"""The worker daemon: builds its parts, starts them in order and stops them in order."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ from mr.workers.shuffle.transfer.server import ShuffleServer, advertised, parse_
 
 log = logging.getLogger(__name__)
 
-#: How long the farewell may take: killed attempts, the report, the store.
+#: How long signing off may take: killed attempts, the report, the store.
 FAREWELL_SECONDS = 10.0
 
 
@@ -55,11 +55,11 @@ async def run_worker(
 ) -> None:
     """Work until `stop` is set (running tasks are finished first) or `kill` is (at once).
 
-    Both ports are connected already and stay the caller's to close. `listen` None (embedded): map
-    outputs are read from disk only. `entry` is what children run. Raises SpoolUnusable, ListenFailed,
-    TemplateDied, WorkerIdTaken at the start; BrokerUnavailable or StoreUnavailable when one stays away for
-    `reconnect_seconds`. However it ends, its processes are gone, and its files but for map outputs that
-    are still needed, which the next worker to start in this spool serves; embedded, these too.
+    `broker` and `store` are connected, and the caller closes them. `listen` None (embedded): map outputs are
+    read from disk only. `entry` is what children run. Raises SpoolUnusable, ListenFailed, TemplateDied,
+    WorkerIdTaken at the start; BrokerUnavailable or StoreUnavailable when one stays away for
+    `reconnect_seconds`. However it ends, its processes are gone and its files deleted, except map outputs
+    that are still needed: the next worker to start in this spool serves them. Embedded, they go, too.
     """
     incarnation = Incarnation(secrets.token_hex(8))
     outputs = ServedOutputs()
@@ -80,7 +80,7 @@ async def run_worker(
 
 
 async def _close_spool(spool: Spool, outputs: ServedOutputs, *, embedded: bool) -> None:
-    """Delete what nobody needs any more: in a cluster, map outputs still on offer stay for the next start."""
+    """Close the spool. In a cluster, map outputs that are still served stay for the next start."""
     keep_outputs = bool(outputs.jobs()) and not embedded
     await asyncio.to_thread(lambda: spool.close(keep_outputs=keep_outputs))
 
@@ -88,7 +88,7 @@ async def _close_spool(spool: Spool, outputs: ServedOutputs, *, embedded: bool) 
 async def _serve(
     cleanup: contextlib.AsyncExitStack, outputs: ServedOutputs, listen: str | None, advertise: str | None
 ) -> str:
-    """Start the shuffle server, if there is to be one; returns the address that reducers are told."""
+    """Start the shuffle server unless embedded; returns the address for reducers."""
     if listen is None:
         return ""
     host, port = parse_address(listen)
@@ -140,10 +140,10 @@ class _Worker:
         )
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
-        """Work to the end; raises what ended it if that was not asked for."""
+        """Work to the end. Raises what ended it, unless it was asked to stop."""
         handler = ControlHandler(self._settings, self._store, self._identity, self._runner, self._heartbeat)
         self._control = control = await self._broker.subscribe(CONTROL_EXCHANGE, "", handler.on_delivery)
-        if not await self._register(control, stop, kill):  # a worker is known before it claims anything
+        if not await self._register(control, stop, kill):  # a worker registers before it claims anything
             return
         await self._runner.start(self._heartbeat.open_slots.open)
         log.info(
@@ -174,12 +174,12 @@ class _Worker:
             if not registered:
                 await cancel_and_wait((registering,))
                 await control.cancel()
-        if not registered:  # its last heartbeat may have been recorded nonetheless
+        if not registered:  # its last heartbeat may still have been recorded
             await self._store.forget_worker(self._identity.worker, self._identity.incarnation)
         return registered
 
     def _is_dead(self, owner: WorkerBeat) -> bool:
-        """Whether an earlier life is over by the kernel's word: its lock in this spool is free."""
+        """Whether the kernel shows that an earlier incarnation has ended: its lock in this spool is free."""
         left = f"{owner.worker}/{owner.incarnation}"
         return owner.host == self._identity.host and left in self._spool.cleared
 
@@ -205,12 +205,12 @@ class _Worker:
         self._heartbeat.soon()
         await self._runner.close_intake()
         log.info("draining")
-        with contextlib.suppress(TimeoutError):  # what still runs is then stopped and handed to others
+        with contextlib.suppress(TimeoutError):  # what still runs then is stopped and handed to others
             async with asyncio.timeout(self._settings.drain_seconds):
                 await self._first(kill.wait(), self._finish(), beating, failing)
 
     async def _finish(self) -> None:
-        """Wait until no attempt is left, and nobody needs the map outputs that are served here."""
+        """Wait until no attempt is left and nobody needs the map outputs that are served here."""
         await self._runner.idle()
         self._heartbeat.soon()
         if self._identity.address:
@@ -220,7 +220,7 @@ class _Worker:
     async def _take_down(
         self, beating: "asyncio.Task[None]", failing: "asyncio.Task[BaseException]", *, reachable: bool
     ) -> None:
-        """Stop what runs and say farewell, as far as broker and store can be reached."""
+        """Stop what runs, and sign off if broker and store can be reached."""
         self._runner.refuse()
         self._runner.stop_matching(lambda attempt: True, StopReason.WORKER_STOPPING)
         try:
@@ -228,18 +228,18 @@ class _Worker:
                 async with asyncio.timeout(FAREWELL_SECONDS):
                     await self._farewell(beating)
         except (ClusterUnreachable, TimeoutError) as error:
-            log.warning("left without a farewell, the lease will run out instead: %s", error or "time-out")
+            log.warning("left without signing off, the lease will run out instead: %s", error or "time-out")
         finally:
             await cancel_and_wait((beating, failing))
 
     async def _farewell(self, beating: "asyncio.Task[None]") -> None:
         await self._runner.close_intake()
         await self._runner.idle()
-        await cancel_and_wait((beating,))  # with no lease left to renew, lest a beat follow the farewell
+        await cancel_and_wait((beating,))  # no lease is left to renew; a beat must not follow the sign-off
         leaves_outputs = bool(self._identity.address and self._outputs.jobs())
         stopped = WorkerStopped(self._identity.worker, self._identity.incarnation, leaves_outputs)
         await self._store.forget_worker(self._identity.worker, self._identity.incarnation)
         await publish_report(self._broker, encode_report(stopped))
         if self._control is not None:
-            await self._control.cancel()  # whoever sees its queue gone has heard why
+            await self._control.cancel()  # last: a queue that is gone looks like a death
         log.info("worker %s has left", self._identity.worker)

@@ -3,8 +3,7 @@
 An incarnation is marked as alive (`workers/daemon/directory_lock.py`) for as long as the worker lives. The
 next worker that starts in the same SPOOL takes over what dead ones left: it adopts the map outputs that are
 still needed (`workers/daemon/adoption.py`), each in `outputs/<the incarnation that made it>`, and deletes
-the rest.
-Starts and ends are one at a time, by `SPOOL/.lock`.
+the rest. `SPOOL/.lock` makes workers start and end one at a time.
 """
 
 import contextlib
@@ -44,9 +43,9 @@ class DiskUsage(NamedTuple):
 class LeftOutput(msgspec.Struct, frozen=True):
     """A map output in the spool of a worker that is dead."""
 
-    #: Whose directory it is in.
-    life: Incarnation
-    #: Who made it, and gave it its attempt number: an output may have been adopted before.
+    #: The incarnation in whose directory it lies.
+    incarnation: Incarnation
+    #: The incarnation that made it and ran its attempt: an output may have been adopted before.
     maker: Incarnation
     #: The segment file; its index lies beside it.
     path: Path
@@ -54,10 +53,10 @@ class LeftOutput(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """The directories of one life of a worker. All methods block on the disk."""
+    """The directories of one incarnation of a worker. All methods block on the disk."""
 
     def __init__(self, root: Path, worker: WorkerId, incarnation: Incarnation) -> None:
-        """Lock what dead workers left below `root`, then make and lock our own. Raises SpoolUnusable."""
+        """Lock what dead workers left below `root`, then make and lock this one's. Raises SpoolUnusable."""
         if not (is_id(worker) and is_id(incarnation)):
             raise SpoolUnusable(f"{worker!r} cannot be a worker id: letters, digits, `.`, `_` and `-` only")
         self._root = root.absolute()
@@ -68,18 +67,20 @@ class Spool:
             self._root.mkdir(parents=True, exist_ok=True)
             with self._starting():
                 self._dead = list(hold_dead(sorted(self._root.glob("*/*"))))
-                #: `worker/incarnation` of each life that was over when this one began.
+                #: `worker/incarnation` of each one that had ended when this one began.
                 self.cleared = tuple(f"{path.parent.name}/{path.name}" for path, _ in self._dead)
-                self.ended_lives = tuple(Incarnation(path.name) for path, _ in self._dead if is_id(path.name))
+                self.ended_incarnations = tuple(
+                    Incarnation(path.name) for path, _ in self._dead if is_id(path.name)
+                )
                 self.directory.mkdir(parents=True, mode=0o700)
-                self._life: IO[str] | None = mark_alive(self.directory)
+                self._lock: IO[str] | None = mark_alive(self.directory)
                 (self.directory / _JOBS).mkdir()
         except OSError as error:
             raise SpoolUnusable(f"the spool {root} cannot be used: {error_text(error)}") from error
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
-        """Be the only one that makes or clears incarnations below the root."""
+        """Be the only process that makes or clears directories of incarnations below the root."""
         with open(self._root / _STARTS_LOCK, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -90,21 +91,21 @@ class Spool:
         """The map outputs of dead workers, by job."""
         found: dict[JobId, list[LeftOutput]] = {}
         for directory, _ in self._dead:
-            life = Incarnation(directory.name)
+            incarnation = Incarnation(directory.name)
             for outputs in sorted(directory.glob(f"{_JOBS}/*/{_OUTPUTS}")):
                 for index in sorted(outputs.rglob(f"*{_INDEX}")):
-                    maker = life if index.parent == outputs else Incarnation(index.parent.name)
+                    maker = incarnation if index.parent == outputs else Incarnation(index.parent.name)
                     with contextlib.suppress(OSError, BadMessage):
                         output = unpack(index.read_bytes(), MapOutput)
-                        left = LeftOutput(life, maker, index.with_suffix(_SEGMENTS), output)
+                        left = LeftOutput(incarnation, maker, index.with_suffix(_SEGMENTS), output)
                         if output.attempt.job == outputs.parent.name:
                             found.setdefault(output.attempt.job, []).append(left)
         return found
 
     def take(self, left: LeftOutput) -> Path | None:
-        """Move a dead worker's output to where ours are, apart from what others made. None: it is not there.
+        """Move a dead worker's output into this spool, apart from what others made. None: it is gone.
 
-        A store that came back older may give a number again: no two attempts share a file.
+        A store that came back older may give a number again, so that no two attempts may share a file.
         """
         path = self.output_path(left.output.attempt, left.maker)
         try:
@@ -120,34 +121,34 @@ class Spool:
         """Delete what is left of dead workers."""
         dead, self._dead = self._dead, []
         with self._starting():
-            for directory, life in dead:
-                with life:
+            for directory, lock in dead:
+                with lock:
                     shutil.rmtree(directory, ignore_errors=True)
                 self._remove_if_empty(directory.parent)
 
     @staticmethod
     def _remove_if_empty(directory: Path) -> None:
-        with contextlib.suppress(OSError):  # not empty: another life of the worker is there
+        with contextlib.suppress(OSError):  # not empty: another incarnation of the worker is there
             directory.rmdir()
 
     @contextlib.contextmanager
     def _made(self) -> Iterator[None]:
         """Make something while the spool is open. Raises OSError when it is closed."""
         with self._making:
-            if self._life is None:
+            if self._lock is None:
                 raise OSError("the worker is stopping")
             yield
 
     def close(self, *, keep_outputs: bool = False) -> None:
-        """Delete everything of this life, or all but its map outputs; SPOOL itself and its lock stay.
+        """Delete everything of this incarnation, or all but its map outputs; SPOOL and its lock stay.
 
-        What is kept is that of a dead worker from now on: the next one to start here takes it over.
+        What is kept then counts as left by a dead worker: the next one to start here takes it over.
         """
         with self._making:
-            life, self._life = self._life, None
+            own_lock, self._lock = self._lock, None
         for _, lock in self._dead:
             lock.close()
-        if life is None:
+        if own_lock is None:
             return
         with self._starting():
             for job in self.jobs() if keep_outputs else ():
@@ -155,13 +156,13 @@ class Spool:
                 shutil.rmtree(self._job_dir(job) / "attempts", ignore_errors=True)
             if not keep_outputs:
                 shutil.rmtree(self.directory, ignore_errors=True)
-            life.close()
+            own_lock.close()
             self._remove_if_empty(self.directory.parent)
 
     def disk_usage(self) -> DiskUsage:
         """Total and free bytes where the spool lies. Raises OSError."""
         with self._made():
-            self.directory.mkdir(parents=True, exist_ok=True)  # whoever deleted it: this is where we write
+            self.directory.mkdir(parents=True, exist_ok=True)  # somebody may have deleted it
         usage = shutil.disk_usage(self.directory)
         return DiskUsage(usage.total, usage.free)
 
@@ -193,7 +194,7 @@ class Spool:
         shutil.rmtree(self.attempt_dir(attempt), ignore_errors=True)
 
     def output_path(self, attempt: AttemptId, maker: Incarnation | None = None) -> Path:
-        """Where the finished segment file of a map attempt is kept; one that an earlier life made, apart."""
+        """Where a map attempt's segment file is kept; one that another incarnation made lies apart."""
         name = f"{attempt.task}-{attempt.number}{_SEGMENTS}"
         return self._job_dir(attempt.job) / _OUTPUTS / (maker or "") / name
 
@@ -206,7 +207,7 @@ class Spool:
             return made.rename(path)
 
     def write_index(self, path: Path, output: MapOutput) -> None:
-        """Note where a kept output is recorded to be. Raises OSError."""
+        """Rewrite the index of a kept output that was relocated. Raises OSError."""
         with self._made():
             path.with_suffix(_INDEX).write_bytes(pack(output))
 

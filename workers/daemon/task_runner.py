@@ -1,8 +1,8 @@
-"""Takes task messages, claims them, runs them, and makes their ends known in the one right order.
+"""Takes task messages, claims the tasks, runs them, and reports how they ended.
 
-Order of effects of an attempt that succeeds: data on disk -> result in the store -> part renamed ->
-report confirmed -> delivery acknowledged. Of one that fails: claim released -> report confirmed ->
-delivery acknowledged. A death between any two of them leaves nothing that is not done again.
+The order of effects of an attempt that succeeds: data on disk -> result in the store -> part renamed ->
+report confirmed -> delivery acknowledged. Of one that fails: claim released -> report confirmed -> delivery
+acknowledged. If the worker dies between any two of them, the rest is done again.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 
 log = logging.getLogger(__name__)
 
-#: Ended jobs remembered, for a claim that crossed the news.
+#: Ended jobs that are remembered, for claims that were granted while the end was announced.
 _ENDED_JOBS = 1000
 
 
@@ -79,7 +79,7 @@ class TaskRunner:
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        #: Set when the broker will send no more, so that what is handed back goes to others.
+        #: Set when the broker sends no more, so that deliveries handed back go to other workers.
         self._unsubscribed = asyncio.Event()
         self.committed = 0
         self.failed = 0
@@ -93,12 +93,12 @@ class TaskRunner:
         )
 
     async def set_open_slots(self, count: int) -> None:
-        """Take at most so many tasks at once; 0 takes none, what runs goes on."""
+        """Take at most this many tasks at once; with 0 none. What runs goes on."""
         if self._consumer is not None and not self._closing:
             await self._consumer.set_prefetch(count)
 
     def refuse(self) -> None:
-        """Start nothing more, whatever is still delivered."""
+        """Start nothing more, even if it is still delivered."""
         self._closing = True
 
     async def close_intake(self) -> None:
@@ -110,7 +110,7 @@ class TaskRunner:
         self._unsubscribed.set()
 
     async def idle(self) -> None:
-        """Wait until no attempt is left, and none can come of a claim that is being asked for."""
+        """Wait until no attempt is left and no claim is being asked for."""
         await self._idle.wait()
 
     @property
@@ -120,7 +120,7 @@ class TaskRunner:
 
     @property
     def jobs_served(self) -> int:
-        """How many jobs this worker offers map outputs of."""
+        """Of how many jobs this worker serves map outputs."""
         return len(self._outputs.jobs())
 
     def leased(self) -> Mapping[JobId, Mapping[TaskId, int]]:
@@ -132,7 +132,7 @@ class TaskRunner:
         return found
 
     def stop_matching(self, matches: Callable[[HeldAttempt], bool], reason: StopReason) -> list[HeldAttempt]:
-        """Stop the attempts that `matches` picks; returns them."""
+        """Stop the attempts that `matches` selects; returns them."""
         chosen = [attempt for attempt in self._attempts.values() if matches(attempt)]
         for attempt in chosen:
             attempt.stop(reason)
@@ -194,13 +194,13 @@ class TaskRunner:
             log.debug("%s %s is %s", job, task, reply.verdict)
             await delivery.ack()
             return
-        # A lease of our own that ran out unnoticed: the newer attempt is the one to go on.
+        # A lease of this worker that ran out unnoticed: the newer attempt goes on.
         self.stop_matching(lambda a: a.id[:2] == (job, task), StopReason.LEASE_LOST)
         attempt = HeldAttempt(AttemptId(job, task, reply.attempt), reply.split, delivery)
         if job in self._ended:
             await self._look_again(job)
         # A store that came back older gives a number again. The two would share their files, so one follows
-        # the other; and where the first was not stopped, it has committed or failed for both.
+        # the other; if the first was not stopped, it has committed or failed for both.
         while (older := self._attempts.get(attempt.id)) is not None:
             await older.ended.wait()
             if older.stop_reason is None:
@@ -225,14 +225,14 @@ class TaskRunner:
             self._on_change()
 
     async def _look_again(self, job: JobId) -> None:
-        """Let a job run that ended here before, if a store that forgot it has been asked for it again."""
+        """Let a job run that ended here, if the store forgot it and it was submitted again."""
         del self._ended[job]
         record = await self._store.get_job(job)
         if record is None or record.state.terminal:
             self._ended[job] = None
 
     async def _give_up(self, attempt: HeldAttempt, error: Exception) -> None:
-        """Report an attempt over which the worker itself failed, wherever it stood."""
+        """Report an attempt over which the worker itself failed, in whatever state it was."""
         self._executor.stop(attempt.id)
         if attempt.state in BEFORE_COMMIT:
             await asyncio.to_thread(self._drop_files, attempt)
@@ -248,14 +248,14 @@ class TaskRunner:
     # --- one attempt
 
     async def _run(self, attempt: HeldAttempt, unreadable: str) -> None:
-        """Take an attempt to its end; `unreadable` = why its input is not known, empty when it is."""
+        """Take an attempt to its end; `unreadable`: why its input cannot be read, empty if it can."""
         try:
             end = await self._work(attempt, unreadable)
         except Stopped:
             attempt.advance(AttemptEvent.KILLED)
             await self._discard(attempt)
             return
-        # Nothing was awaited since the last look for a stop, and from the next step on none has an effect.
+        # Nothing was awaited since the last check for a stop, and from the next step on a stop has no effect.
         if isinstance(end, Failure):
             await self._fail(attempt, end)
         else:
@@ -264,11 +264,11 @@ class TaskRunner:
     async def _work(self, attempt: HeldAttempt, unreadable: str) -> tuple[TaskResult, JobSpec] | Failure:
         """Prepare and run an attempt; returns its result and its job, or how it failed.
 
-        A stop, the end of the job, a lost lease or a close may come in every await. Raises Stopped then.
+        A stop, the end of the job, a lost lease or a close may come at every await. Raises Stopped then.
         """
         attempt.check()
         if unreadable:
-            # A worker of another version may read it; what no worker reads fails the job in the end.
+            # A worker of another version may be able to read it. If none can, the job fails in the end.
             return Failure(FailureKind.INFRASTRUCTURE, unreadable)
         try:
             order = await attempt.unless_stopped(self._preparation.order(attempt))
@@ -287,7 +287,7 @@ class TaskRunner:
         return await self._keep(attempt, order, outcome)
 
     def _stop_if_asked(self, attempt: HeldAttempt) -> None:
-        """A stop that came while a child was being made takes effect now."""
+        """Let a stop take effect that came while the child was being started."""
         if attempt.stopping:
             self._executor.stop(attempt.id)
         self._on_change()
@@ -295,9 +295,9 @@ class TaskRunner:
     async def _keep(
         self, attempt: HeldAttempt, order: RunTask, outcome: Outcome
     ) -> tuple[TaskResult, JobSpec] | Failure:
-        """Put a finished map output where it stays; returns the result and the job, or what failed.
+        """Move a finished map output to where it stays; returns the result and the job, or what failed.
 
-        Raises Stopped; the output is offered to reducers only when no stop has come.
+        Raises Stopped; the output is served only if no stop has come.
         """
         if outcome.result is None:
             failure = outcome.failure
@@ -326,7 +326,7 @@ class TaskRunner:
         return result, order.spec
 
     async def _commit(self, attempt: HeldAttempt, result: TaskResult, spec: JobSpec) -> None:
-        """Have the result recorded, then published and reported; discard it where another counts."""
+        """Record the result, publish its part and report it; discard it if another attempt has committed."""
         attempt.advance(AttemptEvent.FINISHED)
         if not await self._store.commit(attempt.id, result):
             attempt.advance(AttemptEvent.LOST)
@@ -342,7 +342,7 @@ class TaskRunner:
 
     @staticmethod
     async def _publish_part(spec: JobSpec, part: PartOutput) -> None:
-        """Rename a committed part. Where that fails, the coordinator does it at the end of the job."""
+        """Rename a committed part. If that fails, the coordinator does it at the end of the job."""
         try:
             await asyncio.to_thread(publish_part, spec.output, spec.job_id, part, spec.options.output_format)
         except (OSError, MrError) as error:
@@ -364,7 +364,7 @@ class TaskRunner:
         await publish_report(self._broker, encode_report(report))
 
     async def _discard(self, attempt: HeldAttempt) -> None:
-        """Delete what the attempt made; tell nobody. A stopping worker hands the task to another."""
+        """Delete what the attempt made, without a report. A stopping worker hands the task to another."""
         self._outputs.remove(attempt.id)
         await asyncio.to_thread(self._drop_files, attempt)
         requeue = attempt.stop_reason is StopReason.WORKER_STOPPING

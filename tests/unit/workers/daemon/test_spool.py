@@ -109,7 +109,7 @@ def test_outputs_that_are_kept_are_found_and_taken_by_the_next_life_alone(tmp_pa
     second, third = make(tmp_path, "w2", "second"), make(tmp_path, "w3", "third")
     assert third.left_outputs() == {}
     ((left,),) = second.left_outputs().values()
-    assert (left.output, left.life) == (output, "first")
+    assert (left.output, left.incarnation) == (output, "first")
     taken = second.take(left)
     assert second.take(left) is None
     second.clear_dead()

@@ -55,9 +55,9 @@ class WorkerIncarnation:
 
     def die(self) -> None:
         """Leave everything as SIGKILL does: no file is touched, the kernel lets go of the locks."""
-        assert self.spool._life is not None
-        self.spool._life.close()
-        self.spool._life = None
+        assert self.spool._lock is not None
+        self.spool._lock.close()
+        self.spool._lock = None
         for _, lock in self.spool._dead:
             lock.close()
 

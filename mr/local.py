@@ -24,17 +24,17 @@ from mr.workers.daemon.service import run_worker
 
 LOCAL_WORKER = WorkerId("local")
 
-#: In one process messages take no time, so waiting is all that a small job would do.
+#: In one process messages take no time: with the intervals of a cluster a small job would mostly wait.
 _TICK_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 0.5
 _RETRY_BASE_SECONDS = 0.1
-#: There is no other machine to try, and somebody waits in front of this one: what is wrong with it (a full
-#: disk, an output that may not be written) is told after some ten seconds.
+#: There is no other machine to try, and the user is waiting: a full disk or an output that may not be
+#: written is reported after some ten seconds.
 _RETRY_MAX_SECONDS = 5.0
 _MAX_UNCOUNTED_ATTEMPTS = 7
 _WATCH_SECONDS = 0.2
 _READY_SECONDS = 0.01
-#: Planning may list and split a great many files; a coordinator that died is noticed otherwise.
+#: Planning may list and split very many files; a coordinator that died is noticed in another way.
 _PLANNING_SECONDS = 24 * 3600.0
 #: How long an interrupted job may take to clean up after itself.
 _CANCEL_SECONDS = 10.0
@@ -123,7 +123,7 @@ class _LocalCluster:
         self._start("worker", self._run_worker())
 
     async def stop(self, *, at_once: bool) -> None:
-        """Stop the worker, then the coordinator; their own errors were told or do not matter any more."""
+        """Stop the worker, then the coordinator; raises what a service failed with, unless `at_once`."""
         self._worker_stop.set()
         if at_once:
             self._worker_kill.set()
@@ -136,7 +136,7 @@ class _LocalCluster:
         await self._store.close()
 
     def early_end(self) -> BaseException:
-        """Why a service ended before the job did."""
+        """The error with which a service ended before the job did."""
         for service in self.services:
             if service.done():
                 error = service.exception()
@@ -175,7 +175,7 @@ async def _submit_and_watch(
 ) -> JobRecord:
     await client.upload(job.bundle, job.manifest)
     while not any(view.live for view in await client.workers()):  # noqa: ASYNC110 - the store tells no events
-        await asyncio.sleep(_READY_SECONDS)  # else the first thing told is that no worker lives
+        await asyncio.sleep(_READY_SECONDS)  # else progress would first say that there is no worker
     reply = await client.submit(job.request, timeout_seconds=_PLANNING_SECONDS)
     job_id = JobId(reply.job_id or "")
     shown: set[str] = set()
@@ -191,7 +191,7 @@ async def _submit_and_watch(
 
 
 async def _cancel(client: Client, job: JobId, watching: "asyncio.Task[JobRecord]") -> None:
-    """Cancel the job and wait until it has cleaned up, within bounds; one not accepted yet left nothing."""
+    """Cancel the job and wait, for a limited time, until it has cleaned up."""
     try:
         async with asyncio.timeout(_CANCEL_SECONDS):
             if await client.snapshot(job) is not None:

@@ -34,7 +34,7 @@ def resolve_options(given: GivenOptions, manifest: CodeManifest, settings: Setti
 
 
 def default_options(settings: Settings, **changes: Any) -> ResolvedOptions:
-    """The options of a job that gives none, but for `changes`."""
+    """The options of a job that gives only `changes`."""
     values = {
         option.name: getattr(settings, option.setting) if option.setting else option.default
         for option in option_table()
@@ -114,7 +114,7 @@ def job_json_schema() -> dict[str, Any]:
 
 
 def _reduces(wanted: int | None, manifest: CodeManifest) -> int | None:
-    """0 for a job without `reduce_fn`. Raises BadJob when it asks for reduces all the same."""
+    """0 for a job without `reduce_fn`. Raises BadJob when it asks for reduces."""
     if "reduce_fn" in manifest.functions or manifest.reduce_agg:
         return wanted
     if wanted:

@@ -25,7 +25,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
-#: Numbers that may be 0: no limit, no wait, or as little as can be. With 0 for another, nothing would move.
+#: Numbers that may be 0 (no limit, no wait, or the least possible). Others must be more.
 _MAY_BE_ZERO = frozenset(
     (
         "republish_seconds",
@@ -50,7 +50,7 @@ _MAY_BE_ZERO = frozenset(
         "log_total_bytes",
     )
 )
-#: Code is kept for a day where no history is.
+#: Code is kept for at least a day, also where no history is kept.
 _MIN_CODE_SECONDS = 86400.0
 _TIME_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -77,7 +77,7 @@ def parse_seconds(text: str | float) -> float:
     return seconds
 
 
-#: How a value is read whose unit is this.
+#: Unit -> what reads a value in it.
 PARSERS: Mapping[str, Callable[[Any], float]] = MappingProxyType(
     {"bytes": parse_bytes, "seconds": parse_seconds}
 )
@@ -268,7 +268,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """The MR_* variables that set nothing, each with the name it was meant to have, if one is near.
+    """The MR_* variables that set nothing, each with the name of a setting like it, if there is one.
 
     Other programs may set such variables, so they are no error; but a misspelt one should not pass unseen.
     """
@@ -284,7 +284,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _with_files_read(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Replace `broker_url_file` by the `broker_url` in that file, and its like. Raises BadSetting."""
+    """Read the files that settings such as `broker_url_file` name. Raises BadSetting."""
     read = dict(values)
     for name, setting in _FROM_FILES.items():
         if name not in read:
@@ -305,10 +305,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
     if field is None:
         raise BadSetting(f"{source} sets {name!r}, which is not a setting; see `mr settings`")
     try:
-        if isinstance(value, str) and name.endswith("_bytes"):
-            return parse_bytes(value)
-        if isinstance(value, str) and name.endswith("_seconds"):
-            return parse_seconds(value)
+        if isinstance(value, str) and (parse := PARSERS.get(name.rpartition("_")[2])):
+            return parse(value)
         if isinstance(value, str) and field.type == tuple[str, ...]:
             return tuple(item.strip() for item in value.split(",") if item.strip())
         return msgspec.convert(value, field.type, strict=not isinstance(value, str))

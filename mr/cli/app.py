@@ -9,7 +9,7 @@ from mr.cli.options import cluster_options, keep_cluster_flags
 
 
 class Ordered(click.Group):
-    """Lists its commands in the order in which they are met, not by the alphabet."""
+    """Lists its commands in the order in which a user needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in order of registration."""

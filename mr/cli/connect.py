@@ -1,4 +1,4 @@
-"""Connects a command to the cluster, and turns its asyncio half into an exit code."""
+"""Connects a command to the cluster: to the store alone, or to the broker too."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""How many tasks this machine can run at a time: the cores that are ours, not those it has."""
+"""How many tasks this machine can run at a time: the cores that this process may use."""
 
 import math
 import os
@@ -20,7 +20,7 @@ def cores_within(allowed: int, limits: list[float]) -> int:
 
 
 def quotas(own: str, root: Path) -> list[float]:
-    """What each cgroup from ours up to the root allows, in cores; `own` is the text of /proc/self/cgroup.
+    """What each cgroup of this process allows, in cores, up to the root; `own` is /proc/self/cgroup.
 
     Inside a container its own cgroup is mounted as the root, and the path in `own` may lead nowhere.
     """
@@ -52,7 +52,7 @@ def _quota(directory: Path) -> float | None:
 
 
 def parse_quota(text: str) -> float | None:
-    """Cores out of `QUOTA PERIOD`, both in microseconds; None for `max`, -1 and what is no such text."""
+    """Cores out of `QUOTA PERIOD`, both in microseconds; None for `max`, -1 and any other text."""
     words = text.split()
     if len(words) != 2 or not (words[0].isdigit() and words[1].isdigit()) or words[1] == "0":
         return None
@@ -60,7 +60,7 @@ def parse_quota(text: str) -> float | None:
 
 
 def _read(path: Path) -> str:
-    """A small file; empty when there is none that we may read."""
+    """The text of a small file; empty when it cannot be read."""
     try:
         return path.read_text(errors="surrogateescape")
     except OSError:

@@ -1,4 +1,4 @@
-"""`mr jobs`, `mr status`, `mr tasks`, `mr workers`: looking, which needs the store alone."""
+"""`mr jobs`, `mr status`, `mr tasks`, `mr workers`: they read the store only."""
 
 import asyncio
 import time
@@ -212,7 +212,7 @@ def _task_row(view: TaskView) -> list[str]:
 
 
 def _ended_seconds(record: TaskRecord) -> float:
-    """How long the last attempt that ended has run; 0 when nobody knows.
+    """How long the last ended attempt ran; 0 when that is not known.
 
     One that ended between two heartbeats was never seen running: its record has no start.
     """

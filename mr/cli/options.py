@@ -81,7 +81,7 @@ def _click_type(option: Option) -> click.ParamType[Any]:
 
 
 def _given_type(option: Option) -> Type:
-    """The type of what is given for an option without unit, which the table joins to None."""
+    """The type of an option's values, without the None for an option that is not given."""
     union = type_info(option.type)
     assert isinstance(union, Metadata)
     assert isinstance(union.type, UnionType)
@@ -150,12 +150,12 @@ def job_options(command: Command) -> Command:
 
 
 def keep_cluster_flags(flags: dict[str, Any]) -> None:
-    """Note the flags that stood before the command's name, for the command to find."""
+    """Keep the flags given before the command's name, for the command to use."""
     click.get_current_context().obj = {name: flags[name] for name in _CLUSTER_FLAGS}
 
 
 class Configured:
-    """The settings of one invocation, with what the command line said of them."""
+    """The settings of one invocation, with those that the command line gave."""
 
     def __init__(self, settings: Settings, flags: dict[str, Any], config: Path | None) -> None:
         self.settings = settings

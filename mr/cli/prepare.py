@@ -86,7 +86,7 @@ def prepare_job(
 
 
 def _check_utf8(raw: Mapping[str, Any]) -> None:
-    """Refuse a name that no message can hold: names of files are bytes, messages are text."""
+    """Refuse text that is not UTF-8, such as a file name: no message can hold it."""
     params = raw.get("params", {})
     secrets = raw.get("secret_params", {})
     for name, value in secrets.items():
@@ -118,7 +118,7 @@ def parse_params(texts: Sequence[str]) -> dict[str, str]:
 
 
 def parse_secrets(texts: Sequence[str]) -> dict[str, str]:
-    """Read `K=V`, `K=@FILE` and `K=env:VARIABLE`; of a file, without the line end at its end.
+    """Read `K=V`, `K=@FILE` and `K=env:VARIABLE`; a line end at the end of a file is dropped.
 
     Raises click.BadParameter, which shows no value.
     """
@@ -142,9 +142,9 @@ def parse_secrets(texts: Sequence[str]) -> dict[str, str]:
 
 
 def absolute_input(text: str) -> str:
-    """An input as workers elsewhere see it: URLs as they are, paths from the root.
+    """An input as workers on other hosts see it: a URL unchanged, a path made absolute.
 
-    A pattern stays one: only the working directory put before it is protected from being one too.
+    A pattern stays a pattern; only the working directory before it is escaped.
     """
     from mr.formats.storage import absolute
 

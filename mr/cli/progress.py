@@ -50,7 +50,7 @@ class ProgressLine:
         if now - self._drawn_at < _REDRAW_SECONDS and not snapshot.record.state.terminal:
             return
         self._drawn_at = now
-        # Lost outputs are made again; a bar that goes back only confuses.
+        # Lost outputs are made again, but a bar that goes back confuses.
         self._share = max(self._share, progress_share(snapshot))
         self._draw(render(snapshot, self._share, now - self._started))
 
@@ -69,7 +69,7 @@ class ProgressLine:
 
     def _say_state(self, snapshot: Snapshot) -> None:
         record = snapshot.record
-        # how long a coordinator has been silent changes all the time: that it is, is said once
+        # said once for a silent coordinator, though the seconds of its silence change
         said = (str(record.state), record.waiting_for, bool(snapshot.missing))
         if said == self._said:
             return
@@ -84,7 +84,7 @@ class ProgressLine:
 
 
 def progress_share(snapshot: Snapshot) -> float:
-    """How far a job is, 0 to 1: committed tasks and what the running ones say of themselves."""
+    """How far a job is, 0 to 1: its committed tasks, and the running ones' reports of their progress."""
     record = snapshot.record
     if record.state is JobState.COMPLETED:
         return 1.0

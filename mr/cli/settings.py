@@ -1,4 +1,4 @@
-"""`mr settings` and `mr schema`: the tables the engine is driven by, printed."""
+"""`mr settings` and `mr schema`: print the settings and the schema of a request."""
 
 import os
 import re

@@ -1,7 +1,12 @@
 """Read inputs as the engine does, in one call."""
 
+import bz2
+import gzip
+import lzma
 from pathlib import Path
 from typing import Any
+
+import zstandard
 
 from mr.formats.input.files import list_inputs
 from mr.formats.input.options import ReadOptions
@@ -10,6 +15,20 @@ from mr.formats.input.splits import plan_splits
 from mr.protocol.jobs import FileRange, Split
 from mr.resolve import default_options
 from mr.settings import Settings
+
+COMPRESSORS = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
+
+
+def write(tmp_path: Path, data: bytes, name: str = "in") -> Path:
+    """Write an input file."""
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
 
 
 def whole(path: Path | str, length: int = -1) -> Split:

@@ -3,11 +3,14 @@
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from mr.adapters.memory.broker import MemoryBroker
 from mr.adapters.memory.store import MemoryStore
 from mr.adapters.system_clock import SystemClock
+from mr.coordinator.core import commands as c
+from mr.coordinator.core import events as e
 from mr.coordinator.core.commands import (
     CloseJob,
     Command,
@@ -27,8 +30,9 @@ from mr.protocol import messages
 from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.messages import LifecycleEvent, TaskMessage
 from mr.protocol.queues import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE
-from mr.protocol.records import JobRecord, JobState, TaskRecord, TaskState
+from mr.protocol.records import JobRecord, JobState, TaskRecord, TaskState, TaskStats
 from mr.settings import Settings
+from tests.contract import samples
 
 JOB = JobId("j")
 MAP = TaskId("map-00000")
@@ -171,3 +175,25 @@ async def test_a_job_whose_claims_cannot_be_read_fails(monkeypatch: pytest.Monke
     (event,) = shell.events
     assert isinstance(event, JobBroken)
     assert (event.job_id, event.cause) == (JOB, "another version wrote it")
+
+
+async def test_a_record_that_cannot_be_stored_fails_its_job_with_bare_facts() -> None:
+    store = MemoryStore(lambda: 0.0)
+    await store.connect()
+    events: list[e.Event] = []
+    spawned: list[Any] = []
+
+    async def take(event: e.Event) -> None:
+        events.append(event)
+
+    effects = Effects(Settings(), MemoryBroker(), store, SystemClock(), take, spawned.append)
+    record = msgspec.structs.replace(samples.record(), stats=TaskStats(counters={"huge": 2**70}))
+    await effects.perform([c.SaveJob(record, (), cause="test")])
+    for work in spawned:
+        await work
+    (event,) = events
+    assert isinstance(event, e.JobBroken) and "cannot be encoded" in event.cause
+    failed = msgspec.structs.replace(record, state=JobState.FAILED, cause="it is broken")
+    await effects.perform([c.CloseJob(failed, (), cause="test")])
+    kept = await store.get_job(record.job_id)
+    assert kept is not None and (kept.state, kept.cause) == (JobState.FAILED, "it is broken")

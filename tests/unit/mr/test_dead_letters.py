@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from mr.adapters.memory.broker import MemoryBroker
-from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter
+from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter, guarded
+from mr.errors import StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from tests.support.waiting import eventually
 from tests.unit.coordinator.test_intake import Desk
 
 TOO_LARGE = b"x" * (MAX_MESSAGE_BYTES + 1)
@@ -70,3 +72,43 @@ async def test_a_reason_that_quotes_a_huge_request_fits_into_the_answer(tmp_path
     path = "\\" * 400_000  # two characters each in the request, four in the answer
     answer = await asyncio.wait_for(desk.ask(desk.request(inputs=[path])), 5)
     assert not answer["accepted"] and answer["reason"].startswith("'" + path[:1000])
+
+
+class Queue:
+    """A guarded consumer of one queue, and what was buried."""
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+        self.seen: list[bool] = []
+        self.error: Exception = RuntimeError("no such state")
+
+    async def open(self) -> "Queue":
+        await self.broker.connect()
+        await self.broker.consume(JOBS_QUEUE, guarded(self.broker, self._take), prefetch=1)
+        return self
+
+    async def _take(self, delivery: Delivery) -> None:
+        self.seen.append(delivery.redelivered)
+        if delivery.body == b"poison":
+            raise self.error
+        await delivery.ack()
+
+    async def send(self, body: bytes) -> None:
+        await self.broker.publish(OutgoingMessage(routing_key=JOBS_QUEUE, body=body))
+
+
+async def test_a_message_that_fails_twice_is_buried_and_the_next_one_is_taken() -> None:
+    queue = await Queue().open()
+    await queue.send(b"poison")
+    await queue.send(b"good")
+    await eventually(lambda: len(queue.seen) == 3)
+    assert queue.seen == [False, True, False]
+    dead = queue.broker.server.queues[DEAD_QUEUE]
+    await eventually(lambda: dead.ready == 1)
+
+
+async def test_a_server_that_is_away_ends_the_consumer_all_the_same() -> None:
+    queue = await Queue().open()
+    queue.error = StoreUnavailable()
+    await queue.send(b"poison")
+    assert await queue.broker.failed() is queue.error

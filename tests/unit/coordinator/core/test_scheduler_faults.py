@@ -1,14 +1,10 @@
-"""A failure of the engine over one job or message ends that job or message, and nothing else."""
+"""A failure of the scheduler over one job ends that job, and nothing else."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
-from mr.adapters.memory.broker import MemoryBroker
-from mr.adapters.memory.store import MemoryStore
-from mr.adapters.system_clock import SystemClock
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core import scheduler as scheduler_module
@@ -16,20 +12,14 @@ from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.core.state import ActiveJob
 from mr.coordinator.core.transitions import JobCause
-from mr.coordinator.effects import Effects
-from mr.dead_letters import guarded
-from mr.errors import BadMessage, IllegalTransition, StoreUnavailable
-from mr.ports.broker import Delivery, OutgoingMessage
-from mr.protocol.codec import JSON, decode, encode, pack, unpack
+from mr.errors import IllegalTransition
+from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import AttemptId, JobId, TaskId
-from mr.protocol.jobs import RequestReply
-from mr.protocol.messages import PauseWorker, TaskCommitted
-from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
-from mr.protocol.records import JobRecord, JobState, RestoredJob, TaskStats
+from mr.protocol.messages import TaskCommitted
+from mr.protocol.records import JobRecord, JobState, RestoredJob
 from mr.settings import Settings
 from tests.contract import samples
 from tests.support.specs import make_spec, make_splits
-from tests.support.waiting import eventually
 
 
 def accepted(job: str) -> e.JobAccepted:
@@ -108,92 +98,7 @@ def test_a_stored_job_that_makes_no_sense_fails_at_the_takeover(monkeypatch: pyt
     assert scheduler.active_jobs() == ()
 
 
-async def test_a_record_that_cannot_be_stored_fails_its_job_with_bare_facts() -> None:
-    store = MemoryStore(lambda: 0.0)
-    await store.connect()
-    events: list[e.Event] = []
-    spawned: list[Any] = []
-
-    async def take(event: e.Event) -> None:
-        events.append(event)
-
-    effects = Effects(Settings(), MemoryBroker(), store, SystemClock(), take, spawned.append)
-    record = msgspec.structs.replace(samples.record(), stats=TaskStats(counters={"huge": 2**70}))
-    await effects.perform([c.SaveJob(record, (), cause="test")])
-    for work in spawned:
-        await work
-    (event,) = events
-    assert isinstance(event, e.JobBroken) and "cannot be encoded" in event.cause
-    failed = msgspec.structs.replace(record, state=JobState.FAILED, cause="it is broken")
-    await effects.perform([c.CloseJob(failed, (), cause="test")])
-    kept = await store.get_job(record.job_id)
-    assert kept is not None and (kept.state, kept.cause) == (JobState.FAILED, "it is broken")
-
-
 # --- messages
 
 
-class Queue:
-    """A guarded consumer of one queue, and what was buried."""
-
-    def __init__(self) -> None:
-        self.broker = MemoryBroker()
-        self.seen: list[bool] = []
-        self.error: Exception = RuntimeError("no such state")
-
-    async def open(self) -> "Queue":
-        await self.broker.connect()
-        await self.broker.consume(JOBS_QUEUE, guarded(self.broker, self._take), prefetch=1)
-        return self
-
-    async def _take(self, delivery: Delivery) -> None:
-        self.seen.append(delivery.redelivered)
-        if delivery.body == b"poison":
-            raise self.error
-        await delivery.ack()
-
-    async def send(self, body: bytes) -> None:
-        await self.broker.publish(OutgoingMessage(routing_key=JOBS_QUEUE, body=body))
-
-
-async def test_a_message_that_fails_twice_is_buried_and_the_next_one_is_taken() -> None:
-    queue = await Queue().open()
-    await queue.send(b"poison")
-    await queue.send(b"good")
-    await eventually(lambda: len(queue.seen) == 3)
-    assert queue.seen == [False, True, False]
-    dead = queue.broker.server.queues[DEAD_QUEUE]
-    await eventually(lambda: dead.ready == 1)
-
-
-async def test_a_server_that_is_away_ends_the_consumer_all_the_same() -> None:
-    queue = await Queue().open()
-    queue.error = StoreUnavailable()
-    await queue.send(b"poison")
-    assert await queue.broker.failed() is queue.error
-
-
 # --- texts and numbers that no message holds
-
-
-def test_half_characters_are_spelt_out() -> None:
-    reply = RequestReply(accepted=False, reason="no file a\udcff")
-    assert b"a\\\\udcff" in encode(reply, JSON)
-    record = msgspec.structs.replace(samples.record(), cause="a\udcff")
-    assert unpack(pack(record), JobRecord).cause == "a\\udcff"
-
-
-def test_what_cannot_be_encoded_or_is_missing_is_a_bad_message() -> None:
-    with pytest.raises(BadMessage, match="a PauseWorker cannot be encoded"):
-        encode(PauseWorker(samples.ANN, 10**400, ""))
-    with pytest.raises(BadMessage, match="a stored JobRecord is missing"):
-        unpack(None, JobRecord)
-
-
-@pytest.mark.parametrize("content_type", ["application/x", "\udcff", ""])
-def test_a_content_type_of_any_kind_is_bad_or_json(content_type: str) -> None:
-    try:
-        decode(b"1", int, content_type)
-    except BadMessage:
-        return
-    assert content_type == ""

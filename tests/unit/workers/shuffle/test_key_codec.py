@@ -1,4 +1,4 @@
-"""The bytes of keys and their partitions are fixed: a change here breaks segments of running jobs."""
+"""The bytes of keys are fixed: a change here breaks segments of running jobs."""
 
 import enum
 import math
@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from mr.errors import BadPartition, UnencodableKey
-from mr.workers.shuffle.columns import key_column
+from mr.errors import UnencodableKey
 from mr.workers.shuffle.key_codec import MAX_DEPTH, encode_key
-from mr.workers.shuffle.partition import partition_of, partitions_of
 
 
 class Colour(enum.IntEnum):
@@ -49,26 +47,6 @@ def test_encoding(key: Any, encoded: str) -> None:
     assert encode_key(key).hex() == encoded
 
 
-@pytest.mark.parametrize(
-    ("key", "partition"),
-    [
-        (None, 211),
-        (True, 637),
-        (1, 525),
-        (-1, 394),
-        (1 << 64, 750),
-        (1.0, 118),
-        (math.nan, 311),
-        ("", 464),
-        ("word", 850),
-        (b"word", 133),
-        (("a", 1), 286),
-    ],
-)
-def test_partitions_never_change(key: Any, partition: int) -> None:
-    assert partition_of(key, 1000) == partition
-
-
 @pytest.mark.parametrize("key", [[1], {1}, {}, 1j, object, Colour.RED, Name("a"), ("a", [1]), (Colour.RED,)])
 def test_other_types_are_refused(key: Any) -> None:
     with pytest.raises(UnencodableKey, match="has no order here; use None, bool"):
@@ -82,9 +60,3 @@ def test_too_deep_a_tuple_is_refused() -> None:
     encode_key(key)
     with pytest.raises(UnencodableKey, match="flatten"):
         encode_key((key,))
-
-
-@pytest.mark.parametrize("wrong", [-1, 3, "1", None, True, 1.0])
-def test_a_wrong_partition_names_the_call(wrong: Any) -> None:
-    with pytest.raises(BadPartition, match=r"partition_fn\('a', 3\) returned .*return an int from 0 to 2"):
-        partitions_of(key_column(["a"]), 3, lambda key, partitions: wrong)

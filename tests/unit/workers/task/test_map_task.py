@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 
 import mr
-from mr.protocol.formats import OUTPUT_FORMATS
 from mr.protocol.records import MapOutput, PartOutput
 from mr.settings import Settings
 from mr.workers.shuffle.segment_index import find_segment
-from mr.workers.task import batches, emitter
-from mr.workers.task.emitter import all_pairs, next_rows
 from tests.support.attempts import Workbench
 
 LINES = "first\nsecond\nthird\n"  # at bytes 0, 6 and 13
@@ -72,59 +69,6 @@ def test_map_batch(tmp_path: Path) -> None:
             yield one.slice(0, 0)
     """
     assert run_map(tmp_path, source) == ["0\tFIRST", "6\tSECOND", "13\tTHIRD", "0\tFIRST", "1\tx", "2\ty"]
-
-
-@pytest.mark.parametrize("output_format", [*OUTPUT_FORMATS])
-@pytest.mark.parametrize("empty", ["pa.table({'key': [], 'value': []})", "batch.slice(0, 0)", "None", "[]"])
-def test_map_batch_that_gives_no_rows(tmp_path: Path, output_format: str, empty: str) -> None:
-    source = f"import pyarrow as pa\ndef map_batch(batch):\n    return {empty}\n"
-    bench = Workbench(tmp_path, source, reduces=0, output_format=output_format)
-    (result,) = bench.run([bench.write_input("in.txt", LINES)])
-    assert result.stats.records_out == 0
-
-
-@pytest.mark.parametrize("reduces", [0, 1])
-def test_no_chunk_of_a_table_is_lost(tmp_path: Path, reduces: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table of over 2 GiB of strings stays in several chunks, also when Arrow is told to combine them."""
-    monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 20)
-    source = """
-        import pyarrow as pa
-        def map_batch(batch):
-            keys = pa.chunked_array([[1, 2], [3]])
-            return pa.table({"key": keys, "value": pa.chunked_array([["a" * 50], ["b", "c"]])})
-        def reduce_fn(key, values):
-            for value in values:
-                yield key, value
-    """
-    bench = Workbench(tmp_path, textwrap.dedent(source), reduces=reduces)
-    bench.run([bench.write_input("in.txt", "one line\n")])
-    assert bench.lines() == ["1\t" + "a" * 50, "2\tb", "3\tc"]
-
-
-@pytest.mark.parametrize("output_format", [*OUTPUT_FORMATS])
-@pytest.mark.parametrize(
-    "scalar",
-    ["float32(0.1)", "float64(1e16)", "int8(-3)", "uint64(7)", "bool_(True)", "str_('ä')", "bytes_(b'b')"],
-)
-@pytest.mark.parametrize("reduces", [0, 1])
-def test_scalars_of_numpy_are_pythons_values_in_every_format(
-    tmp_path: Path, output_format: str, scalar: str, reduces: int
-) -> None:
-    parts = []
-    for name, item in {"numpy": f"numpy.{scalar}", "python": f"numpy.{scalar}.item()"}.items():
-        source = f"""
-            import numpy
-            def map_fn(key, line):
-                yield {item}, {item}
-            def reduce_fn(key, values):
-                for value in values:
-                    yield {item}, {item}
-        """
-        source = textwrap.dedent(source)
-        bench = Workbench(tmp_path / name, source, reduces=reduces, output_format=output_format)
-        bench.run([bench.write_input("in.txt", LINES)])
-        parts.append(bench.parts())
-    assert parts[0] == parts[1]
 
 
 def test_map_batch_that_gives_nothing(tmp_path: Path) -> None:
@@ -209,22 +153,6 @@ def test_garbage_collector_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 # --- batches
-
-
-def test_all_pairs() -> None:
-    assert all_pairs([("a", 1), ["b", 2]])
-    assert not all_pairs([("a", 1), "ab"])
-    assert not all_pairs([("a", 1), ("a", 1, 2)])
-    assert not all_pairs([("a", 1), None])
-    assert not all_pairs([{"a": 1, "b": 2}])
-
-
-def test_batches_shrink_with_large_values_and_grow_with_small_ones() -> None:
-    small, large = ["x"] * 256, ["x" * 1_000_000] * 256
-    assert next_rows(256, small, small, 4096) == 1024
-    assert next_rows(4096, small, small, 4096) == 4096
-    assert next_rows(256, large, large, 4096) == emitter.BATCH_BYTES // 2_000_032
-    assert next_rows(1, ["k"], [b"x" * (1 << 24)], 4096) == 1
 
 
 def test_counter_outside_a_task_does_nothing() -> None:

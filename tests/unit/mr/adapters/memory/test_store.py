@@ -1,14 +1,7 @@
-"""What only the memory adapters have: a clock that tests turn, a server that can be emptied."""
-
-import logging
-import subprocess
-import sys
+"""What only the store in memory has: a clock that tests turn, and a server that can be emptied."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mr.adapters.memory.exchange import topic_matches
 from mr.adapters.memory.state import MemoryStoreServer
 from mr.adapters.memory.store import MemoryStore
 from mr.protocol.claims import Verdict
@@ -102,48 +95,3 @@ async def test_an_emptied_store_knows_nothing(clock: Clock) -> None:
     assert not await store.renew_lead("one", 10.0)
     assert (await store.claim(JOB, MAP_0, ANN, FIRST_RUN, 10.0)).verdict is Verdict.GONE
     assert await store.list_jobs() == []
-
-
-words = st.lists(st.sampled_from(["a", "b", "job"]), min_size=1, max_size=5)
-
-
-@given(key=words)
-def test_a_key_matches_itself_any_word_and_anything(key: list[str]) -> None:
-    text = ".".join(key)
-    assert topic_matches(text, text)
-    assert topic_matches("#", text)
-    assert topic_matches(".".join("*" for _ in key), text)
-    assert topic_matches(f"#.{text}.#", text)
-    assert not topic_matches(f"{text}.*", text)
-    assert not topic_matches(f"*.{text}", text)
-
-
-@given(before=words, after=words)
-def test_a_hash_stands_for_any_number_of_words(before: list[str], after: list[str]) -> None:
-    assert topic_matches(f"{before[0]}.#", ".".join([before[0], *after]))
-    assert topic_matches(f"#.{after[-1]}", ".".join([*before, after[-1]]))
-    assert topic_matches(f"{before[0]}.#.{after[-1]}", ".".join([*before, *after]))
-
-
-def test_opening_adapters_is_light_until_it_is_done() -> None:
-    code = (
-        "import sys, mr.adapters.open, mr.adapters.memory.store; "
-        "sys.exit(bool({'pika', 'redis', 'pyarrow'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_daemons_leave_arrow_to_their_tasks() -> None:
-    code = (
-        "import sys, mr.local, mr.coordinator.service, mr.workers.daemon.service; "
-        "sys.exit(bool({'pyarrow', 'numpy'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_pika_keeps_quiet() -> None:
-    import mr.adapters.rabbitmq.connection  # noqa: F401 (the import sets the logger up)
-
-    logger = logging.getLogger("pika")
-    assert not logger.propagate
-    assert not logger.isEnabledFor(logging.ERROR)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import aiohttp
 import msgspec
 import pytest
 
-from mr.errors import SegmentCorrupt
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
 from mr.workers.shuffle.segment_index import write_index
@@ -20,7 +18,7 @@ from mr.workers.shuffle.transfer import connections
 from mr.workers.shuffle.transfer import server as server_module
 from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from mr.workers.shuffle.transfer.server import ListenFailed, ShuffleServer, advertised, parse_address
-from mr.workers.shuffle.transfer.wire import FetchRequest, fetch_path, length_table, read_length_table
+from mr.workers.shuffle.transfer.wire import FetchRequest, fetch_path, length_table
 
 JOB = JobId("job-1")
 #: Where a test would wait for ever if the server did not do its part.
@@ -188,15 +186,6 @@ async def test_another_attempt_s_output_is_missing(outputs: ServedOutputs, reduc
 async def test_nothing_of_an_ended_job_is_given(outputs: ServedOutputs, reducer: Reducer) -> None:
     outputs.remove_job(JOB)
     assert (await reducer.ask((0,)))[0] == 404
-
-
-def test_a_table_of_lengths_is_read_back_and_nothing_else_is() -> None:
-    table = length_table([0, 7, 1 << 40])
-    assert read_length_table(io.BytesIO(table + b"rest").read, 3) == (0, 7, 1 << 40)
-    damaged = table[:20] + bytes([table[20] ^ 1]) + table[21:]
-    for wrong in (b"", table[:-1], length_table([0, 7]), damaged, b"x" + table[1:]):
-        with pytest.raises(SegmentCorrupt):
-            read_length_table(io.BytesIO(wrong).read, 3)
 
 
 @pytest.mark.parametrize("partition", ["9", "-1", "x", "0%2f1"])

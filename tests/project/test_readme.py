@@ -92,3 +92,17 @@ def test_the_first_job_is_the_example() -> None:
     for functions in (told, kept):
         assert list(functions["map_fn"](0, "a b a")) == [("a", 1), ("b", 1), ("a", 1)]  # type: ignore[operator]
         assert list(functions["combine_fn"]("a", [1, 1])) == [("a", 2)]  # type: ignore[operator]
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
+    """Each quoted message, without its `...`, names and numbers, stands in the sources."""
+    sources = [
+        p.read_text() for room in ("mr", "coordinator", "workers") for p in (ROOT / room).rglob("*.py")
+    ]
+    code = re.sub(r'"\s*f?"', "", "\n".join(sources))
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    quoted = re.findall(r"^\| `(?!mr )([^`]{12,})`", page, re.MULTILINE)
+    assert len(quoted) > 6
+    for message in quoted:
+        said = re.split(r"\.\.\.|\b[XY]\b|0x\w+|\d+ s|utf-8|FAIL|SIG\w+|(?:memory limit|waiting): ", message)
+        assert [part for part in map(str.strip, said) if part and part not in code] == [], message

@@ -181,7 +181,7 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 
 def checked_tuple(value: Any, length: int) -> tuple[Any, ...]:
-    """Give back a tuple of that length. Raises BadAggregate for anything else."""
+    """The value, if it is a tuple of that length. Raises BadAggregate for anything else."""
     if type(value) is tuple and len(value) == length:
         return value
     shape = f"{len(value)} items" if type(value) is tuple else f"type {type(value).__name__}"
@@ -268,22 +268,22 @@ def top_k(k: int) -> Aggregation:
     values come in input order. NaN counts as larger than every number.
     """
     if type(k) is not int or not 1 <= k <= MAX_INT64:
-        raise BadJob(f"mr.agg.top_k({safe_repr(k)}): k must be a whole number from 1 up")
+        raise BadJob(f"mr.agg.top_k({safe_repr(k)}): k must be a whole number, at least 1")
     return Aggregation("top_k", lambda values: top(values, k), top_k.__doc__, arguments=(k,))
 
 
 def quantiles(*shares: float) -> Aggregation:
-    """Exact quantiles of numbers, a list of floats: `quantiles(0, 0.5, 1)` gives least, median and largest.
+    """Exact quantiles of numbers, a list of floats: `quantiles(0, 0.5, 1)` is smallest, median, largest.
 
     Between two values a quantile is interpolated linearly, as NumPy does by default. It is NaN when any value
     of the key is. Like `collect` it sends all values to the reducer, and holds those of one key in memory
-    there, with some 50 bytes for each.
+    there, with some 50 bytes for each (90 where int and float are mixed).
     """
     for share in shares:
         if type(share) not in (int, float) or not 0 <= share <= 1:
-            raise BadJob(f"mr.agg.quantiles: {safe_repr(share)} is no share; give numbers from 0 to 1")
+            raise BadJob(f"mr.agg.quantiles: {safe_repr(share)} is not a number from 0 to 1")
     if not shares:
-        raise BadJob("mr.agg.quantiles() needs at least one share, a number from 0 to 1")
+        raise BadJob("mr.agg.quantiles() needs at least one number from 0 to 1")
     wanted = tuple(map(float, shares))
 
     def reduce_values(values: Iterable[Any]) -> list[float]:
@@ -302,7 +302,7 @@ def each(*parts: Aggregation) -> Aggregation:
     """
     for part in parts:
         if not isinstance(part, Aggregation):
-            raise BadJob(f"mr.agg.each: {safe_repr(part)} is no aggregation; give such as mr.agg.sum")
+            raise BadJob(f"mr.agg.each: {safe_repr(part)} is not an aggregation such as mr.agg.sum")
     if not parts:
         raise BadJob("mr.agg.each() needs at least one aggregation, such as mr.agg.sum")
 

@@ -81,7 +81,7 @@ def test_values_that_refuse_comparison_are_told(aggregation: Aggregation) -> Non
 
 @pytest.mark.parametrize("k", [0, -1, "a", 1.0, True, None, 1 << 63], ids=repr)
 def test_top_k_refuses_what_is_no_number_of_values(k: Any) -> None:
-    with pytest.raises(BadJob, match=re.escape(f"mr.agg.top_k({k!r}): k must be a whole number from 1 up")):
+    with pytest.raises(BadJob, match=re.escape(f"mr.agg.top_k({k!r}): k must be a whole number, at least 1")):
         mr.agg.top_k(k)
 
 
@@ -93,7 +93,7 @@ def test_quantiles_refuse_what_is_no_share(shares: Any) -> None:
 
 @pytest.mark.parametrize(
     ("parts", "told"),
-    [((), "at least one aggregation"), ((mr.agg.sum, sum), "<built-in function sum> is no aggregation")],
+    [((), "at least one aggregation"), ((mr.agg.sum, sum), "<built-in function sum> is not an aggregation")],
 )
 def test_each_refuses_what_is_no_aggregation(parts: tuple[Any, ...], told: str) -> None:
     with pytest.raises(BadJob, match=rf"^mr\.agg\.each.*{told}.*such as mr\.agg\.sum$"):

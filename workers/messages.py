@@ -1,4 +1,4 @@
-"""What a worker daemon and its child processes say to each other over a pipe, as msgpack."""
+"""The messages between a worker daemon and its child processes, as msgpack over a socket."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from mr.settings import Settings
 
 
 class WorkerIdentity(msgspec.Struct, frozen=True):
-    """Who runs the attempt: copied into the map output's location."""
+    """Which process of which worker runs the attempt, and where; copied into the map output's location."""
 
     worker: WorkerId
     incarnation: Incarnation
@@ -45,7 +45,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     share: float
     records: int
     phase: str
-    #: Of a reduce: bytes of its partition, as far as it knows.
+    #: For a reduce: bytes of its partition, as far as it knows.
     bytes_in: int = 0
 
 

@@ -13,7 +13,8 @@ from mr.workers.messages import RunTask, WorkerIdentity
 from mr.workers.shuffle.buffer import MapBuffer
 from mr.workers.shuffle.segment import read_segment
 from mr.workers.shuffle.segment_index import find_segment
-from mr.workers.shuffle.transfer.fetch import InputLost, ShuffleSource
+from mr.workers.shuffle.transfer.fetch import InputLost
+from mr.workers.shuffle.transfer.host_fetch import ShuffleSource
 from tests.support.orders import make_order
 from tests.support.specs import make_spec
 

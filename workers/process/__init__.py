@@ -1,1 +1,1 @@
-"""Child processes: the fork template, the executor that hands them attempts, the child itself."""
+"""Child processes: the fork template, the executor that gives them attempts, the child itself."""

@@ -46,7 +46,7 @@ def _receive(channel: socket.socket, count: int) -> bytes | None:
 
 
 async def read(reader: asyncio.StreamReader) -> bytes | None:
-    """Read one frame's body in the daemon; None when the child is gone, inside a frame or between two."""
+    """Read one frame's body in the daemon; None when the child is gone, even in the middle of a frame."""
     try:
         return await reader.readexactly(_length(await reader.readexactly(_LENGTH.size)))
     except (asyncio.IncompleteReadError, ConnectionError, BrokenFrame):

@@ -1,4 +1,4 @@
-"""The child process that runs user code: one order after the other, until the daemon hangs up."""
+"""The child process that runs user code: one task after the other, until the daemon closes the channel."""
 
 import contextlib
 import ctypes
@@ -30,20 +30,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 def serve(channel_fd: int, output_fd: int, entry: str, template_pid: int) -> None:
-    """Be a child: run the orders that arrive on `channel_fd` with `entry`, print to `output_fd`."""
+    """Run as a child: run the tasks that arrive on `channel_fd` with `entry`, print to `output_fd`."""
     os.setsid()
     _die_with(template_pid)
     _redirect(output_fd)
     run = _resolve(entry)
     decoder = msgspec.msgpack.Decoder(RunTask)
     with socket.socket(fileno=channel_fd) as channel:
-        channel.set_inheritable(False)  # a descriptor that came over a socket would outlive an exec
+        channel.set_inheritable(False)  # a descriptor received over a socket would survive an exec
         own_pid = os.getpid()
         while (body := frames.read_blocking(channel)) is not None:
             answer = _run(run, decoder.decode(body), channel)
             _flush()
             if os.getpid() != own_pid:
-                os._exit(0)  # a fork that user code made and let run on: two answers would be one too many
+                os._exit(0)  # a fork that user code made and let return: it must not answer, too
             channel.sendall(_framed(answer))
 
 
@@ -80,20 +80,20 @@ def _redirect(output_fd: int) -> None:
 
 
 def _flush() -> None:
-    """Pass on what was printed. User code may have closed or replaced the streams: its loss alone."""
+    """Flush what was printed, unless user code has closed or replaced the streams."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(Exception):  # whatever object the user put there
             stream.flush()  # type: ignore[union-attr]
 
 
 def _run(run: Entry, order: RunTask, channel: socket.socket) -> Done | Failed:
-    """Run one order; whatever user code does short of ending the process becomes an answer."""
+    """Run one task. Whatever user code does, short of ending the process, becomes an answer."""
     try:
         return Done(run(order, _Reporter(channel)))
     except SystemExit as error:
         message = f"the job called sys.exit({error.code!r}); return from the function instead"
         return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
-    except (KeyboardInterrupt, GeneratorExit) as error:  # nobody but the job raises them in this process
+    except (KeyboardInterrupt, GeneratorExit) as error:  # only the job raises them in this process
         message = f"the job raised {type(error).__name__}; raise an exception of another kind"
         return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
     except BaseException as error:  # noqa: BLE001 - the outermost frame around user code: all of it is reported
@@ -105,7 +105,7 @@ def _run(run: Entry, order: RunTask, channel: socket.socket) -> Done | Failed:
 
 
 def _framed(answer: Done | Failed) -> bytes:
-    """Encode an answer; what a message cannot hold (half characters, huge counters) becomes a failure."""
+    """Encode an answer; what a message cannot hold (lone surrogates, huge counters) becomes a failure."""
     try:
         return frames.frame(answer)
     except (UnicodeEncodeError, OverflowError) as error:
@@ -118,7 +118,7 @@ def _framed(answer: Done | Failed) -> bytes:
 
 
 def _readable(failure: Failure) -> Failure:
-    """The failure with every half of a character spelt out."""
+    """The failure with every lone surrogate spelt out."""
     texts = {
         name: value.encode("utf-8", "backslashreplace").decode()
         for name, value in msgspec.structs.asdict(failure).items()

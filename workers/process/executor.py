@@ -1,11 +1,11 @@
-"""The pool of child processes that run attempts: one attempt a child at a time, one job a child for life.
+"""The pool of child processes that run attempts. A child runs one attempt at a time, and all of one job.
 
-User code never runs in the daemon. Stopping an attempt is killing its child and the child's process
-group; a crash is a Failure with a signal number. Two limits are watched here: the wall time of an
-attempt, by a timer, and the memory of its process, sampled every MEMORY_WATCH_SECONDS: the private
-resident bytes (resident minus shared and file-backed), because a limit on the address space
-(RLIMIT_AS) would count what Arrow reserves and memory-maps. So a limit may be overshot for as long
-as one sample takes, and memory of processes that user code starts is not counted.
+User code never runs in the daemon. To stop an attempt, its child and the child's process group are killed;
+a crash is a Failure with a signal number. Two limits are enforced here: the wall time of an attempt, by a
+timer, and the memory of its process, sampled every MEMORY_WATCH_SECONDS. Measured are the private resident
+bytes (resident minus shared and file-backed), because a limit on the address space (RLIMIT_AS) would count
+what Arrow reserves and memory-maps. So an attempt may exceed its limit between two samples, and memory of
+processes that user code starts is not counted.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from mr.workers.process.template_client import Spawned, SpawnRefused, Template, 
 DEFAULT_ENTRY = "mr.workers.task.entry:run_order"
 DEFAULT_PRELOAD = ("pyarrow", "pyarrow.compute", "mr.workers.task.entry")
 MEMORY_WATCH_SECONDS = 0.5
-#: How long a child that hung up gets to end before it is killed.
+#: How long a child that closed its channel may take to end before it is killed.
 HANG_UP_SECONDS = 2.0
 #: Bytes read from a child's output at a time.
 OUTPUT_READ_BYTES = 64 * 1024
@@ -85,7 +85,7 @@ class _Child:
         return True
 
     def drain(self) -> None:
-        """Read what lies in the pipe, at most a pipe's worth: an attempt's last words."""
+        """Read what is left in the pipe, at most a pipe's worth."""
         for _ in range(1 + 1024 * 1024 // OUTPUT_READ_BYTES):
             if not self.drain_some():
                 return
@@ -143,7 +143,7 @@ class _Running:
         self.started_at = time.time()
         self.started = time.monotonic()
         self.progress: Progress | None = None
-        #: Why it is being killed by us: a failure, or None for a stop.
+        #: Why the executor kills it: a failure, or None for a stop.
         self.verdict: Failure | None = None
         self.killed = False
 
@@ -187,12 +187,12 @@ class Executor:
         self._decoder = msgspec.msgpack.Decoder(FromChild)
 
     async def start(self) -> None:
-        """Start the fork template. Raises TemplateDied when it cannot even import what it should."""
+        """Start the fork template. Raises TemplateDied when it cannot import what it should preload."""
         await self._template.start()
         self._watch = asyncio.create_task(self._watch_memory())
 
     async def close(self) -> None:
-        """Kill every child and the template, and wait until they are gone; `run` refuses from now on."""
+        """Kill every child and the template, and wait until they are gone. From now on `run` refuses."""
         self._closed = True
         if self._watch is not None:
             self._watch.cancel()
@@ -205,7 +205,7 @@ class Executor:
         await self.wait_retired()
 
     async def run(self, order: RunTask, on_start: Callable[[], None] | None = None) -> Outcome:
-        """Run one attempt to its end; never raises for what user code or the process does."""
+        """Run one attempt to its end. Never raises for anything that user code or the process does."""
         try:
             child = await self._child_for(order)
         except (TemplateDied, SpawnRefused) as error:
@@ -335,7 +335,7 @@ class Executor:
         return None
 
     async def _exit_status(self, running: _Running) -> int | None:
-        """How the child ended. One that hung up without ending is killed."""
+        """How the child ended. One that closed its channel and still runs is killed."""
         exited = running.child.process.exited
         done, _ = await asyncio.wait([exited], timeout=HANG_UP_SECONDS)
         if not done:
@@ -367,6 +367,6 @@ class Executor:
                     self._kill(running, exit_failures.too_big(limit))
 
     async def wait_retired(self) -> None:
-        """Wait until every child that was told to end has ended."""
+        """Wait until every child that was retired has ended."""
         while self._endings:
             await asyncio.wait(self._endings)

@@ -1,4 +1,4 @@
-"""How a child process can end without an answer, as failures that say what to do."""
+"""The failures of child processes that end without an answer; each says what to do."""
 
 import signal
 
@@ -33,7 +33,7 @@ _HINTS: dict[int, str] = {
 
 
 def explain(status: int | None, memory_bytes: int) -> Failure:
-    """Explain an end that nobody here asked for: `status` is an exit code or minus a signal."""
+    """Explain an end that this worker did not cause. `status`: an exit code, or minus a signal number."""
     if status is None:
         return Failure(
             FailureKind.INFRASTRUCTURE, "the process that starts the tasks died, and this task's with it"
@@ -58,7 +58,7 @@ def explain(status: int | None, memory_bytes: int) -> Failure:
 
 
 def located(failure: Failure, order: RunTask) -> Failure:
-    """Add what the attempt was at, where its process took the record with it: its split or partition."""
+    """Name the split or partition, for a process that ended without naming its record."""
     if not failure.rule.ends_process or failure.record:
         return failure
     if order.split is None:
@@ -89,7 +89,7 @@ def _describe_range(piece: FileRange) -> str:
 
 
 def too_slow(seconds: float) -> Failure:
-    """An attempt ran into its time limit."""
+    """An attempt exceeded its time limit."""
     return Failure(
         FailureKind.TIMED_OUT,
         f"time limit: the task ran longer than {seconds:g} s and was killed; raise --task-timeout, "
@@ -99,7 +99,7 @@ def too_slow(seconds: float) -> Failure:
 
 
 def too_big(limit_bytes: int) -> Failure:
-    """An attempt ran into its memory limit."""
+    """An attempt exceeded its memory limit."""
     return Failure(
         FailureKind.KILLED,
         f"memory limit: the task used more than its {limit_bytes // MIB} MiB "
@@ -109,7 +109,7 @@ def too_big(limit_bytes: int) -> Failure:
 
 
 def hung_up() -> Failure:
-    """A child lives on but listens no more."""
+    """A child still runs but has closed its channel."""
     return Failure(
         FailureKind.KILLED,
         "the process of the task closed its connection to the worker and was killed: user code closes files "
@@ -124,7 +124,7 @@ def no_process(error: MrError) -> Failure:
 
 
 def protocol_error(error: Exception) -> Failure:
-    """A child sent what is not a message."""
+    """A child sent something that is not a message."""
     return Failure(
         FailureKind.INFRASTRUCTURE, f"the process of the task broke the protocol with its worker: {error}"
     )

@@ -4,13 +4,13 @@ A fork costs milliseconds and no memory, an interpreter with Arrow costs a secon
 multiprocessing's forkserver, because that imports the caller's `__main__` into every child and is
 one for the whole process; this one belongs to its executor.
 
-Only the template touches the pids of its children: it kills before it reaps, so a signal never
-hits a stranger. It ends, with all its children's process groups, when the daemon's end of the
-control socket closes, however the daemon died.
+Only the template uses the pids of its children: it kills before it reaps, so a signal never reaches
+another process. It ends, with all its children's process groups, when the daemon's end of the control
+socket closes, however the daemon died.
 
 Control messages (msgpack arrays over a SOCK_SEQPACKET pair):
   to the template:   ["spawn", number] with two file descriptors (channel, output) · ["kill", number]
-  from the template: ["ready"] · ["spawned", number, pid] · ["refused", number, why]
+  from the template: ["ready"] · ["spawned", number, pid] · ["refused", number, reason]
                      · ["exited", number, status]
 A status is an exit code, or minus the number of the signal.
 """
@@ -33,7 +33,7 @@ MESSAGE_BYTES = 4096
 
 def start(control_fd: int, entry: str, preload: Sequence[str]) -> None:
     """Run the template on `control_fd` until the daemon is gone. `entry` is `module:function`."""
-    # Interactive signals and a service manager's SIGTERM are the daemon's business.
+    # The daemon handles interactive signals and a service manager's SIGTERM.
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, _ignore)
     for name in (*preload, "mr.workers.process.child"):
@@ -70,7 +70,7 @@ class _Template:
                 connected = self._reap()
             if self._control in ready and connected:
                 connected = self._serve_one(selector)
-        signal.set_wakeup_fd(-1)  # the children's deaths may come when the sockets are closed
+        signal.set_wakeup_fd(-1)  # children may still end after the sockets are closed
         for number in tuple(self._pids):
             self._kill(number)
 
@@ -121,7 +121,7 @@ class _Template:
             child.serve(channel, output, self._entry, template_pid)
             status = 0
         finally:
-            # Neither the template's exit handlers nor the user's threads may hold the child back.
+            # Neither the template's exit handlers nor the user's threads may delay the end.
             if error := sys.exc_info()[1]:
                 sys.excepthook(type(error), error, error.__traceback__)
             os._exit(status)
@@ -139,7 +139,7 @@ class _Template:
         return True
 
     def _kill(self, number: int) -> None:
-        """Kill a child and all of its group. It is not reaped yet, so its pid is its own."""
+        """Kill a child and all of its group. It is not reaped yet, so no other process has its pid."""
         pid = self._pids.get(number)
         if pid is None:
             return
@@ -149,7 +149,7 @@ class _Template:
             # It has not made its group yet.
             os.kill(pid, signal.SIGKILL)
         except PermissionError:
-            # macOS says so for a group whose only member is a zombie.
+            # macOS raises this for a group whose only member is a zombie.
             return
 
     def _tell(self, *message: object) -> bool:

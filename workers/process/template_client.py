@@ -1,4 +1,4 @@
-"""The daemon's side of the fork template: ask for children, kill them, learn how they ended."""
+"""The daemon's side of the fork template: it asks for children, kills them and learns how they ended."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from mr.errors import MrError
 from mr.settings import SECRET_VARIABLES
 from mr.workers.process.template import MESSAGE_BYTES
 
-#: One thread a process for native libraries: a worker's slots share its cores already.
+#: One thread a process for native libraries: a worker's slots already share its cores.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _START = (
@@ -84,7 +84,7 @@ class Template:
         environ = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
         for name in _THREAD_VARIABLES:
             environ.setdefault(name, "1")
-        # User code that walks a set of strings then does so alike in every process: same bytes.
+        # A set of strings then has the same order in every process, so user code gives the same bytes.
         environ["PYTHONHASHSEED"] = "0"
         arguments = (str(control_fd), json.dumps(sys.path), self._entry, json.dumps(self._preload))
         return subprocess.Popen(
@@ -135,7 +135,7 @@ class Template:
     def kill(self, child: Spawned) -> None:
         """Kill a child and its process group; `exited` follows. No effect on one that has ended."""
         if self._control is not None and not child.exited.done():
-            with contextlib.suppress(OSError):  # a template that is gone has taken its children along
+            with contextlib.suppress(OSError):  # a template that is gone has ended its children
                 self._control.send(msgspec.msgpack.encode(["kill", child.number]))
 
     def _listen(self) -> None:
@@ -159,8 +159,8 @@ class Template:
                 child = self._children[number]
                 child.pid = pid
                 _settle(child._spawned)
-            case ["refused", int(number), str(why)]:
-                _fail(self._children[number]._spawned, SpawnRefused(f"no new process: {why}"))
+            case ["refused", int(number), str(reason)]:
+                _fail(self._children[number]._spawned, SpawnRefused(f"no new process: {reason}"))
             case ["exited", int(number), int(status)]:
                 child = self._children.pop(number)
                 if not child.exited.done():
@@ -197,7 +197,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def _fail(future: asyncio.Future[None], error: MrError) -> None:
-    """Fail a future that may have nobody waiting for it."""
+    """Fail a future that perhaps nobody awaits."""
     if not future.done():
         future.set_exception(error)
         future.exception()

@@ -1,4 +1,4 @@
-"""The user's combine_fn and partition_fn, as the map buffer calls them, and whom to blame when they fail."""
+"""The user's combine_fn and partition_fn, as the map buffer calls them; failures name the function."""
 
 import contextlib
 from collections.abc import Callable, Iterator

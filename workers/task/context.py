@@ -112,7 +112,7 @@ class Attempt:
         return min(most, limit // MEMORY_SHARES) if limit else most
 
     def progress(self, phase: str, share: float, records: int) -> None:
-        """Say how far the attempt is; a report goes out at once in a new phase, else rarely."""
+        """Report how far the attempt is: at once in a new phase, else rarely."""
         now = time.monotonic()
         if phase == self._phase and now < self._next_report:
             return
@@ -121,7 +121,7 @@ class Attempt:
         self.on_progress(Progress(round(share, 4), records, phase, self.bytes_in))
 
     def call_hook(self, name: str) -> Any:
-        """Call an `*_init` or `*_final` function of the user's, if there is one; give what it returned."""
+        """Call the user's `*_init` or `*_final` function, if there is one; returns its result."""
         function = self.code.get(name)
         if function is None:
             return None
@@ -147,7 +147,7 @@ class Attempt:
             raise user_failure(self.order, function, error, record=record, input_path=path) from error
 
     def reading(self, chunks: Iterator[T]) -> Iterator[T]:
-        """Pass the input on; what stops it becomes a failure that names this worker and the file."""
+        """Pass the input on; an error in it becomes a failure that names this worker and the file."""
         try:
             yield from chunks
         except (BadInput, OSError, UnicodeError) as error:

@@ -94,7 +94,7 @@ def _check_aggregations(code: UserCode, manifest: CodeManifest) -> None:
 
 
 def _unloadable(order: RunTask, error: BadJob) -> Failure:
-    """Tell the job's fault from the spool's: the job file was there when the code was unpacked."""
+    """Distinguish a defect of the job from a damaged spool: the job file existed when it was unpacked."""
     worker = order.identity.worker
     if not Path(order.code_dir, order.spec.code.entry).is_file():
         message = f"worker {worker}: the job's code is gone from {order.code_dir}; leave the spool alone"

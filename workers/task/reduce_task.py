@@ -12,7 +12,8 @@ from mr.protocol.failures import Loss
 from mr.protocol.records import TaskResult
 from mr.workers.shuffle.group import GroupBatch, Grouped
 from mr.workers.shuffle.segment import value_count
-from mr.workers.shuffle.transfer.fetch import ShuffleSource, find_corrupt, lost_inputs, open_sources
+from mr.workers.shuffle.transfer.fetch import lost_inputs, open_sources
+from mr.workers.shuffle.transfer.host_fetch import ShuffleSource, find_corrupt
 from mr.workers.task.combiners import blaming, place_of_key
 from mr.workers.task.context import Attempt
 from mr.workers.task.emitter import CallSource, Emitter

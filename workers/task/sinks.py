@@ -110,7 +110,7 @@ class PartSink:
 
 
 def _not_here(attempt: Attempt, error: OutputUnwritable) -> BaseException:
-    """What an output that cannot be opened means: a place this worker has not got, or a disk in trouble."""
+    """The failure for an output that cannot be opened: the worker lacks the directory, or its disk fails."""
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno not in _NOT_HERE:
         return error

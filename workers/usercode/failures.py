@@ -102,9 +102,9 @@ def out_of_memory(order: RunTask, function: str, traceback: str, record: str) ->
 
 
 def infrastructure_failure(order: RunTask, error: BaseException) -> Failure:
-    """Describe a failure of the machine below a task: its disk, its output file system, a bug of ours."""
+    """Describe a failure below a task: its disk, the output's file system, or a defect of mrmq."""
     worker = order.identity.worker
-    spool = Path(order.work_dir).parent  # the same for all attempts, so that one cause is told once
+    spool = Path(order.work_dir).parent  # the same for all attempts, so that one cause is one group
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         places = f"in the spool ({spool})"
         if task_kind(order.attempt.task) is order.spec.output_kind:

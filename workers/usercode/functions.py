@@ -48,7 +48,7 @@ _MISNOMERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-#: How alike an unknown name must be to a known one to be taken for a slip of the pen.
+#: How similar an unknown name must be to a known one to count as a typing error.
 _LIKENESS = 0.85
 
 

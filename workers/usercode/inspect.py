@@ -153,7 +153,7 @@ def _end_session(process: subprocess.Popen[bytes], grace_seconds: float) -> None
 
 
 def _conclude(data: bytes, printed: bytes, code: int | None, entry: str) -> CodeManifest:
-    """Turn what the child said, or did instead, into a manifest. Raises BadJob."""
+    """Turn the child's report, or its lack, into a manifest. Raises BadJob."""
     try:
         report = decode(data, Report, JSON) if data else Report()
     except BadMessage:

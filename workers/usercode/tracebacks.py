@@ -18,7 +18,7 @@ _INTERNAL = "<frozen importlib"
 
 
 def user_traceback(error: BaseException, code_dir: Path) -> str:
-    """Render the traceback of `error` without our frames, files of the job relative to `code_dir`.
+    """Render the traceback of `error` without frames of mrmq, files of the job relative to `code_dir`.
 
     The same on every worker, wherever it unpacked the code. At most MAX_TRACEBACK characters: the
     middle of a longer one is left out.
@@ -29,7 +29,7 @@ def user_traceback(error: BaseException, code_dir: Path) -> str:
 
 
 def _trim(report: traceback.TracebackException, prefix: str, seen: set[int]) -> None:
-    """Drop our frames and shorten file names, in `report` and in all it was caused by."""
+    """Drop frames of mrmq and shorten file names, in `report` and in all it was caused by."""
     if id(report) in seen:
         return
     seen.add(id(report))
@@ -57,7 +57,7 @@ def has_user_frames(error: BaseException) -> bool:
 
 
 def last_user_line(trace: TracebackType | None, directory: Path | None = None) -> tuple[str, int] | None:
-    """File and line of the innermost frame that is not ours; with `directory`, only of files below it."""
+    """File and line of the innermost frame outside mrmq; with `directory`, only of files below it."""
     prefix = f"{directory.resolve()}/" if directory is not None else ""
     found = None
     while trace is not None:

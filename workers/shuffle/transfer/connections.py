@@ -1,8 +1,8 @@
 """Connections to the shuffle server: so many at once, each with so long to ask, for one request.
 
-The worker needs descriptors of its own (broker, store, children, segment files): strangers who connect and
-say nothing, or half a header, must not use them up. One too many takes the place of the oldest that has not
-asked yet; those that are served are never broken off for another.
+The worker needs descriptors of its own (broker, store, children, segment files). Clients that connect and
+send nothing, or half a header, must not use them up: a connection too many replaces the oldest that has not
+sent its request yet. One that is being served is never closed for another.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from aiohttp import web
 
 #: A connection that has not sent its whole request by then is closed.
 REQUEST_SECONDS = 10.0
-#: Most transfers under way, and most connections, whatever the process may open.
+#: Most transfers and most connections at once, however many files the process may open.
 MAX_TRANSFERS = 128
 MAX_CONNECTIONS = 1024
 
@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 1024
 def bounds() -> tuple[int, int]:
     """Most transfers and most connections of this process: half of its descriptors stay the worker's own.
 
-    A transfer takes three: its connection, the file that is sent, one that is being looked for.
+    A transfer takes three: its connection, the file that is sent, and one that is being looked up.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     half = MAX_CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft // 2

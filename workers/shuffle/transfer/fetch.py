@@ -1,7 +1,7 @@
-"""A reducer's way to its inputs: the segments of one partition out of all committed map outputs.
+"""Fetches a reducer's inputs: the segments of one partition out of all committed map outputs.
 
-On the same host the file is opened where it lies. From any other, ONE request a worker brings all
-its segments as one stream into one file of the attempt's directory; memory in flight is
+On the same host the file is opened where it lies. From every other worker, ONE request brings all its
+segments as one stream into one file of the attempt's directory; memory in flight is
 `fetch_bytes` a worker. Every segment's checksum is checked before any of them is used.
 """
 
@@ -16,20 +16,18 @@ from mr.protocol.ids import task_sort_key
 from mr.protocol.records import MapOutput
 from mr.workers.messages import RunTask
 from mr.workers.shuffle.segment_index import SegmentRef, find_segment
-from mr.workers.shuffle.transfer.host_fetch import Fetched, HostFetch, ShuffleSource, find_corrupt
-
-__all__ = ["InputLost", "ShuffleSource", "find_corrupt", "lost_inputs", "open_sources"]
+from mr.workers.shuffle.transfer.host_fetch import Fetched, HostFetch, ShuffleSource
 
 #: Workers fetched from at once.
 MAX_HOSTS = 8
 
 
 class InputLost(ShuffleError):
-    """Map outputs cannot be had from where they should be. The reduce will be run again."""
+    """Map outputs cannot be fetched from where they should be. The reduce will be run again."""
 
     def __init__(self, lost: Sequence[LostInput], message: str | None = None) -> None:
         super().__init__(message)
-        #: None where all that is wrong is that a worker is busy.
+        #: Empty if the only trouble is that a worker is busy.
         self.lost = tuple(lost)
 
 
@@ -40,10 +38,10 @@ OnInput = Callable[[int], None]
 def open_sources(
     order: RunTask, partition: int, on_input: OnInput = lambda more: None
 ) -> list[ShuffleSource]:
-    """Bring this partition of all map outputs within reach, in map order; empty segments are left out.
+    """Open or fetch this partition of all map outputs, in map order, without empty segments.
 
     `on_input` is called by one thread at a time. Raises InputLost, naming every output that could not be
-    had, OSError when the attempt's own directory cannot be written, and BadMessage.
+    fetched, OSError when the attempt's own directory cannot be written, and BadMessage.
     """
     outputs = order.map_outputs.unpack(order.attempt.job)
     sources: dict[str, ShuffleSource] = {}
@@ -67,7 +65,7 @@ def open_sources(
 
 
 def lost_inputs(outputs: Iterable[tuple[MapOutput, Loss]], reason: str) -> InputLost:
-    """The exception that names these map outputs as lost, and what was met in their place."""
+    """The exception that names these map outputs as lost, and what was found in their place."""
     lost = [
         LostInput(output.attempt.task, output.attempt.number, output.worker, output.incarnation, found)
         for output, found in sorted(outputs, key=lambda item: task_sort_key(item[0].attempt.task))
@@ -84,7 +82,10 @@ def _local_segment(order: RunTask, output: MapOutput, partition: int) -> Segment
         return None
     try:
         return find_segment(Path(output.path), partition)
-    except (OSError, SegmentCorrupt):  # gone, damaged, or another user's: the worker itself may serve it
+    except (
+        OSError,
+        SegmentCorrupt,
+    ):  # gone, damaged or unreadable: the worker may still serve it
         return None
 
 

@@ -1,8 +1,8 @@
 """The segments of one partition that one worker holds, fetched over HTTP into one file.
 
-A transfer that breaks off is taken up at the byte where it stopped, after a growing, jittered delay. A
-worker that gives nothing for `fetch_patience_seconds` cannot be reached. What was met in its place is told
-for each output; whose fault that is, the coordinator judges.
+A transfer that breaks off resumes at the byte where it stopped, after a growing, jittered delay. A worker
+that sends nothing for `fetch_patience_seconds` cannot be reached. The result says for each output what was
+found in its place; the coordinator judges whose fault that is.
 """
 
 import contextlib
@@ -65,14 +65,14 @@ class Fetched:
     """What came from one worker: all its segments, or none and the reason."""
 
     sources: list[ShuffleSource] = field(default_factory=list)
-    #: Outputs that are lost as far as this reducer can tell; none where the worker is but busy.
+    #: Outputs that are lost as far as this reducer can tell; empty if the worker is only busy.
     lost: tuple[tuple[MapOutput, Loss], ...] = ()
-    #: Why there are no sources; empty where there are, and where others' losses ended the transfer.
+    #: Why there are no sources; empty if there are, or if another worker's losses ended the transfer.
     reason: str = ""
 
 
 class _Refused(Exception):
-    """A worker answered that it does not have what it should have: asking again is of no use."""
+    """A worker answered that it does not have what it should have: another try is of no use."""
 
     def __init__(self, outputs: Sequence[MapOutput], reason: str, found: Loss = Loss.UNREACHABLE) -> None:
         super().__init__(reason)
@@ -81,7 +81,7 @@ class _Refused(Exception):
 
 
 class _Broken(Exception):
-    """A transfer failed in a way that another try may mend."""
+    """A transfer failed; another try may succeed."""
 
 
 class _Busy(Exception):
@@ -89,12 +89,12 @@ class _Busy(Exception):
 
 
 class _InVain(Exception):
-    """The attempt has lost inputs elsewhere: what comes from here is of no use to it."""
+    """The attempt has lost inputs elsewhere, so it cannot use what comes from here."""
 
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Around what talks to the other worker, so that its errors are told from those of our own disk."""
+    """Turn errors of the connection into _Broken, so that they differ from errors of this worker's disk."""
     try:
         yield
     except (http.client.HTTPException, OSError) as error:
@@ -118,8 +118,8 @@ def _is_corrupt(segment: SegmentSource) -> bool:
 class HostFetch:
     """One partition's segments of all outputs of one worker, into one file.
 
-    `doomed` is set when any worker's outputs are lost to the attempt: then the others are asked once, to
-    learn what else is lost, and what they would send is not waited for.
+    `doomed` is set when outputs of any worker are lost. Then the others are asked once, to learn what else
+    is lost, but the attempt does not wait for what they would send.
     """
 
     def __init__(
@@ -140,12 +140,12 @@ class HostFetch:
         self._path = path
         self._on_input = on_input
         self._doomed = doomed
-        #: Of each segment, as the worker's first answer told it.
+        #: Length of each segment, by the worker's first answer.
         self._lengths: tuple[int, ...] | None = None
         self._rng = random.Random(f"{order.attempt.task}/{order.attempt.number}/{self._address}")
 
     def run(self) -> Fetched:
-        """Fetch everything, or find out why not. Raises OSError for our own disk."""
+        """Fetch everything, or find out why not. Raises OSError for this worker's disk."""
         if not self._address:
             reason = f"worker {self._outputs[0].worker} serves none and their files are gone"
             return self._give_up(self._outputs, Loss.MISSING, reason)
@@ -191,7 +191,7 @@ class HostFetch:
     def _wait_or_give_up(self, error: _Broken, had: int, tries: int, useful_at: float) -> None:
         """Wait before the next try. Raises _Refused when the worker has had time enough.
 
-        A doomed attempt has no time to give: it tells what it knows. Raises _InVain where something came.
+        A doomed attempt does not wait: it reports what it knows. Raises _InVain if something came.
         """
         waited_seconds = time.monotonic() - useful_at
         enough = tries > 1 and waited_seconds >= self._settings.fetch_patience_seconds
@@ -237,7 +237,7 @@ class HostFetch:
             response = connection.getresponse()
             if response.status == 200:
                 return response
-            with response:  # the connection's end is not that of an answer read in part
+            with response:  # closing the connection does not close an answer that was read in part
                 body = response.read(_ERROR_BYTES)
         if response.status == 404:
             raise self._missing(body)
@@ -248,7 +248,7 @@ class HostFetch:
         raise _Refused(self._outputs, f"HTTP status {response.status} {body[:200]!r}")
 
     def _missing(self, body: bytes) -> _Refused:
-        """Which outputs a 404 names; all of them when it names none. Another server's 404 says nothing."""
+        """The outputs that a 404 names; all of them if it names none. Another server's 404 proves nothing."""
         try:
             names = set(msgspec.msgpack.decode(body, type=list[tuple[str, int]]))
         except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The map outputs this worker can serve: which file each is, and who may have it."""
+"""The map outputs this worker serves: the file of each, and the token that its job requires."""
 
 import hmac
 from pathlib import Path
@@ -20,31 +20,31 @@ class ServedOutputs:
         self._jobs: dict[JobId, _Job] = {}
 
     def add(self, token: str, output: MapOutput) -> None:
-        """Offer an output to whoever shows the job's token."""
+        """Serve an output to clients that show the job's token."""
         entry = self._jobs.setdefault(output.attempt.job, _Job(token))
         entry.files[output.attempt] = Path(output.path)
 
     def remove(self, attempt: AttemptId) -> None:
-        """Offer an output no more."""
+        """Stop serving an output."""
         if entry := self._jobs.get(attempt.job):
             entry.files.pop(attempt, None)
             if not entry.files:
                 del self._jobs[attempt.job]
 
     def remove_job(self, job: JobId) -> None:
-        """Offer nothing of a job any more."""
+        """Stop serving a job's outputs."""
         self._jobs.pop(job, None)
 
     def jobs(self) -> tuple[JobId, ...]:
-        """The jobs of which something is offered."""
+        """The jobs of which something is served."""
         return tuple(self._jobs)
 
     def knows(self, job: JobId) -> bool:
-        """Whether anything of a job is offered."""
+        """Whether anything of a job is served."""
         return job in self._jobs
 
     def admits(self, job: JobId, token: str) -> bool:
-        """Whether this is the job's token; the time taken does not tell how much of it is right."""
+        """Whether this is the job's token, compared in constant time."""
         entry = self._jobs.get(job)
         return entry is not None and hmac.compare_digest(entry.token.encode(), token.encode())
 

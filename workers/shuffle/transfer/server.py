@@ -74,7 +74,7 @@ class ShuffleServer:
         return bound
 
     async def close(self) -> None:
-        """Stop listening and break off what is under way."""
+        """Stop listening and abort the transfers that are under way."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -108,7 +108,7 @@ class ShuffleServer:
             self._transfers -= 1
 
     def _refusal(self, request: web.BaseRequest, job: JobId) -> web.Response | None:
-        """Say why the request gets nothing, or None."""
+        """The answer that refuses a request; None if it may be served."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
@@ -189,7 +189,7 @@ def _batches(segments: Iterable[SegmentRef]) -> Iterator[list[SegmentRef]]:
 
 
 async def _send(request: web.BaseRequest, response: web.StreamResponse, batch: list[SegmentRef]) -> None:
-    """Send a large segment by the kernel, several small ones as one buffer: what a call costs is shared."""
+    """Send a large segment by sendfile, several small ones as one buffer to save calls."""
     if batch[0].bytes < COPY_BYTES:
         data = await asyncio.to_thread(_read_all, batch)
         async with asyncio.timeout(TRANSFER_SECONDS):
@@ -257,7 +257,7 @@ def parse_address(listen: str) -> tuple[str, int]:
 
 
 def advertised(host: str, port: int, advertise: str | None) -> str:
-    """What reducers are told: `advertise` (HOST or HOST:PORT) if given, else what is listened on."""
+    """The address for reducers: `advertise` (HOST or HOST:PORT) if given, else the one listened on."""
     if advertise:
         has_port = ":" in advertise.rpartition("]")[2] if "]" in advertise else advertise.count(":") == 1
         bracketed = f"[{advertise}]" if advertise.count(":") > 1 and "]" not in advertise else advertise
@@ -268,10 +268,10 @@ def advertised(host: str, port: int, advertise: str | None) -> str:
 
 
 def own_address() -> str:
-    """The address of this host towards others; loopback when it has no route to anywhere."""
+    """The address under which others reach this host; loopback if it has no route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(_NOBODY)  # of a datagram socket: nothing is sent, only a route is chosen
+            probe.connect(_NOBODY)  # a datagram socket: this only chooses a route and sends nothing
         except OSError:
             return "127.0.0.1"
         address: str = probe.getsockname()[0]

@@ -1,4 +1,4 @@
-"""What reducers and shuffle servers say to each other over HTTP.
+"""The HTTP protocol between reducers and shuffle servers.
 
 POST /v1/jobs/{job_id}/partitions/{partition}, `Authorization: Bearer TOKEN`, body = msgpack
 FetchRequest. The answer is a table of the segments' lengths, then the segments one after the other, as
@@ -42,7 +42,7 @@ class FetchRequest(msgspec.Struct, frozen=True):
 
     #: Map task and attempt, in the order in which the segments are wanted; each once.
     outputs: tuple[tuple[TaskId, int], ...]
-    #: Bytes of all segments already had, where an earlier transfer broke off.
+    #: Bytes of all segments that an earlier transfer brought before it broke off.
     offset: int = 0
 
 
@@ -52,7 +52,7 @@ def fetch_path(job: JobId, partition: int) -> str:
 
 
 def parse_path(path: str) -> tuple[JobId, int] | None:
-    """Read such a path; None for any other."""
+    """Read such a path; None for any other text."""
     match = _PATH.fullmatch(path)
     return (JobId(match[1]), int(match[2])) if match else None
 
@@ -79,7 +79,7 @@ def read_length_table(read: Callable[[int], bytes], count: int) -> tuple[int, ..
 
 
 def _little(numbers: "array.array[int]") -> "array.array[int]":
-    """Turn numbers from this machine's order of bytes into the wire's, or back."""
+    """Convert numbers between this machine's byte order and that of the wire."""
     if sys.byteorder != "little":
         numbers.byteswap()
     return numbers

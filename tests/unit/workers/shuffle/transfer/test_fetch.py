@@ -13,7 +13,8 @@ from mr.protocol.locations import pack_outputs
 from mr.protocol.records import MapOutput
 from mr.workers.messages import RunTask
 from mr.workers.shuffle.transfer import host_fetch
-from mr.workers.shuffle.transfer.fetch import InputLost, find_corrupt, open_sources
+from mr.workers.shuffle.transfer.fetch import InputLost, open_sources
+from mr.workers.shuffle.transfer.host_fetch import find_corrupt
 from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
 from mr.workers.shuffle.transfer.server import ShuffleServer
 from tests.support.fetching import found_in, lost_in, make_output, make_reduce, segment_of, words_of

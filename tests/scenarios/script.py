@@ -1,7 +1,7 @@
 """Plays scenario scripts: lines with `>` are what happens, the others what the scheduler wants done.
 
     > accept a maps=2 reduces=1 [priority=2 weight=1 attempts=4 split=100]
-    > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s~40%)  live lives, slots (2 if not said), what they run
+    > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s~40%)  live incarnations, slots (default 2), what they run
     > workers w1.1+0.5s:4                                as of half a second ago
     > workers w1.1=                                      by the same heartbeat as in the look before
     > probed w1.1 gone                                   or `reached`
@@ -57,8 +57,8 @@ def words_of(fields: list[str]) -> dict[str, str]:
     return dict(field.split("=") for field in fields)
 
 
-def life(text: str) -> tuple[WorkerId, Incarnation]:
-    """Read `w1.2`: the second life of w1."""
+def incarnation_of(text: str) -> tuple[WorkerId, Incarnation]:
+    """Read `w1.2`: the second incarnation of w1."""
     return WorkerId(text.partition(".")[0]), Incarnation(text)
 
 
@@ -77,7 +77,7 @@ class Script:
         self.with_events = False
         self.with_probes = False
         self.with_causes = False
-        #: Number of each life's last heartbeat.
+        #: Number of each incarnation's last heartbeat.
         self.numbers: dict[Incarnation, int] = {}
         #: Jobs whose maps write the output parts.
         self.map_only: set[str] = set()
@@ -136,13 +136,13 @@ class Script:
         splits = tuple(Split(i, (FileRange("in", 0, size, size),)) for i, size in enumerate(sizes))
         return e.JobAccepted(self.now, spec, splits)
 
-    def _read_workers(self, *lives: str) -> e.Event:
-        return e.WorkersObserved(self.now, tuple(self._view(text) for text in lives))
+    def _read_workers(self, *texts: str) -> e.Event:
+        return e.WorkersObserved(self.now, tuple(self._view(text) for text in texts))
 
     def _view(self, text: str) -> WorkerView:
         match = re.fullmatch(r"([\w.]+)(=)?(?:\+([\d.]+)s)?(?::(\d+))?(?:\((.*)\))?", text)
         assert match is not None, text
-        worker, incarnation = life(match[1])
+        worker, incarnation = incarnation_of(match[1])
         if match[2] is None:
             self.numbers[incarnation] = self.numbers.get(incarnation, 0) + 1
         running = []
@@ -169,7 +169,7 @@ class Script:
         return WorkerView(beat, float(match[3] or 0.0), True)
 
     def _read_probed(self, text: str, outcome: str) -> e.Event:
-        _, incarnation = life(text)
+        _, incarnation = incarnation_of(text)
         return e.WorkerProbed(self.now, incarnation, self.numbers[incarnation], e.ProbeOutcome(outcome))
 
     def _read_queue(self, ready: str) -> e.Event:
@@ -180,11 +180,13 @@ class Script:
         task, number = attempt.split("/")
         seconds = float(took[1].removesuffix("s")) if took else 1.0
         result = self._result(job, task, int(number), text, seconds)
-        report = messages.TaskCommitted(AttemptId(JobId(job), TaskId(task), int(number)), *life(text))
+        report = messages.TaskCommitted(
+            AttemptId(JobId(job), TaskId(task), int(number)), *incarnation_of(text)
+        )
         return e.ReportReceived(self.now, report, Outcome(Claim(int(number), 0, int(number)), result))
 
     def _result(self, job: str, task: str, number: int, text: str, seconds: float) -> TaskResult:
-        worker, incarnation = life(text)
+        worker, incarnation = incarnation_of(text)
         stats = TaskStats(wall_seconds=seconds, records_in=10)
         if task_kind(TaskId(task)) is TaskKind.MAP and job not in self.map_only:
             where = (worker, incarnation, f"{worker}:1", worker, "/spool")
@@ -202,12 +204,16 @@ class Script:
             f"a case of {kind}",
             lost=tuple(_lost(TaskId(name), number) for name, number in inputs),
         )
-        holder = Holder(*life(worker), int(number), 0)
-        report = messages.TaskFailed(AttemptId(JobId(job), TaskId(task), int(number)), *life(worker), failure)
+        holder = Holder(*incarnation_of(worker), int(number), 0)
+        report = messages.TaskFailed(
+            AttemptId(JobId(job), TaskId(task), int(number)), *incarnation_of(worker), failure
+        )
         return e.ReportReceived(self.now, report, Outcome(Claim(int(number), holders=(holder,))))
 
     def _read_stopped(self, text: str, *rest: str) -> e.Event:
-        report = messages.WorkerStopped(*life(text), leaves_outputs=rest == ("leaving", "its", "outputs"))
+        report = messages.WorkerStopped(
+            *incarnation_of(text), leaves_outputs=rest == ("leaving", "its", "outputs")
+        )
         return e.ReportReceived(self.now, report)
 
     def _read_claims(self, job: str, *texts: str) -> e.Event:
@@ -227,7 +233,9 @@ class Script:
                 claims[task] = Claim(attempt, attempt)
             else:
                 expires_ms = 1 + int((self.now if word == "held" else 0) * 1000)
-                claims[task] = Claim(attempt, 0, 0, False, (Holder(*life(where), attempt, expires_ms),))
+                claims[task] = Claim(
+                    attempt, 0, 0, False, (Holder(*incarnation_of(where), attempt, expires_ms),)
+                )
         job_id = JobId(job)
         active = self.scheduler.state.jobs.get(job_id)
         asked = (active.doubtful, active.inspected_at) if active is not None else (False, 0.0)

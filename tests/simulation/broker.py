@@ -39,7 +39,7 @@ class ReportDelivery:
     """A report, until the coordinator acknowledges it."""
 
     report: Report
-    #: The life of the coordinator that has it unsettled; 0 for none.
+    #: The incarnation of the coordinator that has it unsettled; 0 for none.
     holder: int = 0
 
 

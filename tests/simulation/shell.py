@@ -99,7 +99,7 @@ class SimulatedEffects(Effects):
 
 
 class SimulatedCoordinator:
-    """One coordinator daemon and its lives."""
+    """One coordinator daemon and its incarnations."""
 
     def __init__(self, around: Surroundings, crash: float, wipe: float, go_back: float) -> None:
         self.around = around
@@ -109,7 +109,7 @@ class SimulatedCoordinator:
         self.go_back_probability = go_back
         #: The store as it was a moment ago, and before that.
         self.snapshots: deque[MemoryStoreServer] = deque(maxlen=8)
-        self.life = 0
+        self.incarnation = 0
         self.alive = False
         self.epoch = 0
         self._begin_life()
@@ -124,19 +124,19 @@ class SimulatedCoordinator:
 
     def start(self) -> None:
         """Take the lead and go on where the jobs stood."""
-        self.life += 1
+        self.incarnation += 1
         self.alive = True
         self.epoch += 1
         self._begin_life()
-        self.world.say(f"coordinator starts, life {self.life}")
-        life = self.life
+        self.world.say(f"coordinator starts, incarnation {self.incarnation}")
+        incarnation = self.incarnation
         self._sweep()
         try:
             for event in now_or_never(self.jobs.restore()):
                 self._handle(event)
         except Died:
             return
-        self._tick(life)
+        self._tick(incarnation)
         self._take_reports()
 
     def _begin_life(self) -> None:
@@ -170,10 +170,10 @@ class SimulatedCoordinator:
 
     # --- events
 
-    def _tick(self, life: int) -> None:
-        if not self.alive or self.life != life:
+    def _tick(self, incarnation: int) -> None:
+        if not self.alive or self.incarnation != incarnation:
             return
-        self.world.after(self.around.settings.tick_seconds, lambda: self._tick(life))
+        self.world.after(self.around.settings.tick_seconds, lambda: self._tick(incarnation))
         try:
             self._take_requests()
             if self.world.strikes(self.wipe_probability * self.around.settings.tick_seconds):
@@ -187,7 +187,7 @@ class SimulatedCoordinator:
             return
 
     def _wipe_store(self) -> None:
-        """The store comes back empty, and this coordinator, which lives, notices at its next look."""
+        """The store comes back empty, and this coordinator, which is alive, notices at its next look."""
         self.world.say("the store is emptied")
         server = self.around.store.server
         server.jobs.clear()
@@ -270,8 +270,8 @@ class SimulatedCoordinator:
         for event in now_or_never(self.jobs.news()):
             self._handle(event)
 
-    def _send(self, life: int, event: Event) -> None:
-        if self.alive and self.life == life:
+    def _send(self, incarnation: int, event: Event) -> None:
+        if self.alive and self.incarnation == incarnation:
             try:
                 self._handle(event)
             except Died:
@@ -315,9 +315,9 @@ class SimulatedCoordinator:
                 self.world.say(f"{command.job_id}: the store was seen to have forgotten some of it")
                 now_or_never(self.jobs.write_back([command.job_id]))
             case FinishOutput():
-                life = self.life
+                incarnation = self.incarnation
                 self.finishing.add(command.job_id)
-                self.world.after(self.world.delay(2.0), lambda: self._finish(life, command))
+                self.world.after(self.world.delay(2.0), lambda: self._finish(incarnation, command))
                 if self.world.strikes(0.1):
                     self.around.jobs[command.job_id].cancelled = True
                     self.cancellations.append(command.job_id)
@@ -352,11 +352,11 @@ class SimulatedCoordinator:
         results: dict[TaskId, TaskResult] = {}
         for kind in TaskKind:
             results.update(now_or_never(store.get_results(command.job_id, kind)))
-        life = self.life
+        incarnation = self.incarnation
 
         def answer() -> None:
             self._send(
-                life,
+                incarnation,
                 ClaimsObserved(
                     self.world.now, command.job_id, claims, results, command.outputs, command.asked_at
                 ),
@@ -372,27 +372,29 @@ class SimulatedCoordinator:
         if not is_news:
             return
         outcome = ProbeOutcome.REACHED if is_reached else ProbeOutcome.GONE
-        life = self.life
+        incarnation = self.incarnation
 
         def answer() -> None:
             self.world.say(f"{command.incarnation} {'lives' if lives else 'is dead'}, found {outcome}")
-            self._send(life, WorkerProbed(self.world.now, command.incarnation, command.number, outcome))
+            self._send(
+                incarnation, WorkerProbed(self.world.now, command.incarnation, command.number, outcome)
+            )
 
         self.world.after(self.world.delay(), answer)
 
-    def _finish(self, life: int, command: FinishOutput) -> None:
-        if not self.alive or self.life != life:
+    def _finish(self, incarnation: int, command: FinishOutput) -> None:
+        if not self.alive or self.incarnation != incarnation:
             return
         self.finishing.discard(command.job_id)
         if self.world.strikes(0.05) and command.job_id not in self.output_failed:
             self.output_failed.add(command.job_id)
             failure = Failure(FailureKind.INFRASTRUCTURE, "the file system is away")
-            self._send(life, OutputFailed(self.world.now, command.job_id, failure))
+            self._send(incarnation, OutputFailed(self.world.now, command.job_id, failure))
             return
         self.around.files.finish(command.parts, command.manifest)
         if command.job_id in self.abandoning:
             self.around.files.abandon(command.job_id)
-        self.world.after(self.world.delay(), lambda: self._finished(life, command.job_id))
+        self.world.after(self.world.delay(), lambda: self._finished(incarnation, command.job_id))
 
-    def _finished(self, life: int, name: JobId) -> None:
-        self._send(life, OutputFinished(self.world.now, name))
+    def _finished(self, incarnation: int, name: JobId) -> None:
+        self._send(incarnation, OutputFinished(self.world.now, name))

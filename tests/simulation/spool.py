@@ -1,4 +1,4 @@
-"""A simulated worker's disk: the map outputs that it serves, and those that its dead lives left."""
+"""A simulated worker's disk: the map outputs that it serves, and those that its dead incarnations left."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -33,9 +33,9 @@ class SimulatedSpool:
             if now_or_never(store.get_spec(job)) is None:
                 self.drop_job(job)
 
-    def leave(self, life: Incarnation) -> None:
-        """End a life: what it served lies there for the next one."""
-        self.left.update({(key, life): segments for key, segments in self.served.items()})
+    def leave(self, incarnation: Incarnation) -> None:
+        """End an incarnation: what it served lies there for the next one."""
+        self.left.update({(key, incarnation): segments for key, segments in self.served.items()})
         self.served.clear()
 
     def needed(self, store: MemoryStore) -> bool:
@@ -43,8 +43,8 @@ class SimulatedSpool:
         records = [now_or_never(store.get_job(job)) for job in {key[0] for key in self.served}]
         return any(record is None or needs_outputs(record) for record in records)
 
-    def adopt(self, store: MemoryStore, worker: WorkerId, life: Incarnation) -> list[Key]:
-        """Register what dead lives left and reduces need, delete the rest; returns what was adopted."""
+    def adopt(self, store: MemoryStore, worker: WorkerId, incarnation: Incarnation) -> list[Key]:
+        """Adopt what dead incarnations left and reduces need, delete the rest. Returns what was adopted."""
         adopted = []
         for (key, dead), segments in self.left.items():
             job, task, attempt = key
@@ -56,7 +56,7 @@ class SimulatedSpool:
             if output is None or (output.attempt.number, output.incarnation) != (attempt, dead):
                 continue
             if record is not None and needs_outputs(record):
-                here = self._here(output, worker, life)
+                here = self._here(output, worker, incarnation)
                 if now_or_never(store.relocate(job, {task: (output.placement, here)})):
                     self.served[key] = segments
                     adopted.append(key)
@@ -64,5 +64,5 @@ class SimulatedSpool:
         return adopted
 
     @staticmethod
-    def _here(output: MapOutput, worker: WorkerId, life: Incarnation) -> MapOutput:
-        return msgspec.structs.replace(output, worker=worker, incarnation=life, address=f"{worker}:1")
+    def _here(output: MapOutput, worker: WorkerId, incarnation: Incarnation) -> MapOutput:
+        return msgspec.structs.replace(output, worker=worker, incarnation=incarnation, address=f"{worker}:1")

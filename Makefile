@@ -43,13 +43,19 @@ docs: install ## write the generated sections of all documents anew
 services: ## install RabbitMQ, Redis and the AMQP tools from Debian's packages, if absent
 	@.ci/services
 
-test: lint services test-core test-services ## everything: lint, then all tiers
+test: lint services ## everything: lint, all tiers, the coverage report
+	@rm -rf .coverage
+	$(MAKE) test-core test-services MEASURE="--cov --cov-append --cov-report= --cov-fail-under=0"
+	$(BIN)/coverage html --quiet --fail-under=0
+	$(BIN)/coverage report --format=total >/dev/null || { $(BIN)/coverage report; exit 2; }
+	@echo "coverage: $$($(BIN)/coverage report --format=total --fail-under=0)% of lines and branches;" \
+	  "report: .coverage/html/index.html"
 
 test-core: install ## the tiers that need no service
-	$(PYTEST) -q -n 2 tests/unit tests/project tests/property tests/scenarios tests/simulation
+	$(PYTEST) -q -n 2 $(MEASURE) tests/unit tests/project tests/property tests/scenarios tests/simulation
 
 test-services: install ## the tiers on real RabbitMQ and Redis
-	$(PYTEST) -q -n 2 --dist loadfile tests/contract tests/integration tests/e2e
+	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration tests/e2e
 
 mutants: install ## put each mended defect back and require that its test fails: make mutants [NAMES="01 13"]
 	$(BIN)/python -m tests.mutants $(NAMES)
@@ -62,5 +68,5 @@ bench-faults: install services ## what faults cost against the undisturbed run, 
 	$(BIN)/python tests/benchmarks/faults.py $(addprefix --only ,$(ONLY))
 
 clean: ## remove the virtual environment, caches and demo output
-	rm -rf $(VENV) .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .coverage build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

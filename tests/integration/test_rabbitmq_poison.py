@@ -43,9 +43,9 @@ def publish(url: str, properties: dict[str, Any], monkeypatch: pytest.MonkeyPatc
     ],
 )
 async def test_undecodable_properties_end_no_connection(
-    scratch_broker_url: str, monkeypatch: pytest.MonkeyPatch, properties: dict[str, Any]
+    clean_broker_url: str, monkeypatch: pytest.MonkeyPatch, properties: dict[str, Any]
 ) -> None:
-    broker = RabbitBroker(Settings(broker_url=scratch_broker_url))
+    broker = RabbitBroker(Settings(broker_url=clean_broker_url))
     await broker.connect()
     taken: list[Delivery] = []
 
@@ -55,7 +55,7 @@ async def test_undecodable_properties_end_no_connection(
 
     try:
         await broker.consume(REPORTS_QUEUE, take, prefetch=5)
-        await asyncio.to_thread(publish, scratch_broker_url, properties, monkeypatch)
+        await asyncio.to_thread(publish, clean_broker_url, properties, monkeypatch)
         await broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=b"good"))
         await eventually(lambda: len(taken) >= 2)
         assert [delivery.body for delivery in taken] == [b"poison", b"good"]

@@ -38,7 +38,7 @@ class RedisWorkers(WorkerStore):
         worker: WorkerId,
         now_ms: int,
         packed: bytes,
-        life: bytes,
+        incarnation: bytes,
         number: bytes,
         at_ms: bytes,
         lease: bytes,
@@ -46,7 +46,7 @@ class RedisWorkers(WorkerStore):
         """Who has an id; if its heartbeat cannot be read, what the store itself knows of it."""
         beat = self._reader.read(packed, WorkerBeat, f"worker {worker}") or WorkerBeat(
             worker=worker,
-            incarnation=Incarnation(text_of(life)),
+            incarnation=Incarnation(text_of(incarnation)),
             number=int(number),
             host="",
             address="",

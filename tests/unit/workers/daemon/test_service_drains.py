@@ -10,6 +10,7 @@ from mr.client import Client
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import DrainWorker, EndJob, TaskCommitted, WorkerStopped
 from mr.protocol.records import JobState, MapOutput
+from mr.workers.daemon.heartbeat import Heartbeat
 from tests.support.job_records import job_record
 from tests.support.waiting import appear, eventually, gone
 from tests.support.worker import SETTINGS, WORKER, Bench, bench, submit, worker_settings
@@ -119,7 +120,7 @@ async def test_no_heartbeat_follows_the_farewell(tmp_path: Path, monkeypatch: py
         async def forget_worker(worker_id: WorkerId, incarnation: Incarnation) -> None:
             await forget(worker_id, incarnation)
             names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-            beating.extend(name.startswith("Heart.") for name in names)
+            beating.extend(name.startswith(f"{Heartbeat.__name__}.") for name in names)
 
         monkeypatch.setattr(worker.store, "forget_worker", forget_worker)
         worker.stop.set()

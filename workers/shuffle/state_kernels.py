@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from mr.agg import add, divide, pick
 from mr.errors import BadAggregate
-from mr.protocol.aggregation import AggregationSpec
 from mr.workers.shuffle.columns import Column, Kind, normalise, value_column, value_list
 from mr.workers.shuffle.kernel import BadValue, StateKernel, States
 from mr.workers.shuffle.rows import Positions
@@ -113,9 +112,8 @@ def _exact_as_float(numbers: np.ndarray[Any, Any]) -> bool:
 class Extreme(StateKernel):
     """State: the smallest or the largest value so far."""
 
-    def __init__(self, spec: AggregationSpec) -> None:
-        super().__init__(spec)
-        self._least = spec.name == "min"
+    #: Keeps the smaller, or the larger, of two numbers.
+    _keep: ClassVar[np.ufunc]
 
     def start(self, values: Column, codes: Positions, groups: int) -> States:
         return {"value": self._extremes(values, codes, groups)}
@@ -140,7 +138,7 @@ class Extreme(StateKernel):
         best = np.empty(groups, numbers.dtype)
         best[codes] = numbers
         with np.errstate(invalid="ignore"):
-            (np.minimum if self._least else np.maximum).at(best, codes, numbers)
+            self._keep.at(best, codes, numbers)
         return best
 
     def _fold_plain(self, values: Column, codes: Positions, groups: int) -> Column:
@@ -148,18 +146,23 @@ class Extreme(StateKernel):
         return value_column([v + 0.0 if type(v) is float else v for v in value_list(chosen)])
 
 
-class End(StateKernel):
-    """State: the first or the last value so far."""
+class Min(Extreme):
+    """State: the smallest value so far."""
+
+    _keep = np.minimum
+
+
+class Max(Extreme):
+    """State: the largest value so far."""
+
+    _keep = np.maximum
+
+
+class First(StateKernel):
+    """State: the first value so far."""
 
     def start(self, values: Column, codes: Positions, groups: int) -> States:
-        rows = np.arange(len(codes))
-        if self.spec.name == "first":
-            chosen = np.full(groups, len(rows))
-            np.minimum.at(chosen, codes, rows)
-        else:
-            chosen = np.zeros(groups, np.int64)
-            np.maximum.at(chosen, codes, rows)
-        return {"value": values.take(chosen)}
+        return {"value": values.take(self._rows(codes, groups))}
 
     def merge(self, states: States, codes: Positions, groups: int) -> States:
         return self.start(states["value"], codes, groups)
@@ -167,7 +170,22 @@ class End(StateKernel):
     def final(self, states: States) -> Column:
         return states["value"]
 
+    def _rows(self, codes: Positions, groups: int) -> Positions:
+        """The row of each key's value that stays."""
+        chosen = np.full(groups, len(codes))
+        np.minimum.at(chosen, codes, np.arange(len(codes)))
+        return chosen
+
+
+class Last(First):
+    """State: the last value so far."""
+
+    def _rows(self, codes: Positions, groups: int) -> Positions:
+        chosen = np.zeros(groups, np.int64)
+        np.maximum.at(chosen, codes, np.arange(len(codes)))
+        return chosen
+
 
 STATE_KERNELS: Mapping[str, type[StateKernel]] = MappingProxyType(
-    {"sum": Sum, "count": Count, "mean": Mean, "min": Extreme, "max": Extreme, "first": End, "last": End}
+    {"sum": Sum, "count": Count, "mean": Mean, "min": Min, "max": Max, "first": First, "last": Last}
 )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mr.errors import MrError, UnencodableKey, UnencodableValue
-from mr.workers.shuffle import key_codec as key_codec
+from mr.workers.shuffle import key_codec
 from mr.workers.shuffle.key_codec import decode_key, encode_key
 from mr.workers.shuffle.value_codec import MAX_VALUE_BYTES, decode_value, encode_value
 

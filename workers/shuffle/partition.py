@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from mr.error_text import safe_repr
 from mr.errors import BadPartition
-from mr.workers.shuffle import key_codec as key_codec
+from mr.workers.shuffle import key_codec
 from mr.workers.shuffle.columns import Column, Kind, key_list
 from mr.workers.shuffle.key_codec import decode_key, encode_key
 

@@ -60,11 +60,11 @@ class SegmentWriter:
 
     def write(self, rows: Rows) -> None:
         """Write rows in key order as one batch; see `pieces` for how large it should be."""
-        sink = io.BytesIO()
+        buffer = io.BytesIO()
         batch = to_batch(rows)
-        with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as stream:
+        with pa.ipc.new_stream(buffer, batch.schema, options=_OPTIONS) as stream:
             stream.write_batch(batch)
-        self._frame(_ROWS, sink.getbuffer())
+        self._frame(_ROWS, buffer.getbuffer())
         self.values += rows.values
         self.largest = max(self.largest, rows.weight)
 

@@ -13,10 +13,7 @@ from mr.errors import BadJob
 from mr.job import Job
 from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.options import GivenOptions, JobOptions
-from mr.workers.usercode.failures import TaskError
 from mr.workers.usercode.loader import import_job_file
-
-__all__ = ["FUNCTIONS", "TaskError", "UserCode", "as_iterable", "check", "load"]
 
 #: What a job file may define, with the parameters each is called with.
 FUNCTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -146,7 +146,7 @@ def register(job_file: Path, name: str, includes: tuple[Path, ...], configured: 
 async def _follow(
     client: Client, job: JobId, *, quiet: bool, cancel: bool, queued_since: float | None = None
 ) -> int:
-    """Show a job until it ends. Raises Interrupted on a signal, telling how to go on; 0 or 1 else.
+    """Show a job until it ends; returns the exit code. A signal raises Interrupted.
 
     `queued_since`: as in `Client.watch`.
     """

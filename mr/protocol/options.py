@@ -86,7 +86,7 @@ class JobOptions(
         option(
             "Wanted number of map tasks; the split size follows from it.",
             default=None,
-            default_text="as split_size makes them",
+            default_text="as many as split_size gives",
             short_flag="-m",
             scheduling=True,
         ),
@@ -201,7 +201,7 @@ else:
             (field.name, field.type) if row.default is UNSET else (field.name, field.type, row.default)
             for row, field in zip(
                 option_table(),
-                msgspec.structs.fields(JobOptions[UnsetType, Natural, Seconds]),  # that is: none of None
+                msgspec.structs.fields(JobOptions[UnsetType, Natural, Seconds]),
                 strict=True,
             )
         ],

@@ -1,4 +1,4 @@
-"""The coordinator's mind: events in, commands out. Pure: time and chance arrive as arguments."""
+"""The scheduler: events in, commands out. Pure: time and chance arrive as arguments."""
 
 from collections.abc import Iterable
 

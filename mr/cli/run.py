@@ -156,7 +156,7 @@ def _spool_directory(parent: Path | None) -> Iterator[Path]:
         for dead in clear_dead(sorted(parent.glob(f"{_SPOOL_PREFIX}*"))):
             log.info("cleared %s, left by a run that was killed", dead)
         directory = Path(tempfile.mkdtemp(prefix=_SPOOL_PREFIX, dir=parent))
-        life = mark_alive(directory)
+        lock = mark_alive(directory)
     except OSError as error:
         place = parent or "the temporary directory"
         raise BadSetting(f"no spool can be made in {place}: {error_text(error)}") from error
@@ -164,7 +164,7 @@ def _spool_directory(parent: Path | None) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        life.close()
+        lock.close()
 
 
 def _spooled(text: str, directory: Path) -> str:

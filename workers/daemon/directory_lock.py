@@ -18,14 +18,14 @@ def mark_alive(directory: Path) -> IO[str]:
     The mark is locked before it appears, so nobody finds it unlocked.
     """
     coming = directory / _COMING
-    life = open(coming, "x")  # noqa: SIM115 - the lock lives as long as the file is open
+    lock = open(coming, "x")  # noqa: SIM115 - the lock lives as long as the file is open
     try:
-        fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         coming.rename(directory / MARK)
     except OSError:
-        life.close()
+        lock.close()
         raise
-    return life
+    return lock
 
 
 def hold_dead(directories: Iterable[Path]) -> Iterator[tuple[Path, IO[bytes]]]:
@@ -34,21 +34,21 @@ def hold_dead(directories: Iterable[Path]) -> Iterator[tuple[Path, IO[bytes]]]:
     While the lock is held, nobody else considers the directory dead. Unmarked ones are not touched.
     """
     for directory in directories:
-        life = _open(directory / MARK)
-        if life is None:
+        lock = _open(directory / MARK)
+        if lock is None:
             continue
         try:
-            fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # it lives, or that is unknown
-            life.close()
+            lock.close()
             continue
-        yield directory, life
+        yield directory, lock
 
 
 def clear_dead(directories: Iterable[Path]) -> Iterator[Path]:
     """Delete those directories whose process is dead; yields each."""
-    for directory, life in hold_dead(directories):
-        with life:
+    for directory, lock in hold_dead(directories):
+        with lock:
             shutil.rmtree(directory, ignore_errors=True)
         yield directory
 

@@ -69,7 +69,7 @@ class ListState(StateKernel):
         self._kernel = kernel
 
     def start(self, values: Column, codes: Positions, groups: int) -> States:
-        with _telling_codes():
+        with _naming_codes():
             kept = self._kernel.combine(Rows(Column(Kind.INT, pa.array(codes)), {"value": values}))
         lists: list[list[Any]] = [[] for _ in range(groups)]
         for code, value in zip(kept.keys.numpy().tolist(), value_list(kept.columns["value"]), strict=True):
@@ -86,13 +86,13 @@ class ListState(StateKernel):
     def final(self, states: States) -> Column:
         values, offsets = _flat(states)
         rows = Rows(Column(Kind.INT, pa.array(np.arange(len(offsets) - 1))), {"value": values}, offsets)
-        with _telling_codes():
+        with _naming_codes():
             tables = list(self._kernel.results(rows))
         return value_column([result for table in tables for result in to_pairs(table)[1]])
 
 
 @contextlib.contextmanager
-def _telling_codes() -> Iterator[None]:
+def _naming_codes() -> Iterator[None]:
     """For rows whose keys are codes: turn a BadValueOfKey back into a BadValue."""
     try:
         yield

@@ -5,7 +5,7 @@
 --       6 number of claims; for each claim: task id, claim, number of its results' key (6 or 7), result or '',
 --       its location, field and value of its place ('' where there are none);
 --       then for each further entry: number of its key (4 or 5), field, value
--- Claims are raised as by mr.protocol.claims.catch_up; what the store knows beyond that stays.
+-- Claims are raised by the rules of mr.protocol.claims.catch_up; what the store knows beyond that stays.
 -- Returns the job's new generation, or 'deposed' when a higher epoch wrote the job: nothing is changed then.
 -- uses: time, fence, claims
 if is_deposed() then

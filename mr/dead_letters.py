@@ -1,4 +1,4 @@
-"""Failures that no daemon ends by: a message goes to `mr.dead`, a failed round of a loop is logged."""
+"""Keeps daemons running: a message that fails goes to `mr.dead`, a failed round of a loop is logged."""
 
 import logging
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ def surviving(what: str, *passing: type[Exception]) -> Iterator[None]:
 
 
 def guarded(broker: Broker, on_delivery: OnDelivery) -> OnDelivery:
-    """Make a consumer that no message can end.
+    """Make a consumer that goes on whatever `on_delivery` raises.
 
-    What `on_delivery` raises over a message is logged. The message is delivered once more; if that fails
+    The exception is logged. The message is delivered once more; if that fails
     as well, or if it had been delivered before, it goes to `mr.dead` with the reason.
     """
 

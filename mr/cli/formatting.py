@@ -1,4 +1,4 @@
-"""Plain text for people: aligned tables, sizes, times. Pure. What stands in a cell cannot leave it."""
+"""Plain text for people: aligned tables, sizes, times. Pure. Control characters are escaped."""
 
 import time
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""The entry of a child process: run one order with the job's code, which stays loaded between orders.
+"""The entry of a child process: runs one attempt with the code of its job, which stays loaded for the next.
 
-A child serves one job for life. The job file is imported once, for its first task; what it keeps in
+A child serves one job only. The job file is imported once, for its first task; what it keeps in
 module variables lives on from task to task of the same process, in an order that nothing promises.
 So `*_init` is where a task's own state is set up: hooks run once for each attempt.
 """

@@ -10,7 +10,7 @@ from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import JobSpec
 from mr.protocol.options import JobOptions, option_table
 from mr.resolve import resolve_options
-from mr.settings import Settings
+from mr.settings import MIB, Settings
 from mr.workers.messages import RunTask
 from mr.workers.usercode.tracebacks import describe, has_user_frames, last_user_line, user_traceback
 
@@ -88,7 +88,7 @@ def refused(
 
 def out_of_memory(order: RunTask, function: str, traceback: str, record: str) -> Failure:
     """Describe a MemoryError: the attempt's limit was too small for what it did."""
-    limit = order.spec.options.task_memory // (1024 * 1024)
+    limit = order.spec.options.task_memory // MIB
     return Failure(
         kind=FailureKind.KILLED,
         message=(

@@ -197,16 +197,20 @@ class Intake:
         if cancelled:
             return RequestReply(accepted=True, job_id=job_id)
         try:
-            record = await self._store.get_job(job_id)
+            reason = await self._why_not_cancelled(job_id)
         except BadMessage as error:
             return _refusal(job_id, str(error))
-        if record is None:
-            reason = "there is no such job"
-        elif record.state.terminal:
-            reason = f"the job has ended: {record.state}"
-        else:
-            reason = "its output is complete and is being finished; it is too late to cancel it"
         return RequestReply(accepted=False, job_id=job_id, reason=reason)
+
+    async def _why_not_cancelled(self, job_id: JobId) -> str:
+        """Raises BadMessage when the job is not coordinated because what is stored of it cannot be read."""
+        record = await self._store.get_job(job_id)
+        if record is None:
+            return "there is no such job"
+        if record.state.terminal:
+            return f"the job has ended: {record.state}"
+        await self._store.get_spec(job_id)
+        return "its output is complete and is being finished; it is too late to cancel it"
 
     async def _answer(self, delivery: Delivery, reply: RequestReply) -> None:
         if delivery.reply_to is None:

@@ -16,6 +16,7 @@ from mr.bundle import build_bundle, content_id
 from mr.coordinator import intake
 from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.intake import Intake
+from mr.errors import BadMessage
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
@@ -155,6 +156,21 @@ async def test_cancel_is_answered(desk: Desk) -> None:
     assert (await desk.ask({"version": 1, "job_id": "one"}, type="cancel"))["accepted"]
     unknown = await desk.ask({"version": 1, "job_id": "none"}, type="cancel")
     assert unknown == {"accepted": False, "job_id": "none", "reason": "there is no such job"}
+
+
+async def test_a_job_left_out_because_its_spec_is_unreadable_is_not_called_complete(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.ask(desk.request())
+    desk.taken.clear()  # the coordinator that runs now has left it out
+
+    async def unreadable(_: JobId) -> JobSpec | None:
+        raise BadMessage("a stored JobSpec cannot be read, did another version write it?")
+
+    monkeypatch.setattr(desk.store, "get_spec", unreadable)
+    answer = await desk.ask({"version": 1, "job_id": "one"}, type="cancel")
+    assert not answer["accepted"]
+    assert answer["reason"] == "a stored JobSpec cannot be read, did another version write it?"
 
 
 async def test_a_job_can_be_cancelled_while_it_is_planned(desk: Desk) -> None:

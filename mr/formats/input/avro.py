@@ -130,4 +130,5 @@ def _valid(path: str, position: int) -> Iterator[None]:
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise BadInput(f"{path} cannot be read as Avro at byte {position}: {error}") from error
+            reason = f"{error}" or type(error).__name__
+            raise BadInput(f"{path} cannot be read as Avro at byte {position}: {reason}") from error

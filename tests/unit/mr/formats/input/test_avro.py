@@ -138,6 +138,14 @@ def test_a_damaged_block_is_named_by_its_offset(tmp_path: Path, codec: str) -> N
     assert whole_file.count(sync) == len(offsets) + 1
 
 
+def test_the_reason_of_damage_is_never_empty(tmp_path: Path) -> None:
+    path = tmp_path / "in.avro"
+    good = container(ORDERS, codec="null")
+    path.write_bytes(good + b"\xfe\xff\xff\xff\x7f\x00" + good[-16:])  # 2**34 - 1 records in 0 bytes
+    with pytest.raises(BadInput, match=rf"at byte {len(good)}: EOFError$"):
+        records(whole(path), "avro")
+
+
 @pytest.mark.parametrize("codec", ["deflate", "bzip2", "xz"])
 def test_damaged_compressed_data_is_named_by_the_blocks_offset(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "in.avro"

@@ -51,8 +51,10 @@ test: lint services ## everything: lint, all tiers, the coverage report
 	@echo "coverage: $$($(BIN)/coverage report --format=total --fail-under=0)% of lines and branches;" \
 	  "report: .coverage/html/index.html"
 
+# The simulation is not measured: it would take three times as long.
 test-core: install ## the tiers that need no service
-	$(PYTEST) -q -n 2 $(MEASURE) tests/unit tests/project tests/property tests/scenarios tests/simulation
+	$(PYTEST) -q -n 2 $(MEASURE) tests/unit tests/project tests/property tests/scenarios
+	$(PYTEST) -q -n 2 tests/simulation
 
 test-services: install ## the tiers on real RabbitMQ and Redis
 	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration tests/e2e

@@ -1,5 +1,6 @@
 """`tests/unit` mirrors the sources, so that a module's tests are found by its name."""
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,18 @@ def module_of(test: Path, known: set[str]) -> str | None:
         if name in known:
             return name
     return None
+
+
+def test_every_mutant_names_tests_that_exist() -> None:
+    missing = []
+    for patch in sorted((ROOT / "tests" / "mutants").glob("*.patch")):
+        (names,) = [line for line in patch.read_text().splitlines() if line.startswith("Test: ")]
+        for file, _, test in (name.partition("::") for name in re.findall(r"tests/\S+", names)):
+            function = test.split("::")[-1].split("[")[0]
+            path = ROOT / file
+            if not path.is_file() or f"def {function}" not in path.read_text():
+                missing.append(f"{patch.name}: {file}::{test}")
+    assert not missing
 
 
 def test_every_unit_test_file_names_a_module() -> None:

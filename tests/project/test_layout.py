@@ -7,6 +7,83 @@ ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "tests" / "unit"
 PACKAGES = ("mr", "coordinator", "workers")
 
+#: A module shorter than this may be left to the tests of those who use it.
+SHORT = 60
+
+#: Modules tested without a file of their name, and where. This list may only shrink.
+COVERED_ELSEWHERE = {
+    # tests/contract and tests/integration hold every adapter to its port
+    "mr/adapters/memory/broker",
+    "mr/adapters/memory/claims",
+    "mr/adapters/memory/scheduling",
+    "mr/adapters/memory/state",
+    "mr/adapters/memory/workers",
+    "mr/adapters/rabbitmq/broker",
+    "mr/adapters/rabbitmq/errors",
+    "mr/adapters/rabbitmq/publisher",
+    "mr/adapters/rabbitmq/subscription",
+    "mr/adapters/redis/claims",
+    "mr/adapters/redis/code",
+    "mr/adapters/redis/jobs",
+    "mr/adapters/redis/keys",
+    "mr/adapters/redis/scheduling",
+    "mr/adapters/redis/store",
+    "mr/adapters/redis/workers",
+    # shapes and interfaces, without behaviour of their own to speak of
+    "coordinator/core/commands",
+    "coordinator/core/events",
+    "mr/errors",
+    "mr/ports/broker",
+    "mr/ports/claims",
+    "mr/ports/scheduling",
+    "mr/protocol/claims",
+    "mr/protocol/formats",
+    "mr/protocol/ids",
+    "mr/protocol/jobs",
+    "mr/protocol/messages",
+    "mr/protocol/records",
+    "workers/messages",
+    # tests/scenarios, tests/simulation and tests/property, by the scheduler
+    "coordinator/core/isolation",
+    "coordinator/core/job_phases",
+    "coordinator/core/reconcile",
+    "coordinator/core/speculation",
+    "coordinator/core/state",
+    # tests/e2e, by the command line
+    "mr/cli/daemons",
+    "mr/cli/run",
+    "mr/cli/options",
+    "mr/cli/settings",
+    # test_executor, with real processes
+    "workers/process/child",
+    "workers/process/exit_failures",
+    "workers/process/template",
+    "workers/process/template_client",
+    # tests/property, and the tests of segments, groups, buffers and the server
+    "workers/shuffle/combine",
+    "workers/shuffle/kernel",
+    "workers/shuffle/merge",
+    "workers/shuffle/prefix_sort",
+    "workers/shuffle/rows",
+    "workers/shuffle/sort",
+    "workers/shuffle/transfer/connections",
+    # test_map_task, test_reduce_task and test_functions, by whole attempts
+    "workers/task/combiners",
+    "workers/task/context",
+    "workers/task/entry",
+    "workers/task/sinks",
+    "workers/usercode/loader",
+    "workers/usercode/tracebacks",
+    # the tests of those who use them
+    "coordinator/stored_jobs",
+    "mr/formats/output/column_types",
+    "mr/formats/output/lines",
+    "mr/formats/output/row_groups",
+    "mr/formats/storage",
+    "mr/request_summary",
+    "workers/daemon/claimed_attempt",
+}
+
 
 def modules() -> set[str]:
     """Every module of the product, as `workers/daemon/spool`."""
@@ -41,3 +118,13 @@ def test_every_unit_test_file_names_a_module() -> None:
     known = modules()
     strays = [path for path in sorted(UNIT.rglob("test_*.py")) if not module_of(path, known)]
     assert not strays, "no module of that name in the same folder of the product"
+
+
+def test_every_longer_module_has_a_test_file_of_its_name() -> None:
+    known = modules()
+    tested = {module_of(path, known) for path in UNIT.rglob("test_*.py")}
+    lines = {name: (ROOT / f"{name}.py").read_text().count("\n") for name in known}
+    untested = {name for name in known - tested if lines[name] > SHORT}
+    assert not untested - COVERED_ELSEWHERE, "write a test file of that name"
+    assert not COVERED_ELSEWHERE & tested, "tested by now: take it from the list"
+    assert known >= COVERED_ELSEWHERE, "gone: take it from the list"

@@ -28,7 +28,7 @@ def need(found: object, error: NoServer | None = None) -> None:
 def rabbitmq_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PrivateRabbitMQ | RabbitMQContainer | None]:
-    """The session's RabbitMQ; None when MR_TEST_BROKER_URL names one that is not ours."""
+    """The session's RabbitMQ; None when MR_TEST_BROKER_URL names another."""
     if "MR_TEST_BROKER_URL" in os.environ:
         yield None
         return
@@ -99,7 +99,7 @@ def scratch_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 @pytest.fixture
 def clean_broker_url(scratch_broker_url: str) -> str:
-    """The scratch virtual host, without any queue or exchange of ours."""
+    """The scratch virtual host, without any queue or exchange of mrmq."""
     connection = pika.BlockingConnection(pika.URLParameters(scratch_broker_url))
     channel = connection.channel()
     for queue in QUEUES:

@@ -55,7 +55,7 @@ def shared_cluster(
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Cluster:
-    """The shared cluster, complete again whatever the test before killed."""
+    """The shared cluster, with all its daemons running again."""
     shared_cluster.ensure()
     return shared_cluster
 

@@ -39,13 +39,13 @@ def slow_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(slow_cluster: Cluster) -> Cluster:
-    """That cluster, complete again whatever the test before killed."""
+    """That cluster, with all its daemons running again."""
     slow_cluster.ensure()
     return slow_cluster
 
 
 def finish(job: GatedJob) -> None:
-    """Let the job go on and hold it to the embedded bytes."""
+    """Let the job go on; its output must be the same bytes as embedded."""
     job.open()
     assert job.wait_state("COMPLETED", "FAILED", timeout=PATIENCE_SECONDS) == "COMPLETED"
     same_parts(job.run_embedded(), job.output)

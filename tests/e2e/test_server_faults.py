@@ -39,7 +39,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
 
 
 def finish(job: GatedJob) -> None:
-    """Let the job go on and hold it to the embedded bytes."""
+    """Let the job go on; its output must be the same bytes as embedded."""
     job.open()
     assert job.wait_state("COMPLETED", "FAILED", timeout=90) == "COMPLETED"
     same_parts(job.run_embedded(), job.output)

@@ -39,7 +39,7 @@ def place(tmp_path: Path, broker_url: str, redis_url: str) -> Commands:
 
 
 def unreachable(mr: Commands, name: str, *parts: str) -> None:
-    """Run one command and hold it to exit code 3 and one line."""
+    """Run one command, which must end with exit code 3 and one line."""
     done = mr.run(*COMMANDS[name], timeout=40)
     assert done.returncode == 3, f"exit code {done.returncode}:\n{done.stderr.decode()}"
     line = one_line(done.stderr, *parts)

@@ -192,7 +192,7 @@ class SimulatedCoordinator:
         server = self.around.store.server
         server.jobs.clear()
         server.workers.clear()
-        #: A coordinator that dies now takes the jobs with it: that is no promise of ours.
+        #: A coordinator that dies now takes the jobs with it; mrmq does not promise otherwise.
         self.crash_probability = 0.0
         self.snapshots.clear()
 

@@ -107,7 +107,7 @@ class SimulatedWorker:
         self.around.broker.pump()
 
     def crash(self) -> None:
-        """Die at once, as by SIGKILL: the broker delivers again; the disk may go with the host."""
+        """Die at once, as after SIGKILL: the broker redelivers, and the disk may be lost too."""
         self.world.say(f"{self.incarnation} crashes with {[a.id.task for a in self.attempts]}")
         self._leave()
         if self.world.chance.random() < 0.4:

@@ -15,7 +15,7 @@ import psutil
 
 MR = Path(sys.executable).with_name("mr")
 
-#: Marks every process that descends from a command of ours, so that leftovers are found whoever adopts them.
+#: Marks every process that descends from our commands: leftovers are found even after init adopted them.
 MARK = "MR_JOB_TEST_MARK"
 
 
@@ -65,7 +65,7 @@ class Commands:
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def succeed(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        """Run `mr ARGUMENTS` and hold it to exit code 0."""
+        """Run `mr ARGUMENTS`, which must end with exit code 0."""
         done = self.run(*arguments, **options)
         assert done.returncode == 0, f"mr {arguments} gave {done.returncode}:\n{done.stderr.decode()}"
         return done
@@ -79,7 +79,7 @@ class Commands:
         return [p for p in psutil.process_iter() if _marked(p, self.mark)]
 
     def leftovers(self) -> list[str]:
-        """What our commands left: processes and temporary files. Empty is how it should be."""
+        """What our commands left behind, processes and temporary files; must be empty."""
         files = [
             str(Path(directory, name))
             for directory, directories, names in os.walk(self.temporary)
@@ -96,7 +96,7 @@ def _marked(process: psutil.Process, mark: str) -> bool:
 
 
 def one_line(errors: bytes, *parts: str) -> str:
-    """Hold an error output to one clear line (after click's two lines of usage) with all of `parts` in it."""
+    """Check that an error output is one line (after click's two lines of usage) that contains all `parts`."""
     lines = [line for line in errors.decode().splitlines() if line.strip()]
     if lines and lines[0].startswith("Usage:"):
         lines = lines[2:]
@@ -107,11 +107,11 @@ def one_line(errors: bytes, *parts: str) -> str:
 
 
 def no_traceback_of_ours(errors: bytes) -> None:
-    """Hold an error output to showing no frame of the engine."""
+    """Check that an error output shows no frame of the engine."""
     text = errors.decode()
     for place in ("/mr/", "/workers/", "/coordinator/", "site-packages", "asyncio/"):
         frames = [line for line in text.splitlines() if line.lstrip().startswith('File "') and place in line]
-        assert not frames, f"a frame of ours is shown:\n{text}"
+        assert not frames, f"a frame of the engine is shown:\n{text}"
 
 
 def write_job(path: Path, *lines: Sequence[str] | str) -> Path:

@@ -44,7 +44,7 @@ def until(check: Callable[[], T], what: str = "", timeout: float = DEADLINE_SECO
 
 
 def _expect_before(deadline: float, what: str, check: Callable[[], object]) -> None:
-    assert time.monotonic() < deadline, f"waited in vain for: {what or inspect.getsource(check).strip()}"
+    assert time.monotonic() < deadline, f"never came: {what or inspect.getsource(check).strip()}"
 
 
 async def appear(path: Path) -> str:

@@ -159,7 +159,7 @@ def _raise_half_character(order: RunTask, on_progress: Report) -> None:
 
 
 def _defect(order: RunTask, on_progress: Report) -> None:
-    raise RuntimeError("a defect of ours")
+    raise RuntimeError("a defect of the engine")
 
 
 def _fill_disk(order: RunTask, on_progress: Report) -> None:

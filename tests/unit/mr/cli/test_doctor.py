@@ -35,7 +35,7 @@ class Patient:
         self.broker_error: BrokerUnavailable | None = None
         self.deaf = False
         self.store_server = MemoryStoreServer()
-        #: What the coordinator says of its store; None: what is true of ours.
+        #: What the coordinator says of its store; None: the identity of the store itself.
         self.coordinators_store: str | None = None
         #: Consumers on `mr.tasks`.
         self.takers = 1

@@ -144,7 +144,7 @@ async def test_a_kill_from_outside_points_at_the_memory_of_the_host(executor: Ex
         ("sys_exit", FailureKind.USER_ERROR, "sys.exit('enough')"),
         ("interrupt", FailureKind.USER_ERROR, "the job raised KeyboardInterrupt"),
         ("hang_up", FailureKind.KILLED, "closed its connection"),
-        ("defect", FailureKind.INFRASTRUCTURE, "RuntimeError: a defect of ours"),
+        ("defect", FailureKind.INFRASTRUCTURE, "RuntimeError: a defect of the engine"),
         ("fill_disk", FailureKind.INFRASTRUCTURE, "No space left on device"),
     ],
 )

@@ -1,6 +1,6 @@
 """What a reduce attempt of a large job costs its daemon before it runs. Usage: locations.py [MAPS] [REDUCES].
 
-Prints the bytes read from Redis and the longest time the event loop was blocked while orders were prepared.
+Prints the bytes read from Redis and the longest time the event loop was blocked while RunTasks were prepared.
 """
 
 import asyncio
@@ -65,12 +65,12 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
     late: list[float] = []
     watch = asyncio.create_task(longest_block(late))
     begun = time.perf_counter()
-    orders = [await prepare(preparation, number) for number in range(1, ATTEMPTS)]
-    each = (time.perf_counter() - begun) / len(orders)
+    run_tasks = [await prepare(preparation, number) for number in range(1, ATTEMPTS)]
+    each = (time.perf_counter() - begun) / len(run_tasks)
     watch.cancel()
     read_bytes = len((await store.map_outputs(JOB)).packed)
     print(f"{maps} maps x {reduces} reduces: {read_bytes / 1024:.0f} KiB from Redis")
-    print(f"an order of {max(orders) / 1024:.0f} KiB in {each * 1000:.1f} ms")
+    print(f"a RunTask of {max(run_tasks) / 1024:.0f} KiB in {each * 1000:.1f} ms")
     print(f"the loop was blocked {max(late) * 1000:.1f} ms at most")
     begun = time.perf_counter()
     (await store.map_outputs(JOB)).unpack(JOB)
@@ -80,10 +80,10 @@ async def main(maps: int, reduces: int, url: str, directory: Path) -> None:
 
 
 async def prepare(preparation: Preparation, number: int) -> int:
-    """Prepare one reduce; returns the bytes of its order to the child."""
+    """Prepare one reduce; returns the bytes of its RunTask."""
     attempt = AttemptId(JOB, TaskId(f"reduce-{number:05d}"), 1)
-    order = await preparation.order(HeldAttempt(attempt, None, cast(Delivery, None)))
-    return len(frame(order))
+    run_task = await preparation.run_task(HeldAttempt(attempt, None, cast(Delivery, None)))
+    return len(frame(run_task))
 
 
 if __name__ == "__main__":

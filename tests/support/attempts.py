@@ -18,7 +18,7 @@ from mr.protocol.records import MapOutput, PartOutput, TaskResult
 from mr.resolve import buffers_of
 from mr.settings import Settings
 from mr.workers.messages import Progress, RunTask, WorkerIdentity
-from mr.workers.task.entry import run_order
+from mr.workers.task.entry import run_attempt
 from mr.workers.usercode.failures import TaskError
 from mr.workers.usercode.inspect import inspect_job
 from tests.support.specs import CODE_ID, make_spec
@@ -63,8 +63,10 @@ class Workbench:
             files, input_format=self.spec.options.input_format, split_bytes=split_bytes, maps=None
         )
 
-    def order(self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()) -> RunTask:
-        """An order with a directory of its own."""
+    def run_task(
+        self, task: TaskId, split: Split | None = None, outputs: Sequence[MapOutput] = ()
+    ) -> RunTask:
+        """A RunTask with a directory of its own."""
         self._attempts += 1
         work_dir = self.directory / "work" / f"{task}-{self._attempts}"
         work_dir.mkdir(parents=True)
@@ -81,11 +83,13 @@ class Workbench:
 
     def map(self, split: Split) -> TaskResult:
         """Run one map task."""
-        return run_order(self.order(task_id(TaskKind.MAP, split.index), split), self.progress.append)
+        return run_attempt(self.run_task(task_id(TaskKind.MAP, split.index), split), self.progress.append)
 
     def reduce(self, partition: int, outputs: Sequence[MapOutput]) -> TaskResult:
         """Run one reduce task."""
-        return run_order(self.order(task_id(TaskKind.REDUCE, partition), None, outputs), self.progress.append)
+        return run_attempt(
+            self.run_task(task_id(TaskKind.REDUCE, partition), None, outputs), self.progress.append
+        )
 
     def map_failure(self, split: Split) -> Failure:
         """Run a map task that must fail; returns how."""

@@ -15,7 +15,7 @@ from mr.workers.shuffle.segment import read_segment
 from mr.workers.shuffle.segment_index import find_segment
 from mr.workers.shuffle.transfer.fetch import InputLost
 from mr.workers.shuffle.transfer.host_fetch import ShuffleSource
-from tests.support.orders import make_order
+from tests.support.run_tasks import make_run_task
 from tests.support.specs import make_spec
 
 JOB = JobId("job-1")
@@ -49,9 +49,9 @@ def make_output(directory: Path, index: int, words: list[str], address: str, wor
 def make_reduce(
     directory: Path, outputs: list[MapOutput], host: str = "host of the reducer", **settings: object
 ) -> RunTask:
-    order = make_order(directory, make_spec(token=TOKEN), "reduce-00000")
+    run_task = make_run_task(directory, make_spec(token=TOKEN), "reduce-00000")
     return msgspec.structs.replace(
-        order,
+        run_task,
         map_outputs=pack_outputs(outputs),
         identity=WorkerIdentity(WorkerId("r"), Incarnation("i"), "", host),
         settings=Settings(**settings),

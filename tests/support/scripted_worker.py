@@ -98,17 +98,17 @@ class ScriptedExecutor:
         #: What others do while a task runs, without an await of the worker.
         self.meanwhile: Callable[[TaskId], Awaitable[None]] | None = None
 
-    async def run(self, order: RunTask, on_start: Any = None) -> Outcome:
+    async def run(self, run_task: RunTask, on_start: Any = None) -> Outcome:
         """Run one attempt."""
-        key = order.attempt
+        key = run_task.attempt
         await self._points.point("before start")
         self._running.add(key)
         if on_start is not None:
             on_start()
         await self._points.point("task runs")
-        result = self._write(order)
+        result = self._write(run_task)
         if self.meanwhile is not None:
-            await self.meanwhile(order.attempt.task)
+            await self.meanwhile(run_task.attempt.task)
         await self._points.point("task has written")
         if key in self._killed:
             outcome = Outcome(printed=self.prints)
@@ -122,15 +122,15 @@ class ScriptedExecutor:
         return outcome
 
     @staticmethod
-    def _write(order: RunTask) -> TaskResult:
-        work_dir = Path(order.work_dir)
-        if task_kind(order.attempt.task) is order.spec.output_kind:
-            return TaskResult(write_part(order), TaskStats())
+    def _write(run_task: RunTask) -> TaskResult:
+        work_dir = Path(run_task.work_dir)
+        if task_kind(run_task.attempt.task) is run_task.spec.output_kind:
+            return TaskResult(write_part(run_task), TaskStats())
         path = work_dir / "segments"
         path.write_bytes(b"onetwo")
-        identity = order.identity
+        identity = run_task.identity
         where = (identity.worker, identity.incarnation, identity.address, identity.host, str(path))
-        return TaskResult(MapOutput(order.attempt, *where), TaskStats())
+        return TaskResult(MapOutput(run_task.attempt, *where), TaskStats())
 
     def stop(self, key: AttemptId) -> None:
         """Kill what runs; no effect on others."""

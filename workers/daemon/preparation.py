@@ -49,7 +49,7 @@ class InputStore(JobStore, CodeStore, Protocol):
 
 
 class Preparation:
-    """Makes orders; keeps specs and unpacked code for as long as their jobs last."""
+    """Makes the RunTask of an attempt; keeps specs and unpacked code for as long as their jobs last."""
 
     def __init__(self, store: InputStore, spool: Spool, settings: Settings, identity: WorkerIdentity) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class Preparation:
         self._settings = msgspec.structs.replace(settings, broker_url="", redis_url="")
         self._jobs: dict[JobId, _Job] = {}
 
-    async def order(self, attempt: HeldAttempt) -> RunTask | None:
+    async def run_task(self, attempt: HeldAttempt) -> RunTask | None:
         """Prepare an attempt. None: its job is over. Raises Unprepared."""
         spec = await self._job_spec(attempt.id.job)
         if spec is None:

@@ -271,20 +271,20 @@ class TaskRunner:
             # A worker of another version may be able to read it. If none can, the job fails in the end.
             return Failure(FailureKind.INFRASTRUCTURE, unreadable)
         try:
-            order = await attempt.unless_stopped(self._preparation.order(attempt))
+            run_task = await attempt.unless_stopped(self._preparation.run_task(attempt))
         except Unprepared as error:
             return error.failure
-        if order is None:
+        if run_task is None:
             attempt.stop(StopReason.JOB_ENDED)
             raise Stopped
         attempt.advance(AttemptEvent.PREPARED)
-        outcome = await self._executor.run(order, on_start=lambda: self._stop_if_asked(attempt))
+        outcome = await self._executor.run(run_task, on_start=lambda: self._stop_if_asked(attempt))
         if outcome.printed:  # also that of an attempt that was stopped: `mr logs` shows it
             await self._store.put_log(attempt.id, outcome.printed, self._settings.log_total_bytes)
         if outcome.stopped and not attempt.stopping:
             attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
         attempt.check()
-        return await self._keep(attempt, order, outcome)
+        return await self._keep(attempt, run_task, outcome)
 
     def _stop_if_asked(self, attempt: HeldAttempt) -> None:
         """Let a stop take effect that came while the child was being started."""
@@ -293,7 +293,7 @@ class TaskRunner:
         self._on_change()
 
     async def _keep(
-        self, attempt: HeldAttempt, order: RunTask, outcome: Outcome
+        self, attempt: HeldAttempt, run_task: RunTask, outcome: Outcome
     ) -> tuple[TaskResult, JobSpec] | Failure:
         """Move a finished map output to where it stays; returns the result and the job, or what failed.
 
@@ -322,8 +322,8 @@ class TaskRunner:
             return Failure(FailureKind.BAD_JOB, f"{error}; the job keeps too many counters")
         if isinstance(result.output, MapOutput):
             # Offered before it is recorded, so that no reducer can ask too early.
-            self._outputs.add(order.spec.token, result.output)
-        return result, order.spec
+            self._outputs.add(run_task.spec.token, result.output)
+        return result, run_task.spec
 
     async def _commit(self, attempt: HeldAttempt, result: TaskResult, spec: JobSpec) -> None:
         """Record the result, publish its part and report it; discard it if another attempt has committed."""

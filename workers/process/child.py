@@ -20,7 +20,7 @@ from mr.protocol.records import TaskResult
 from mr.workers.messages import Done, Failed, Progress, RunTask
 from mr.workers.process import channel as frames
 
-#: What an entry function looks like: see `mr.workers.task.entry.run_order`.
+#: What an entry function looks like: see `mr.workers.task.entry.run_attempt`.
 Entry = Callable[[RunTask, Callable[[Progress], None]], TaskResult]
 
 #: Shortest time between two progress messages of one phase.
@@ -86,10 +86,10 @@ def _flush() -> None:
             stream.flush()  # type: ignore[union-attr]
 
 
-def _run(run: Entry, order: RunTask, channel: socket.socket) -> Done | Failed:
+def _run(run: Entry, run_task: RunTask, channel: socket.socket) -> Done | Failed:
     """Run one task. Whatever user code does, short of ending the process, becomes an answer."""
     try:
-        return Done(run(order, _Reporter(channel)))
+        return Done(run(run_task, _Reporter(channel)))
     except SystemExit as error:
         message = f"the job called sys.exit({error.code!r}); return from the function instead"
         return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))

@@ -26,7 +26,7 @@ from mr.workers.process import exit_failures
 from mr.workers.process.output_capture import Printed
 from mr.workers.process.template_client import Spawned, SpawnRefused, Template, TemplateDied
 
-DEFAULT_ENTRY = "mr.workers.task.entry:run_order"
+DEFAULT_ENTRY = "mr.workers.task.entry:run_attempt"
 DEFAULT_PRELOAD = ("pyarrow", "pyarrow.compute", "mr.workers.task.entry")
 MEMORY_WATCH_SECONDS = 0.5
 #: How long a child that closed its channel may take to end before it is killed.
@@ -137,8 +137,8 @@ def _usage(pid: int) -> psutil.Process | None:
 class _Running:
     """One attempt while its child runs it."""
 
-    def __init__(self, order: RunTask, child: _Child) -> None:
-        self.order = order
+    def __init__(self, run_task: RunTask, child: _Child) -> None:
+        self.run_task = run_task
         self.child = child
         self.started_at = time.time()
         self.started = time.monotonic()
@@ -150,7 +150,7 @@ class _Running:
     def describe(self) -> RunningTask:
         progress = self.progress
         return RunningTask(
-            *self.order.attempt,
+            *self.run_task.attempt,
             started_at=self.started_at,
             elapsed_seconds=time.monotonic() - self.started,
             progress=progress.share if progress else 0.0,
@@ -204,14 +204,14 @@ class Executor:
             self._retire(child)
         await self.wait_retired()
 
-    async def run(self, order: RunTask, on_start: Callable[[], None] | None = None) -> Outcome:
+    async def run(self, run_task: RunTask, on_start: Callable[[], None] | None = None) -> Outcome:
         """Run one attempt to its end. Never raises for anything that user code or the process does."""
         try:
-            child = await self._child_for(order)
+            child = await self._child_for(run_task)
         except (TemplateDied, SpawnRefused) as error:
             return Outcome(failure=exit_failures.no_process(error))
-        running = _Running(order, child)
-        self._running[order.attempt] = running
+        running = _Running(run_task, child)
+        self._running[run_task.attempt] = running
         reusable = False
         try:
             if on_start is not None:
@@ -219,7 +219,7 @@ class Executor:
             outcome = await self._converse(running)
             reusable = outcome.result is not None
         finally:
-            del self._running[order.attempt]
+            del self._running[run_task.attempt]
             if reusable:
                 self._idle.append(child)
             else:
@@ -247,9 +247,9 @@ class Executor:
 
     # --- children
 
-    async def _child_for(self, order: RunTask) -> _Child:
+    async def _child_for(self, run_task: RunTask) -> _Child:
         """An idle child of the same job, or a new one in place of another job's."""
-        job, code_dir = order.spec.job_id, order.code_dir
+        job, code_dir = run_task.spec.job_id, run_task.code_dir
         for child in self._idle:
             if child.job == job and child.code_dir == code_dir:
                 self._idle.remove(child)
@@ -288,11 +288,11 @@ class Executor:
     # --- one attempt
 
     async def _converse(self, running: _Running) -> Outcome:
-        """Send the order and listen until the child answers or dies."""
-        child, order = running.child, running.order
+        """Send the RunTask and listen until the child answers or dies."""
+        child, run_task = running.child, running.run_task
         timer = self._arm_timer(running)
         try:
-            answer = await self._listen(running, frames.frame(order))
+            answer = await self._listen(running, frames.frame(run_task))
         finally:
             if timer is not None:
                 timer.cancel()
@@ -307,20 +307,20 @@ class Executor:
         elif isinstance(answer, Failed):
             failure = answer.failure
         else:
-            failure = exit_failures.explain(status, order.spec.options.task_memory)
+            failure = exit_failures.explain(status, run_task.spec.options.task_memory)
         if failure is not None:
             failure = msgspec.structs.replace(
-                exit_failures.located(failure, order),
+                exit_failures.located(failure, run_task),
                 output_tail=child.printed.last_lines(),
                 wall_seconds=round(time.monotonic() - running.started, 3),
             )
         return Outcome(failure=failure, printed=printed)
 
-    async def _listen(self, running: _Running, order: bytes) -> Done | Failed | None:
+    async def _listen(self, running: _Running, frame: bytes) -> Done | Failed | None:
         """Return the child's answer; None when it died or was killed first."""
         child = running.child
         try:
-            child.writer.write(order)
+            child.writer.write(frame)
             await child.writer.drain()
         except ConnectionError:
             return None
@@ -351,7 +351,7 @@ class Executor:
     # --- limits
 
     def _arm_timer(self, running: _Running) -> asyncio.TimerHandle | None:
-        seconds = running.order.spec.options.task_timeout
+        seconds = running.run_task.spec.options.task_timeout
         if seconds <= 0:
             return None
         loop = asyncio.get_running_loop()
@@ -361,7 +361,7 @@ class Executor:
         while True:
             await asyncio.sleep(MEMORY_WATCH_SECONDS)
             for running in tuple(self._running.values()):
-                limit = running.order.spec.options.task_memory
+                limit = running.run_task.spec.options.task_memory
                 used = running.child.memory_bytes() if limit else 0
                 if used > limit > 0:
                     self._kill(running, exit_failures.too_big(limit))

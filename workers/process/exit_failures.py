@@ -57,27 +57,27 @@ def explain(status: int | None, memory_bytes: int) -> Failure:
     )
 
 
-def located(failure: Failure, order: RunTask) -> Failure:
+def located(failure: Failure, run_task: RunTask) -> Failure:
     """Name the split or partition, for a process that ended without naming its record."""
     if not failure.rule.ends_process or failure.record:
         return failure
-    if order.split is None:
+    if run_task.split is None:
         return msgspec.structs.replace(
             failure,
-            record=f"partition {task_index(order.attempt.task)}",
-            reproduce=_reproduce(order, "reduce_fn", None),
+            record=f"partition {task_index(run_task.attempt.task)}",
+            reproduce=_reproduce(run_task, "reduce_fn", None),
         )
-    ranges = order.split.ranges
+    ranges = run_task.split.ranges
     record = ", ".join(map(_describe_range, ranges[:_RANGES_NAMED]))
     if len(ranges) > _RANGES_NAMED:
         record += f" and {len(ranges) - _RANGES_NAMED} more"
     path = ranges[0].path if len(ranges) == 1 else None
-    return msgspec.structs.replace(failure, record=record, reproduce=_reproduce(order, "map_fn", path))
+    return msgspec.structs.replace(failure, record=record, reproduce=_reproduce(run_task, "map_fn", path))
 
 
-def _reproduce(order: RunTask, function: str, path: str | None) -> str:
+def _reproduce(run_task: RunTask, function: str, path: str | None) -> str:
     try:
-        return reproduce_command(order, function, path)
+        return reproduce_command(run_task, function, path)
     except OSError:  # the code's directory is gone, as when somebody deletes the spool
         return ""
 

@@ -62,7 +62,7 @@ def mapped_batches(
 def wrong_batch(attempt: Attempt, complaint: str, place: Callable[[], Place]) -> TaskError:
     """Describe what `map_batch` gave that the engine cannot take, naming the batch it was given."""
     record, path = place()
-    return wrong_result(attempt.order, "map_batch", complaint, record=record, input_path=path)
+    return wrong_result(attempt.run_task, "map_batch", complaint, record=record, input_path=path)
 
 
 def _call(

@@ -63,7 +63,7 @@ class _Combine:
         return combined, results
 
     def _wrong(self, complaint: str, record: str = "") -> TaskError:
-        return wrong_result(self._attempt.order, "combine_fn", complaint, record=record)
+        return wrong_result(self._attempt.run_task, "combine_fn", complaint, record=record)
 
     def _check_keys(self, keys: list[Any], combined: list[Any]) -> None:
         """Refuse a pair under another key than the one given: it would be in the wrong partition."""
@@ -86,7 +86,7 @@ def partitioner_of(attempt: Attempt) -> Callable[[Any, int], int] | None:
         try:
             return function(key, partitions)
         except BaseException as error:
-            raise user_failure(attempt.order, "partition_fn", error, record=place_of_key(key)) from error
+            raise user_failure(attempt.run_task, "partition_fn", error, record=place_of_key(key)) from error
 
     return choose
 
@@ -97,7 +97,7 @@ def blaming(attempt: Attempt) -> Iterator[None]:
     try:
         yield
     except BadPartition as error:
-        raise refused(attempt.order, "partition_fn", str(error)) from error
+        raise refused(attempt.run_task, "partition_fn", str(error)) from error
     except BadAggregate as error:
         name = "reduce_fn" if attempt.code.aggregation("reduce_fn") else "combine_fn"
-        raise refused(attempt.order, name, str(error)) from error
+        raise refused(attempt.run_task, name, str(error)) from error

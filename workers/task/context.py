@@ -1,4 +1,4 @@
-"""One attempt at a task, as it runs in the child: its order, its code, its progress, its measures."""
+"""One attempt at a task, as it runs in the child: its RunTask, its code, its progress, its measures."""
 
 import contextlib
 import gc
@@ -73,7 +73,7 @@ def peak_memory_bytes() -> int:
 class Attempt:
     """Everything the map and reduce loops share."""
 
-    order: RunTask
+    run_task: RunTask
     code: UserCode
     context: TaskContext
     on_progress: Callable[[Progress], None]
@@ -86,22 +86,22 @@ class Attempt:
     @property
     def spec(self) -> JobSpec:
         """The job."""
-        return self.order.spec
+        return self.run_task.spec
 
     @property
     def buffers(self) -> Buffers:
         """Where the job cuts its data, the same on every worker."""
-        return self.order.spec.buffers
+        return self.run_task.spec.buffers
 
     @property
     def work_dir(self) -> Path:
         """This attempt's own directory."""
-        return Path(self.order.work_dir)
+        return Path(self.run_task.work_dir)
 
     @property
     def index(self) -> int:
         """Number of the split (map) or of the partition (reduce)."""
-        return task_index(self.order.attempt.task)
+        return task_index(self.run_task.attempt.task)
 
     def buffer_bytes(self, most: int) -> int:
         """The size of a buffer that may be as large as the setting `most`, within the job's memory limit.
@@ -144,7 +144,7 @@ class Attempt:
             raise
         except BaseException as error:
             record, path = position() if position is not None else ("", None)
-            raise user_failure(self.order, function, error, record=record, input_path=path) from error
+            raise user_failure(self.run_task, function, error, record=record, input_path=path) from error
 
     def reading(self, chunks: Iterator[T]) -> Iterator[T]:
         """Pass the input on; an error in it becomes a failure that names this worker and the file."""
@@ -152,7 +152,7 @@ class Attempt:
             yield from chunks
         except (BadInput, OSError, UnicodeError) as error:
             text = str(error) if isinstance(error, BadInput) else describe(error)
-            worker = self.order.identity.worker
+            worker = self.run_task.identity.worker
             message = f"worker {worker} cannot read its input: {text}"
             raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, message)) from error
 

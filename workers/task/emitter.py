@@ -182,7 +182,7 @@ class Emitter:
         record, path = source.current()
         advice = "yield (key, value) pairs, or return a list of them or None"
         return user_failure(
-            self._attempt.order, source.function, error, record=record, input_path=path, advice=advice
+            self._attempt.run_task, source.function, error, record=record, input_path=path, advice=advice
         )
 
     def _refuse(self, source: Source, batch: list[Any], taken: int) -> None:
@@ -190,7 +190,7 @@ class Emitter:
         row = next(i for i, item in enumerate(batch) if not all_pairs([item]))
         record, path = source.of_pair(taken + row)
         raise wrong_result(
-            self._attempt.order,
+            self._attempt.run_task,
             source.function,
             f"gave {safe_repr(batch[row])} (of type {type(batch[row]).__name__}), which is no "
             "(key, value) pair; yield one pair at a time, or return a list of pairs",
@@ -201,7 +201,7 @@ class Emitter:
     def _unencodable(self, source: Source, error: MrError, taken: int, row: int | None) -> TaskError:
         record, path = source.current() if row is None else source.of_pair(taken + row)
         return wrong_result(
-            self._attempt.order,
+            self._attempt.run_task,
             source.function,
             f"gave a pair that cannot be stored: {error}",
             record=record,

@@ -28,17 +28,17 @@ from mr.workers.usercode.functions import UserCode, load
 _loaded: dict[tuple[str, str], UserCode] = {}
 
 
-def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskResult:
+def run_attempt(run_task: RunTask, on_progress: Callable[[Progress], None]) -> TaskResult:
     """Run one attempt in this process. Raises TaskError, whose `failure` says what happened.
 
     `on_progress` is called in this thread, a few times a second at most and at each new phase.
     """
-    context = TaskContext({**order.spec.options.params, **order.spec.secret_params})
+    context = TaskContext({**run_task.spec.options.params, **run_task.spec.secret_params})
     with active(context), quiet_collector():
         try:
-            check_places(order)
-            attempt = Attempt(order, code_of(order), context, on_progress)
-            run = run_map if task_kind(order.attempt.task) is TaskKind.MAP else run_reduce
+            check_places(run_task)
+            attempt = Attempt(run_task, code_of(run_task), context, on_progress)
+            run = run_map if task_kind(run_task.attempt.task) is TaskKind.MAP else run_reduce
             return run(attempt)
         except TaskError:
             raise
@@ -46,37 +46,37 @@ def run_order(order: RunTask, on_progress: Callable[[Progress], None]) -> TaskRe
             failure = Failure(FailureKind.INPUT_LOST, str(error), lost=error.lost)
             raise TaskError(failure) from error
         except MemoryError as error:
-            raise TaskError(out_of_memory(order, "", "", "")) from error
+            raise TaskError(out_of_memory(run_task, "", "", "")) from error
         except (OSError, MrError, ShuffleError) as error:
-            raise TaskError(infrastructure_failure(order, error)) from error
+            raise TaskError(infrastructure_failure(run_task, error)) from error
 
 
-def check_places(order: RunTask) -> None:
+def check_places(run_task: RunTask) -> None:
     """Refuse what this worker may not read or write, or has no package for. Raises TaskError."""
-    places, worker = AllowedPaths(order.settings), order.identity.worker
+    places, worker = AllowedPaths(run_task.settings), run_task.identity.worker
     try:
-        if order.split is not None:
-            require_input(order.spec.options.input_format)
-            places.check_inputs(piece.path for piece in order.split.ranges)
-        if task_kind(order.attempt.task) is order.spec.output_kind:
-            require_output(order.spec.options.output_format)
-            places.check_output(order.spec.output)
+        if run_task.split is not None:
+            require_input(run_task.spec.options.input_format)
+            places.check_inputs(piece.path for piece in run_task.split.ranges)
+        if task_kind(run_task.attempt.task) is run_task.spec.output_kind:
+            require_output(run_task.spec.options.output_format)
+            places.check_output(run_task.spec.output)
     except BadInput as error:
         raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, f"worker {worker}: {error}")) from error
     except BadJob as error:
         raise TaskError(Failure(FailureKind.OUTPUT_UNWRITABLE, f"worker {worker}: {error}")) from error
 
 
-def code_of(order: RunTask) -> UserCode:
-    """Give the job's code, imported at the first order for its directory. Raises TaskError (BAD_JOB)."""
-    name = (order.code_dir, order.spec.code.entry)
+def code_of(run_task: RunTask) -> UserCode:
+    """Give the job's code, imported at the first RunTask for its directory. Raises TaskError (BAD_JOB)."""
+    name = (run_task.code_dir, run_task.spec.code.entry)
     code = _loaded.get(name)
     if code is None:
         try:
-            code = load(Path(order.code_dir), order.spec.code.entry)
-            _check_aggregations(code, order.spec.code)
+            code = load(Path(run_task.code_dir), run_task.spec.code.entry)
+            _check_aggregations(code, run_task.spec.code)
         except BadJob as error:
-            raise TaskError(_unloadable(order, error)) from error
+            raise TaskError(_unloadable(run_task, error)) from error
         _loaded.clear()  # an earlier job's modules are gone with its finder
         _loaded[name] = code
     return code
@@ -93,10 +93,10 @@ def _check_aggregations(code: UserCode, manifest: CodeManifest) -> None:
             )
 
 
-def _unloadable(order: RunTask, error: BadJob) -> Failure:
+def _unloadable(run_task: RunTask, error: BadJob) -> Failure:
     """Distinguish a defect of the job from a damaged spool: the job file existed when it was unpacked."""
-    worker = order.identity.worker
-    if not Path(order.code_dir, order.spec.code.entry).is_file():
-        message = f"worker {worker}: the job's code is gone from {order.code_dir}; leave the spool alone"
+    worker = run_task.identity.worker
+    if not Path(run_task.code_dir, run_task.spec.code.entry).is_file():
+        message = f"worker {worker}: the job's code is gone from {run_task.code_dir}; leave the spool alone"
         return Failure(FailureKind.INFRASTRUCTURE, message)
     return Failure(FailureKind.BAD_JOB, f"worker {worker} cannot load the job: {error}")

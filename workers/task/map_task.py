@@ -38,9 +38,9 @@ def run_map(attempt: Attempt) -> TaskResult:
 
 def _split(attempt: Attempt) -> Split:
     """The input of the attempt."""
-    split = attempt.order.split
+    split = attempt.run_task.split
     if split is None:
-        raise ValueError(f"{attempt.order.attempt.task} was sent without a split")
+        raise ValueError(f"{attempt.run_task.attempt.task} was sent without a split")
     return split
 
 

@@ -27,7 +27,7 @@ from mr.workers.usercode.tracebacks import describe
 def run_reduce(attempt: Attempt) -> TaskResult:
     """Run a reduce attempt to the end. Raises TaskError, InputLost, OSError."""
     attempt.progress("fetch", 0.0, 0)
-    sources = open_sources(attempt.order, attempt.index, lambda more: _note_input(attempt, more))
+    sources = open_sources(attempt.run_task, attempt.index, lambda more: _note_input(attempt, more))
     group_bytes = attempt.buffer_bytes(attempt.buffers.group_bytes)
     grouped = Grouped(sources, group_bytes=group_bytes, work_dir=attempt.work_dir)
     sink = PartSink(attempt)
@@ -105,7 +105,7 @@ class Reducer:
             self._sink.add_table(table)
         except (UnencodableKey, UnencodableValue) as error:
             complaint = f"gave a pair that cannot be stored: {error}"
-            raise wrong_result(self._attempt.order, "reduce_fn", complaint) from error
+            raise wrong_result(self._attempt.run_task, "reduce_fn", complaint) from error
 
     def _reduce_groups(self) -> None:
         """Call `reduce_fn` for every key in order."""

@@ -47,14 +47,14 @@ class PartSink:
     """One output part, written to this attempt's own file."""
 
     def __init__(self, attempt: Attempt) -> None:
-        spec, order = attempt.spec, attempt.order
+        spec, run_task = attempt.spec, attempt.run_task
         self._attempt = attempt
         self._path = temporary_part(
             spec.output,
             spec.job_id,
             attempt.index,
-            order.attempt.number,
-            order.identity.incarnation,
+            run_task.attempt.number,
+            run_task.identity.incarnation,
             spec.options.output_format,
         )
         try:
@@ -82,16 +82,16 @@ class PartSink:
 
     def finish(self) -> tuple[PartOutput, dict[str, int]]:
         """Complete the part; say what it holds."""
-        order = self._attempt.order
+        run_task = self._attempt.run_task
         try:
             summary = self._writer.close()
         except (UnencodableKey, UnencodableValue) as error:
             complaint = f"gave pairs that cannot be stored: {error}"
-            raise wrong_result(order, self._function(), complaint) from error
+            raise wrong_result(run_task, self._function(), complaint) from error
         part = PartOutput(
-            attempt=order.attempt,
-            worker=order.identity.worker,
-            incarnation=order.identity.incarnation,
+            attempt=run_task.attempt,
+            worker=run_task.identity.worker,
+            incarnation=run_task.identity.incarnation,
             rows=summary.rows,
             bytes=summary.bytes,
             checksum=summary.checksum,
@@ -100,7 +100,7 @@ class PartSink:
 
     def _function(self) -> str:
         """The user function that gave the pairs."""
-        if task_kind(self._attempt.order.attempt.task) is TaskKind.REDUCE:
+        if task_kind(self._attempt.run_task.attempt.task) is TaskKind.REDUCE:
             return "reduce_fn"
         return "map_fn" if self._attempt.code.get("map_batch") is None else "map_batch"
 
@@ -115,7 +115,7 @@ def _not_here(attempt: Attempt, error: OutputUnwritable) -> BaseException:
     if not isinstance(cause, OSError) or cause.errno not in _NOT_HERE:
         return error
     message = (
-        f"worker {attempt.order.identity.worker} cannot write into the output {attempt.spec.output}: "
+        f"worker {attempt.run_task.identity.worker} cannot write into the output {attempt.spec.output}: "
         f"{error_text(cause)}; every worker must see this directory and may write there"
     )
     return TaskError(Failure(FailureKind.OUTPUT_UNWRITABLE, message))
@@ -152,15 +152,15 @@ class ShuffleSink:
 
     def finish(self) -> tuple[MapOutput, dict[str, int]]:
         """Merge the spills into the one file of this attempt."""
-        order = self._attempt.order
+        run_task = self._attempt.run_task
         with blaming(self._attempt):
             file = self._buffer.finish(self._attempt.work_dir / SEGMENTS_NAME)
         output = MapOutput(
-            attempt=order.attempt,
-            worker=order.identity.worker,
-            incarnation=order.identity.incarnation,
-            address=order.identity.address,
-            host=order.identity.host,
+            attempt=run_task.attempt,
+            worker=run_task.identity.worker,
+            incarnation=run_task.identity.incarnation,
+            address=run_task.identity.address,
+            host=run_task.identity.host,
             path=str(file.path),
         )
         figures = {

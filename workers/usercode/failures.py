@@ -27,7 +27,7 @@ class TaskError(Exception):
 
 
 def user_failure(
-    order: RunTask,
+    run_task: RunTask,
     function: str,
     error: BaseException,
     *,
@@ -41,13 +41,13 @@ def user_failure(
     exception without a frame of the user's (a generator that is none, a wrong return value) has
     `advice` in place of a line number.
     """
-    code_dir = Path(order.code_dir)
+    code_dir = Path(run_task.code_dir)
     if isinstance(error.__cause__, StopIteration) and not has_user_frames(error):
         error = error.__cause__  # Python turned it into a RuntimeError, outside the frame that raised it
     place = last_user_line(error.__traceback__, code_dir)
     where = f" ({place[0]}, line {place[1]})" if place else ""
     if isinstance(error, MemoryError):
-        return TaskError(out_of_memory(order, function, user_traceback(error, code_dir), record))
+        return TaskError(out_of_memory(run_task, function, user_traceback(error, code_dir), record))
     if isinstance(error, SystemExit):
         message = f"{function} called sys.exit(){where}; raise an exception, or return"
     elif has_user_frames(error):
@@ -60,20 +60,20 @@ def user_failure(
         function=function,
         traceback=user_traceback(error, code_dir) if has_user_frames(error) else "",
         record=record,
-        reproduce=reproduce_command(order, function, input_path),
+        reproduce=reproduce_command(run_task, function, input_path),
     )
     return TaskError(failure)
 
 
 def wrong_result(
-    order: RunTask, function: str, complaint: str, *, record: str = "", input_path: str | None = None
+    run_task: RunTask, function: str, complaint: str, *, record: str = "", input_path: str | None = None
 ) -> TaskError:
     """Describe something a user function gave that the engine cannot take: `function` + " " + `complaint`."""
-    return refused(order, function, f"{function} {complaint}", record=record, input_path=input_path)
+    return refused(run_task, function, f"{function} {complaint}", record=record, input_path=input_path)
 
 
 def refused(
-    order: RunTask, function: str, message: str, *, record: str = "", input_path: str | None = None
+    run_task: RunTask, function: str, message: str, *, record: str = "", input_path: str | None = None
 ) -> TaskError:
     """Describe what the engine refuses on account of the user's `function`, in one line."""
     failure = Failure(
@@ -81,19 +81,19 @@ def refused(
         message=bounded(" ".join(message.split()), 1000),
         function=function,
         record=record,
-        reproduce=reproduce_command(order, function, input_path),
+        reproduce=reproduce_command(run_task, function, input_path),
     )
     return TaskError(failure)
 
 
-def out_of_memory(order: RunTask, function: str, traceback: str, record: str) -> Failure:
+def out_of_memory(run_task: RunTask, function: str, traceback: str, record: str) -> Failure:
     """Describe a MemoryError: the attempt's limit was too small for what it did."""
-    limit = order.spec.options.task_memory // MIB
+    limit = run_task.spec.options.task_memory // MIB
     return Failure(
         kind=FailureKind.KILLED,
         message=(
-            f"{function or order.attempt.task} ran out of memory (limit {limit} MiB); raise --task-memory, "
-            "use more maps or reduces, or keep less in memory"
+            f"{function or run_task.attempt.task} ran out of memory (limit {limit} MiB); "
+            "raise --task-memory, use more maps or reduces, or keep less in memory"
         ),
         function=function,
         traceback=traceback,
@@ -101,36 +101,36 @@ def out_of_memory(order: RunTask, function: str, traceback: str, record: str) ->
     )
 
 
-def infrastructure_failure(order: RunTask, error: BaseException) -> Failure:
+def infrastructure_failure(run_task: RunTask, error: BaseException) -> Failure:
     """Describe a failure below a task: its disk, the output's file system, or a defect of mrmq."""
-    worker = order.identity.worker
-    spool = Path(order.work_dir).parent  # the same for all attempts, so that one cause is one group
+    worker = run_task.identity.worker
+    spool = Path(run_task.work_dir).parent  # the same for all attempts, so that one cause is one group
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         places = f"in the spool ({spool})"
-        if task_kind(order.attempt.task) is order.spec.output_kind:
-            places += f" or where the output lies ({order.spec.output})"
+        if task_kind(run_task.attempt.task) is run_task.spec.output_kind:
+            places += f" or where the output lies ({run_task.spec.output})"
         message = f"worker {worker}: no space left while writing ({describe(error)}); free some {places}"
     elif isinstance(error, OSError):
         message = f"worker {worker}: {describe(error)}; check its disks and that it may write the output"
     else:
-        message = f"worker {worker}: {order.attempt.task} stopped with {describe(error)}"
+        message = f"worker {worker}: {run_task.attempt.task} stopped with {describe(error)}"
     return Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
 
 
-def reproduce_command(order: RunTask, function: str, input_path: str | None) -> str:
+def reproduce_command(run_task: RunTask, function: str, input_path: str | None) -> str:
     """Give the command that runs `function` on the failing file (None: the job's inputs) again, here alone.
 
     It is run where the job file is. Empty when the job's inputs are too many to spell out.
     """
-    spec = order.spec
+    spec = run_task.spec
     inputs = [input_path] if input_path is not None else list(spec.inputs)
     if not inputs or len(inputs) > MAX_COMMAND_INPUTS:
         return ""
-    words = ["mr", "run", spec.code.entry, *inputs, "-o", f"reproduce-{order.attempt.task}"]
-    for path in sorted(Path(order.code_dir).iterdir()):
+    words = ["mr", "run", spec.code.entry, *inputs, "-o", f"reproduce-{run_task.attempt.task}"]
+    for path in sorted(Path(run_task.code_dir).iterdir()):
         if path.name not in (spec.code.entry, "__pycache__"):
             words += ["--include", path.name]
-    reducing = task_kind(order.attempt.task) is TaskKind.REDUCE or function == "partition_fn"
+    reducing = task_kind(run_task.attempt.task) is TaskKind.REDUCE or function == "partition_fn"
     return " ".join(map(_word, [*words, *_flags(spec, reducing)]))
 
 

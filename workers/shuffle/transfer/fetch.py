@@ -36,18 +36,18 @@ OnInput = Callable[[int], None]
 
 
 def open_sources(
-    order: RunTask, partition: int, on_input: OnInput = lambda more: None
+    run_task: RunTask, partition: int, on_input: OnInput = lambda more: None
 ) -> list[ShuffleSource]:
     """Open or fetch this partition of all map outputs, in map order, without empty segments.
 
     `on_input` is called by one thread at a time. Raises InputLost, naming every output that could not be
     fetched, OSError when the attempt's own directory cannot be written, and BadMessage.
     """
-    outputs = order.map_outputs.unpack(order.attempt.job)
+    outputs = run_task.map_outputs.unpack(run_task.attempt.job)
     sources: dict[str, ShuffleSource] = {}
     remote: dict[str, list[MapOutput]] = {}
     for output in outputs:
-        segment = _local_segment(order, output, partition)
+        segment = _local_segment(run_task, output, partition)
         if segment is not None:
             sources[output.attempt.task] = ShuffleSource(output, segment, fetched=False)
         else:
@@ -55,7 +55,7 @@ def open_sources(
     on_input(sum(source.bytes for source in sources.values()))
     reasons: set[str] = set()
     lost: list[tuple[MapOutput, Loss]] = []
-    for fetched in _fetch_all(order, partition, remote, on_input):
+    for fetched in _fetch_all(run_task, partition, remote, on_input):
         sources.update({source.output.attempt.task: source for source in fetched.sources})
         lost.extend(fetched.lost)
         reasons.update([fetched.reason] if fetched.reason else [])
@@ -76,9 +76,11 @@ def lost_inputs(outputs: Iterable[tuple[MapOutput, Loss]], reason: str) -> Input
     return InputLost(lost, f"{len(lost)} map outputs are lost ({names}): {reason}")
 
 
-def _local_segment(order: RunTask, output: MapOutput, partition: int) -> SegmentRef | None:
+def _local_segment(run_task: RunTask, output: MapOutput, partition: int) -> SegmentRef | None:
     """The segment where the mapper wrote it, if that is on this host and can be read."""
-    if output.address and not (order.settings.shuffle_local_reads and output.host == order.identity.host):
+    if output.address and not (
+        run_task.settings.shuffle_local_reads and output.host == run_task.identity.host
+    ):
         return None
     try:
         return find_segment(Path(output.path), partition)
@@ -90,7 +92,7 @@ def _local_segment(order: RunTask, output: MapOutput, partition: int) -> Segment
 
 
 def _fetch_all(
-    order: RunTask, partition: int, remote: dict[str, list[MapOutput]], on_input: OnInput
+    run_task: RunTask, partition: int, remote: dict[str, list[MapOutput]], on_input: OnInput
 ) -> list[Fetched]:
     """Fetch from several workers at once: what came, what did not, and why."""
     if not remote:
@@ -102,7 +104,7 @@ def _fetch_all(
             on_input(more)
 
     jobs = [
-        HostFetch(order, partition, outputs, Path(order.work_dir) / f"fetched-{number}", tell, doomed)
+        HostFetch(run_task, partition, outputs, Path(run_task.work_dir) / f"fetched-{number}", tell, doomed)
         for number, (_, outputs) in enumerate(sorted(remote.items()))
     ]
     with ThreadPoolExecutor(min(MAX_HOSTS, len(jobs))) as pool:

@@ -124,15 +124,15 @@ class HostFetch:
 
     def __init__(
         self,
-        order: RunTask,
+        run_task: RunTask,
         partition: int,
         outputs: Sequence[MapOutput],
         path: Path,
         on_input: Callable[[int], None],
         doomed: threading.Event,
     ) -> None:
-        self._order = order
-        self._settings = order.settings
+        self._run_task = run_task
+        self._settings = run_task.settings
         self._partition = partition
         self._address = outputs[0].address
         self._who = f"worker {outputs[0].worker} at {self._address}"
@@ -142,7 +142,7 @@ class HostFetch:
         self._doomed = doomed
         #: Length of each segment, by the worker's first answer.
         self._lengths: tuple[int, ...] | None = None
-        self._rng = random.Random(f"{order.attempt.task}/{order.attempt.number}/{self._address}")
+        self._rng = random.Random(f"{run_task.attempt.task}/{run_task.attempt.number}/{self._address}")
 
     def run(self) -> Fetched:
         """Fetch everything, or find out why not. Raises OSError for this worker's disk."""
@@ -226,7 +226,7 @@ class HostFetch:
     def _ask(self, connection: http.client.HTTPConnection, had: int) -> http.client.HTTPResponse:
         """Send the request; the answer's head has come. Raises _Refused, _Broken, _Busy."""
         request = FetchRequest(tuple(output.attempt[1:] for output in self._outputs), had)
-        spec = self._order.spec
+        spec = self._run_task.spec
         headers = {"Authorization": f"Bearer {spec.token}", "Content-Type": MSGPACK}
         with _network():
             connection.connect()

@@ -18,14 +18,14 @@ from mr.settings import KIB, MIB, Settings
 from mr.workers.messages import RunTask
 from mr.workers.process.executor import Executor, Outcome
 from mr.workers.process.template_client import TemplateDied
-from tests.support.orders import make_order
+from tests.support.run_tasks import make_run_task
 from tests.support.specs import make_spec
 from tests.support.waiting import appear, gone
 
 ENTRY = "tests.support.entries:run"
 SETTINGS = Settings(log_bytes=4 * KIB)
 
-Order = Callable[..., RunTask]
+MakeRunTask = Callable[..., RunTask]
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ async def executor() -> AsyncIterator[Executor]:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Order:
+def run_task(tmp_path: Path) -> MakeRunTask:
     attempts = iter(range(1, 1000))
 
     def make(do: str, job: str = "job-1", params: dict[str, str] | None = None, **spec: Any) -> RunTask:
         full = {"do": do, "mark": str(tmp_path), **(params or {})}
-        made = make_order(tmp_path, make_spec(job, params=full, **spec), attempt=next(attempts))
+        made = make_run_task(tmp_path, make_spec(job, params=full, **spec), attempt=next(attempts))
         Path(made.code_dir).mkdir(exist_ok=True)
         return made
 
@@ -54,62 +54,66 @@ def pid_in(outcome: Outcome) -> int:
     return outcome.result.stats.records_in
 
 
-async def test_an_order_is_answered_with_the_result(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("nothing"))
+async def test_an_attempt_is_answered_with_the_result(executor: Executor, run_task: MakeRunTask) -> None:
+    outcome = await executor.run(run_task("nothing"))
     assert outcome.result is not None and outcome.failure is None and not outcome.stopped
     assert pid_in(outcome) != os.getpid()
     assert outcome.printed == ""
     assert executor.running() == ()
 
 
-async def test_a_set_of_strings_is_walked_alike_in_every_pool(executor: Executor, order: Order) -> None:
-    first = await executor.run(order("print_a_set"))
+async def test_a_set_of_strings_is_walked_alike_in_every_pool(
+    executor: Executor, run_task: MakeRunTask
+) -> None:
+    first = await executor.run(run_task("print_a_set"))
     other = Executor(slots=1, settings=SETTINGS, entry=ENTRY, preload=())
     await other.start()
     try:
-        second = await other.run(order("print_a_set"))
+        second = await other.run(run_task("print_a_set"))
     finally:
         await other.close()
     assert first.printed == second.printed != ""
 
 
 async def test_one_job_reuses_its_child_and_another_job_gets_a_fresh_one(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    first = await executor.run(order("nothing"))
-    second = await executor.run(order("nothing"))
-    other = await executor.run(order("nothing", job="job-2"))
+    first = await executor.run(run_task("nothing"))
+    second = await executor.run(run_task("nothing"))
+    other = await executor.run(run_task("nothing", job="job-2"))
     assert pid_in(first) == pid_in(second) != pid_in(other)
 
 
 async def test_a_child_of_another_job_makes_room_when_all_slots_are_taken(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    pids = [pid_in(await executor.run(order("nothing", job=f"job-{n}"))) for n in range(3)]
+    pids = [pid_in(await executor.run(run_task("nothing", job=f"job-{n}"))) for n in range(3)]
     await executor.wait_retired()
     assert not psutil.pid_exists(pids[0])
     assert all(psutil.pid_exists(pid) for pid in pids[1:])
 
 
-async def test_forgetting_a_job_ends_its_idle_children(executor: Executor, order: Order) -> None:
-    pid = pid_in(await executor.run(order("nothing")))
+async def test_forgetting_a_job_ends_its_idle_children(executor: Executor, run_task: MakeRunTask) -> None:
+    pid = pid_in(await executor.run(run_task("nothing")))
     executor.forget_job(JobId("job-1"))
     await executor.wait_retired()
     assert not psutil.pid_exists(pid)
 
 
 async def test_a_failed_attempt_is_not_followed_by_another_in_the_same_process(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    before = pid_in(await executor.run(order("nothing")))
-    failed = await executor.run(order("raise"))
-    after = pid_in(await executor.run(order("nothing")))
+    before = pid_in(await executor.run(run_task("nothing")))
+    failed = await executor.run(run_task("raise"))
+    after = pid_in(await executor.run(run_task("nothing")))
     assert failed.failure is not None
     assert before != after
 
 
-async def test_a_failure_carries_its_record_and_the_last_output(executor: Executor, order: Order) -> None:
-    failure = (await executor.run(order("raise"))).failure
+async def test_a_failure_carries_its_record_and_the_last_output(
+    executor: Executor, run_task: MakeRunTask
+) -> None:
+    failure = (await executor.run(run_task("raise"))).failure
     assert failure is not None
     assert (failure.kind, failure.function, failure.record) == (FailureKind.USER_ERROR, "map_fn", "file:7")
     assert failure.output_tail == "something was wrong"
@@ -117,9 +121,9 @@ async def test_a_failure_carries_its_record_and_the_last_output(executor: Execut
 
 
 async def test_a_segmentation_fault_is_a_failure_with_its_signal_and_where_python_stood(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    outcome = await executor.run(order("segfault"))
+    outcome = await executor.run(run_task("segfault"))
     failure = outcome.failure
     assert failure is not None
     assert (failure.kind, failure.signal) == (FailureKind.KILLED, signal.SIGSEGV)
@@ -130,8 +134,10 @@ async def test_a_segmentation_fault_is_a_failure_with_its_signal_and_where_pytho
     assert failure.reproduce.startswith("mr run job.py in -o ")
 
 
-async def test_a_kill_from_outside_points_at_the_memory_of_the_host(executor: Executor, order: Order) -> None:
-    failure = (await executor.run(order("die_by_signal", params={"signal": "SIGKILL"}))).failure
+async def test_a_kill_from_outside_points_at_the_memory_of_the_host(
+    executor: Executor, run_task: MakeRunTask
+) -> None:
+    failure = (await executor.run(run_task("die_by_signal", params={"signal": "SIGKILL"}))).failure
     assert failure is not None
     assert failure.signal == signal.SIGKILL
     assert "out of memory" in failure.message
@@ -149,46 +155,50 @@ async def test_a_kill_from_outside_points_at_the_memory_of_the_host(executor: Ex
     ],
 )
 async def test_other_ends_are_failures_that_say_what_happened(
-    executor: Executor, order: Order, do: str, kind: FailureKind, words: str
+    executor: Executor, run_task: MakeRunTask, do: str, kind: FailureKind, words: str
 ) -> None:
-    failure = (await executor.run(order(do))).failure
+    failure = (await executor.run(run_task(do))).failure
     assert failure is not None
     assert failure.kind is kind
     assert words in failure.message
 
 
-async def test_streams_that_user_code_closed_cost_no_result(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("ruin_streams"))
+async def test_streams_that_user_code_closed_cost_no_result(
+    executor: Executor, run_task: MakeRunTask
+) -> None:
+    outcome = await executor.run(run_task("ruin_streams"))
     assert outcome.failure is None
     assert outcome.result is not None
 
 
-async def test_a_fork_that_user_code_lets_run_on_gives_no_answer(executor: Executor, order: Order) -> None:
-    first = await executor.run(order("fork"))
-    second = await executor.run(order("nothing", params={"huge": "1"}))
+async def test_a_fork_that_user_code_lets_run_on_gives_no_answer(
+    executor: Executor, run_task: MakeRunTask
+) -> None:
+    first = await executor.run(run_task("fork"))
+    second = await executor.run(run_task("nothing", params={"huge": "1"}))
     assert first.result is not None
     assert second.failure is not None  # its own answer, not the one left over from the fork
 
 
 async def test_a_failure_with_half_characters_is_told_with_them_spelt_out(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    failure = (await executor.run(order("raise_half_character"))).failure
+    failure = (await executor.run(run_task("raise_half_character"))).failure
     assert failure is not None
     assert (failure.kind, failure.message) == (FailureKind.USER_ERROR, "no \\ud800")
     assert failure.record == "file:7 \\udcff"
 
 
 async def test_a_result_that_no_message_can_hold_is_a_failure_that_says_so(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    failure = (await executor.run(order("nothing", params={"huge": "1"}))).failure
+    failure = (await executor.run(run_task("nothing", params={"huge": "1"}))).failure
     assert failure is not None
     assert "look at the names and values of its counters" in failure.message
 
 
-async def test_much_output_neither_blocks_nor_is_kept(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("print_much", params={"blocks": "400"}))
+async def test_much_output_neither_blocks_nor_is_kept(executor: Executor, run_task: MakeRunTask) -> None:
+    outcome = await executor.run(run_task("print_much", params={"blocks": "400"}))
     assert outcome.result is not None
     assert len(outcome.printed) < SETTINGS.log_bytes + 100
     assert outcome.printed.startswith("the first line\n")
@@ -196,34 +206,36 @@ async def test_much_output_neither_blocks_nor_is_kept(executor: Executor, order:
     assert "bytes left out" in outcome.printed
 
 
-async def test_one_attempt_does_not_get_the_output_of_another(executor: Executor, order: Order) -> None:
-    await executor.run(order("print_much", params={"blocks": "1"}))
-    assert (await executor.run(order("nothing"))).printed == ""
+async def test_one_attempt_does_not_get_the_output_of_another(
+    executor: Executor, run_task: MakeRunTask
+) -> None:
+    await executor.run(run_task("print_much", params={"blocks": "1"}))
+    assert (await executor.run(run_task("nothing"))).printed == ""
 
 
-async def test_standard_input_is_empty(executor: Executor, order: Order) -> None:
-    assert (await executor.run(order("read_stdin"))).printed == "''\n"
+async def test_standard_input_is_empty(executor: Executor, run_task: MakeRunTask) -> None:
+    assert (await executor.run(run_task("read_stdin"))).printed == "''\n"
 
 
-async def test_an_attempt_over_its_time_limit_is_killed(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("hang", task_timeout=0.3))
+async def test_an_attempt_over_its_time_limit_is_killed(executor: Executor, run_task: MakeRunTask) -> None:
+    outcome = await executor.run(run_task("hang", task_timeout=0.3))
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.signal) == (FailureKind.TIMED_OUT, signal.SIGKILL)
     assert outcome.failure.message.startswith("time limit: the task ran longer than 0.3 s")
     assert outcome.failure.record == "in:0-10"
 
 
-async def test_an_attempt_over_its_memory_limit_is_killed(executor: Executor, order: Order) -> None:
-    outcome = await executor.run(order("allocate", task_memory=200 * MIB))
+async def test_an_attempt_over_its_memory_limit_is_killed(executor: Executor, run_task: MakeRunTask) -> None:
+    outcome = await executor.run(run_task("allocate", task_memory=200 * MIB))
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.KILLED
     assert outcome.failure.message.startswith("memory limit: the task used more than its 200 MiB")
 
 
 async def test_a_stop_kills_the_child_and_what_it_started(
-    executor: Executor, order: Order, tmp_path: Path
+    executor: Executor, run_task: MakeRunTask, tmp_path: Path
 ) -> None:
-    wanted = order("hang_with_grandchild")
+    wanted = run_task("hang_with_grandchild")
     run = asyncio.create_task(executor.run(wanted))
     child = int(await appear(tmp_path / f"map-00000.{wanted.attempt.number}"))
     grandchild = int(await appear(tmp_path / "grandchild"))
@@ -235,8 +247,10 @@ async def test_a_stop_kills_the_child_and_what_it_started(
     await gone(grandchild)
 
 
-async def test_running_attempts_are_described(executor: Executor, order: Order, tmp_path: Path) -> None:
-    wanted = order("hang")
+async def test_running_attempts_are_described(
+    executor: Executor, run_task: MakeRunTask, tmp_path: Path
+) -> None:
+    wanted = run_task("hang")
     run = asyncio.create_task(executor.run(wanted))
     await appear(tmp_path / f"map-00000.{wanted.attempt.number}")
     (described,) = executor.running()
@@ -247,28 +261,28 @@ async def test_running_attempts_are_described(executor: Executor, order: Order, 
 
 
 async def test_the_cpu_time_of_children_is_known_also_when_they_have_ended(
-    executor: Executor, order: Order
+    executor: Executor, run_task: MakeRunTask
 ) -> None:
-    await executor.run(order("burn"))
+    await executor.run(run_task("burn"))
     assert executor.own_cpu_seconds() >= 0.2
     executor.forget_job(JobId("job-1"))
     await executor.wait_retired()
     assert executor.own_cpu_seconds() >= 0.2
 
 
-async def test_a_closed_executor_starts_nothing(order: Order) -> None:
+async def test_a_closed_executor_starts_nothing(run_task: MakeRunTask) -> None:
     pool = Executor(slots=1, settings=SETTINGS, entry=ENTRY, preload=())
     await pool.start()
     await pool.close()
-    failure = (await pool.run(order("nothing"))).failure
+    failure = (await pool.run(run_task("nothing"))).failure
     assert failure is not None
     assert failure.kind is FailureKind.INFRASTRUCTURE
 
 
 async def test_a_killed_template_fails_its_attempts_and_is_replaced(
-    executor: Executor, order: Order, tmp_path: Path
+    executor: Executor, run_task: MakeRunTask, tmp_path: Path
 ) -> None:
-    wanted = order("hang")
+    wanted = run_task("hang")
     run = asyncio.create_task(executor.run(wanted))
     child = int(await appear(tmp_path / f"map-00000.{wanted.attempt.number}"))
     psutil.Process(child).parent().kill()
@@ -276,7 +290,7 @@ async def test_a_killed_template_fails_its_attempts_and_is_replaced(
     assert failure is not None
     assert failure.kind is FailureKind.INFRASTRUCTURE
     await gone(child)
-    assert (await executor.run(order("nothing"))).result is not None
+    assert (await executor.run(run_task("nothing"))).result is not None
 
 
 async def test_a_template_that_cannot_import_is_an_error_at_start() -> None:
@@ -289,7 +303,7 @@ _DAEMON = """
 import asyncio, sys
 from pathlib import Path
 from mr.settings import Settings
-from tests.support.orders import make_order
+from tests.support.run_tasks import make_run_task
 from tests.support.specs import make_spec
 from mr.workers.process.executor import Executor
 
@@ -297,7 +311,7 @@ async def main(directory):
     executor = Executor(slots=1, settings=Settings(), entry="tests.support.entries:run", preload=())
     await executor.start()
     spec = make_spec(params={"do": "hang_with_grandchild", "mark": str(directory)})
-    await executor.run(make_order(directory, spec))
+    await executor.run(make_run_task(directory, spec))
 
 asyncio.run(main(Path(sys.argv[1])))
 """

@@ -9,14 +9,14 @@ import pytest
 from mr.error_text import safe_repr
 from mr.workers.messages import RunTask
 from mr.workers.usercode.failures import infrastructure_failure, refused
-from tests.support.orders import make_order
+from tests.support.run_tasks import make_run_task
 from tests.support.specs import make_spec
 
 
 def order_of(tmp_path: Path, task: str, attempt: int = 1) -> RunTask:
-    order = make_order(tmp_path, make_spec(output="/data/out"), task, attempt)
-    Path(order.code_dir).mkdir(exist_ok=True)
-    return order
+    run_task = make_run_task(tmp_path, make_spec(output="/data/out"), task, attempt)
+    Path(run_task.code_dir).mkdir(exist_ok=True)
+    return run_task
 
 
 @pytest.mark.parametrize(("task", "told"), [("map-00000", False), ("reduce-00000", True)])
@@ -31,18 +31,18 @@ def test_a_full_disk_is_told_with_every_place_the_task_writes_to(
 
 def test_a_full_disk_is_one_cause_however_many_attempts_it_struck(tmp_path: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")
-    orders = [
+    run_tasks = [
         order_of(tmp_path, "map-00000"),
         order_of(tmp_path, "map-00000", 2),
         order_of(tmp_path, "map-00001"),
     ]
-    assert len({infrastructure_failure(order, error).signature for order in orders}) == 1
+    assert len({infrastructure_failure(run_task, error).signature for run_task in run_tasks}) == 1
 
 
 def test_a_wrong_partition_is_reproduced_with_as_many_partitions(tmp_path: Path) -> None:
-    order = order_of(tmp_path, "map-00000")
-    assert shlex.split(refused(order, "partition_fn", "no").failure.reproduce)[-2:] == ["--reduces", "2"]
-    assert "--reduces" not in refused(order, "map_fn", "no").failure.reproduce
+    run_task = order_of(tmp_path, "map-00000")
+    assert shlex.split(refused(run_task, "partition_fn", "no").failure.reproduce)[-2:] == ["--reduces", "2"]
+    assert "--reduces" not in refused(run_task, "map_fn", "no").failure.reproduce
 
 
 def test_objects_that_show_their_address_are_shown_alike() -> None:

@@ -55,11 +55,11 @@ async def test_segments_of_several_maps_come_in_map_order(
     outputs = [make_output(tmp_path, n, [f"word-{n}"], address) for n in range(3)]
     for output in outputs:
         offered.add(TOKEN, output)
-    order = make_reduce(tmp_path, outputs)
-    sources = await asyncio.to_thread(open_sources, order, 0)
+    run_task = make_reduce(tmp_path, outputs)
+    sources = await asyncio.to_thread(open_sources, run_task, 0)
     assert [words_of(source) for source in sources] == [["word-0"], ["word-1"], ["word-2"]]
     assert all(source.fetched for source in sources)
-    assert {source.segment.path for source in sources} == {Path(order.work_dir) / "fetched-0"}
+    assert {source.segment.path for source in sources} == {Path(run_task.work_dir) / "fetched-0"}
 
 
 async def test_local_and_fetched_segments_are_mixed_in_map_order(
@@ -73,8 +73,8 @@ async def test_local_and_fetched_segments_are_mixed_in_map_order(
     ]
     for output in (outputs[0], outputs[2]):
         offered.add(TOKEN, output)
-    order = make_reduce(tmp_path, outputs, host="host of near")
-    sources = await asyncio.to_thread(open_sources, order, 0)
+    run_task = make_reduce(tmp_path, outputs, host="host of near")
+    sources = await asyncio.to_thread(open_sources, run_task, 0)
     assert [(words_of(source), source.fetched) for source in sources] == [
         (["far"], True),
         (["near"], False),
@@ -86,8 +86,8 @@ async def test_local_reads_can_be_switched_off(tmp_path: Path, served: tuple[str
     address, offered = served
     output = make_output(tmp_path, 0, ["word"], address)
     offered.add(TOKEN, output)
-    order = make_reduce(tmp_path, [output], host=output.host, shuffle_local_reads=False)
-    (source,) = await asyncio.to_thread(open_sources, order, 0)
+    run_task = make_reduce(tmp_path, [output], host=output.host, shuffle_local_reads=False)
+    (source,) = await asyncio.to_thread(open_sources, run_task, 0)
     assert source.fetched
 
 
@@ -155,9 +155,9 @@ def test_a_local_file_that_is_gone_and_that_nobody_serves_is_lost(tmp_path: Path
     output = make_output(tmp_path, 0, ["word"], "")
     assert len(open_sources(make_reduce(tmp_path, [output]), 0)) == 1
     Path(output.path).unlink()
-    order = msgspec.structs.replace(make_reduce_again(tmp_path), map_outputs=pack_outputs([output]))
+    run_task = msgspec.structs.replace(make_reduce_again(tmp_path), map_outputs=pack_outputs([output]))
     with pytest.raises(InputLost, match="serves none and their files are gone"):
-        open_sources(order, 0)
+        open_sources(run_task, 0)
 
 
 def make_reduce_again(directory: Path) -> RunTask:

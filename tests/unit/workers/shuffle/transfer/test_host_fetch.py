@@ -100,17 +100,17 @@ def flaky(tmp_path: Path) -> Iterator[tuple[Flaky, RunTask]]:
 
 
 def test_one_request_brings_everything(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
-    sources = open_sources(order, 0)
+    server, run_task = flaky
+    sources = open_sources(run_task, 0)
     assert [len(words_of(source)) for source in sources] == [500, 500]
     (request,) = server.requests
     assert request.outputs == ((TaskId("map-00000"), 1), (TaskId("map-00001"), 1))
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["half", "half"]
-    sources = open_sources(order, 0)
+    sources = open_sources(run_task, 0)
     assert [len(words_of(source)) for source in sources] == [500, 500]
     size = len(server.data)
     half = size // 2
@@ -118,55 +118,55 @@ def test_a_broken_transfer_goes_on_where_it_stopped(flaky: tuple[Flaky, RunTask]
 
 
 def test_lengths_that_change_between_two_answers_are_not_believed(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["half", "other lengths"]
     with pytest.raises(InputLost, match="other lengths than a moment ago"):
-        open_sources(order, 0)
+        open_sources(run_task, 0)
 
 
 def test_a_transfer_that_came_damaged_is_made_again_from_the_start(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["damaged"]
-    assert len(open_sources(order, 0)) == 2
+    assert len(open_sources(run_task, 0)) == 2
     assert [request.offset for request in server.requests] == [0, 0]
 
 
 @pytest.mark.parametrize("status", ["503", "500"])
 def test_a_busy_server_is_asked_again(flaky: tuple[Flaky, RunTask], status: str) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = [status, status]
-    assert len(open_sources(order, 0)) == 2
+    assert len(open_sources(run_task, 0)) == 2
     assert len(server.requests) == 3
 
 
 def test_being_busy_is_no_failed_try(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["503"] * 9
-    assert len(open_sources(order, 0)) == 2
+    assert len(open_sources(run_task, 0)) == 2
     assert len(server.requests) == 10
 
 
-def impatient(order: RunTask) -> RunTask:
+def impatient(run_task: RunTask) -> RunTask:
     """The same order, with as little patience as there can be: two tries."""
-    return msgspec.structs.replace(order, settings=Settings(fetch_patience_seconds=0.0))
+    return msgspec.structs.replace(run_task, settings=Settings(fetch_patience_seconds=0.0))
 
 
 def test_a_server_that_stays_busy_has_lost_nothing(
     flaky: tuple[Flaky, RunTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, order = flaky
+    server, run_task = flaky
     monkeypatch.setattr(host_fetch, "BUSY_SECONDS", 0.0)
     server.script = ["503"] * 9
     with pytest.raises(InputLost, match=r"cannot be had yet: .* busy for 0 s") as caught:
-        open_sources(order, 0)
+        open_sources(run_task, 0)
     assert caught.value.lost == ()
 
 
 def test_a_server_that_keeps_failing_could_not_be_reached(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["500"] * 9
     with pytest.raises(InputLost, match="HTTP status 500") as caught:
-        open_sources(impatient(order), 0)
+        open_sources(impatient(run_task), 0)
     assert found_in(caught.value) == [Loss.UNREACHABLE] * 2
     assert len(server.requests) == 2
 
@@ -174,36 +174,38 @@ def test_a_server_that_keeps_failing_could_not_be_reached(flaky: tuple[Flaky, Ru
 def test_a_server_that_says_nothing_could_not_be_reached(
     flaky: tuple[Flaky, RunTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, order = flaky
+    _, run_task = flaky
     monkeypatch.setattr(host_fetch, "SILENCE_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connected by the kernel, accepted by nobody
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         outputs = [
             msgspec.structs.replace(output, address=address)
-            for output in order.map_outputs.unpack(order.attempt.job)
+            for output in run_task.map_outputs.unpack(run_task.attempt.job)
         ]
-        order = msgspec.structs.replace(impatient(order), map_outputs=pack_outputs(outputs))
+        run_task = msgspec.structs.replace(impatient(run_task), map_outputs=pack_outputs(outputs))
         with pytest.raises(InputLost, match="timed out") as caught:
-            open_sources(order, 0)
+            open_sources(run_task, 0)
     assert found_in(caught.value) == [Loss.UNREACHABLE] * 2
 
 
 def test_what_is_lost_at_one_worker_ends_the_wait_for_the_others(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["missing"]
-    first, second = order.map_outputs.unpack(order.attempt.job)
+    first, second = run_task.map_outputs.unpack(run_task.attempt.job)
     elsewhere = msgspec.structs.replace(second, address="127.0.0.1:1", worker=WorkerId("w2"))
     patient = Settings(fetch_patience_seconds=3600.0)
-    order = msgspec.structs.replace(order, map_outputs=pack_outputs([first, elsewhere]), settings=patient)
+    run_task = msgspec.structs.replace(
+        run_task, map_outputs=pack_outputs([first, elsewhere]), settings=patient
+    )
     with pytest.raises(InputLost) as caught:
-        open_sources(order, 0)
+        open_sources(run_task, 0)
     assert found_in(caught.value) == [Loss.MISSING, Loss.UNREACHABLE]
 
 
 def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = ["half"] * 6
-    assert len(open_sources(order, 0)) == 2
+    assert len(open_sources(run_task, 0)) == 2
     assert len(server.requests) == 7
 
 
@@ -219,26 +221,26 @@ def test_tries_that_bring_something_are_not_counted(flaky: tuple[Flaky, RunTask]
 def test_what_another_try_cannot_mend_is_told_at_once(
     flaky: tuple[Flaky, RunTask], how: str, found: Loss
 ) -> None:
-    server, order = flaky
+    server, run_task = flaky
     server.script = [how]
     with pytest.raises(InputLost) as caught:
-        open_sources(order, 0)
+        open_sources(run_task, 0)
     assert found_in(caught.value) == [found] * 2
     assert len(server.requests) == 1
 
 
 def test_a_full_disk_is_not_a_lost_input(flaky: tuple[Flaky, RunTask]) -> None:
-    _, order = flaky
-    Path(order.work_dir).rmdir()
+    _, run_task = flaky
+    Path(run_task.work_dir).rmdir()
     with pytest.raises(FileNotFoundError):
-        open_sources(order, 0)
+        open_sources(run_task, 0)
 
 
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENETDOWN, errno.EIO])
 def test_what_the_network_raises_amid_a_transfer_is_no_failure_of_our_disk(
     flaky: tuple[Flaky, RunTask], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    server, order = flaky
+    server, run_task = flaky
     read = http.client.HTTPResponse.read
     failing = [True]
 
@@ -249,14 +251,14 @@ def test_what_the_network_raises_amid_a_transfer_is_no_failure_of_our_disk(
         return read(response, size)
 
     monkeypatch.setattr(http.client.HTTPResponse, "read", read_or_fail)
-    half = msgspec.structs.replace(order.settings, fetch_bytes=len(server.data) - len(server.data) // 2)
-    assert len(open_sources(msgspec.structs.replace(order, settings=half), 0)) == 2
+    half = msgspec.structs.replace(run_task.settings, fetch_bytes=len(server.data) - len(server.data) // 2)
+    assert len(open_sources(msgspec.structs.replace(run_task, settings=half), 0)) == 2
     assert not failing and [request.offset for request in server.requests] == [0, half.fetch_bytes]
 
 
 def test_a_disk_that_fills_amid_a_transfer_is_no_broken_transfer(flaky: tuple[Flaky, RunTask]) -> None:
-    server, order = flaky
-    (Path(order.work_dir) / "fetched-0").symlink_to("/dev/full")
+    server, run_task = flaky
+    (Path(run_task.work_dir) / "fetched-0").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
-        open_sources(order, 0)
+        open_sources(run_task, 0)
     assert len(server.requests) == 1

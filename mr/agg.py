@@ -18,6 +18,9 @@ from mr.errors import BadAggregate, BadJob
 from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.bounds import MAX_INT64
 
+#: Most `each` inside one another: values nested deeper are not tuples that somebody wrote.
+MAX_EACH_DEPTH = 8
+
 
 class Aggregation:
     """One built-in reducer. Two are equal when their specs are; `repr` is what a job file writes."""
@@ -295,6 +298,12 @@ def quantiles(*shares: float) -> Aggregation:
     return Aggregation("quantiles", reduce_values, quantiles.__doc__, arguments=wanted, combines=False)
 
 
+def _depth(spec: AggregationSpec) -> int:
+    """How many `each` lie around the innermost aggregation."""
+    inner = sorted(_depth(part) for part in spec.arguments if isinstance(part, AggregationSpec))
+    return 1 + inner[-1] if inner else 0
+
+
 def each(*parts: Aggregation) -> Aggregation:
     """One aggregation for each position of tuples: `each(mr.agg.sum, mr.agg.max)` gives (sum, max).
 
@@ -305,6 +314,8 @@ def each(*parts: Aggregation) -> Aggregation:
             raise BadJob(f"mr.agg.each: {safe_repr(part)} is not an aggregation such as mr.agg.sum")
     if not parts:
         raise BadJob("mr.agg.each() needs at least one aggregation, such as mr.agg.sum")
+    if any(_depth(part.spec) >= MAX_EACH_DEPTH for part in parts):
+        raise BadJob(f"mr.agg.each can be nested {MAX_EACH_DEPTH} deep at most")
 
     def reduce_values(values: Iterable[Any]) -> tuple[Any, ...]:
         given = [checked_tuple(value, len(parts)) for value in values]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import mr.agg
-from mr.agg import Aggregation
+from mr.agg import MAX_EACH_DEPTH, Aggregation
 from mr.errors import BadAggregate, BadJob
 from mr.protocol.aggregation import AggregationSpec
 from mr.protocol.codec import JSON, decode, encode
@@ -98,3 +98,12 @@ def test_quantiles_refuse_what_is_no_share(shares: Any) -> None:
 def test_each_refuses_what_is_no_aggregation(parts: tuple[Any, ...], told: str) -> None:
     with pytest.raises(BadJob, match=rf"^mr\.agg\.each.*{told}.*such as mr\.agg\.sum$"):
         mr.agg.each(*parts)
+
+
+def test_each_is_nested_to_a_bounded_depth() -> None:
+    """Deeper ones would end in Python's limit of recursion, on every worker."""
+    nested = mr.agg.sum
+    for _ in range(MAX_EACH_DEPTH):
+        nested = mr.agg.each(nested)
+    with pytest.raises(BadJob, match=r"^mr\.agg\.each can be nested 8 deep at most$"):
+        mr.agg.each(nested)

@@ -60,11 +60,8 @@ def _counts(codes: Positions, groups: int) -> Column:
     return Column(Kind.INT, pa.array(np.bincount(codes, minlength=groups).astype(np.int64)))
 
 
-class Sum(StateKernel):
-    """State: the sum so far."""
-
-    def start(self, values: Column, codes: Positions, groups: int) -> States:
-        return {"value": _sums(values, codes, groups, "sum")}
+class OneValue(StateKernel):
+    """State: one value for each key, which is also the result; states merge as values do."""
 
     def merge(self, states: States, codes: Positions, groups: int) -> States:
         return self.start(states["value"], codes, groups)
@@ -73,7 +70,14 @@ class Sum(StateKernel):
         return states["value"]
 
 
-class Count(StateKernel):
+class Sum(OneValue):
+    """State: the sum so far."""
+
+    def start(self, values: Column, codes: Positions, groups: int) -> States:
+        return {"value": _sums(values, codes, groups, "sum")}
+
+
+class Count(OneValue):
     """State: the count so far."""
 
     def start(self, values: Column, codes: Positions, groups: int) -> States:
@@ -81,9 +85,6 @@ class Count(StateKernel):
 
     def merge(self, states: States, codes: Positions, groups: int) -> States:
         return {"value": _sum_integers(states["value"].numpy(), codes, groups)}
-
-    def final(self, states: States) -> Column:
-        return states["value"]
 
 
 class Mean(StateKernel):
@@ -109,7 +110,7 @@ def _exact_as_float(numbers: np.ndarray[Any, Any]) -> bool:
     return not len(numbers) or (int(numbers.min()) > -(1 << 53) and int(numbers.max()) < 1 << 53)
 
 
-class Extreme(StateKernel):
+class Extreme(OneValue):
     """State: the smallest or the largest value so far."""
 
     #: Keeps the smaller, or the larger, of two numbers.
@@ -117,12 +118,6 @@ class Extreme(StateKernel):
 
     def start(self, values: Column, codes: Positions, groups: int) -> States:
         return {"value": self._extremes(values, codes, groups)}
-
-    def merge(self, states: States, codes: Positions, groups: int) -> States:
-        return self.start(states["value"], codes, groups)
-
-    def final(self, states: States) -> Column:
-        return states["value"]
 
     def _extremes(self, values: Column, codes: Positions, groups: int) -> Column:
         if values.kind is Kind.INT:
@@ -158,17 +153,11 @@ class Max(Extreme):
     _keep = np.maximum
 
 
-class First(StateKernel):
+class First(OneValue):
     """State: the first value so far."""
 
     def start(self, values: Column, codes: Positions, groups: int) -> States:
         return {"value": values.take(self._rows(codes, groups))}
-
-    def merge(self, states: States, codes: Positions, groups: int) -> States:
-        return self.start(states["value"], codes, groups)
-
-    def final(self, states: States) -> Column:
-        return states["value"]
 
     def _rows(self, codes: Positions, groups: int) -> Positions:
         """The row of each key's value that stays."""

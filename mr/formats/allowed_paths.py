@@ -6,6 +6,7 @@ The coordinator checks before it plans a job, and each worker before it opens a 
 settings. Only the paths that a request names are checked: code in a task may open whatever its user may.
 """
 
+import glob
 import os
 import re
 from collections.abc import Iterable
@@ -14,7 +15,6 @@ from mr.errors import BadInput, BadJob
 from mr.formats import storage
 from mr.settings import Settings
 
-_MAGIC = re.compile(r"[*?[]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|$)")
 
 
@@ -33,8 +33,8 @@ class AllowedPaths:
         """
         self._check_schemes(pattern)
         head = pattern
-        if _MAGIC.search(pattern) and not os.path.lexists(storage.local_path(pattern) or ""):
-            head = _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
+        if glob.has_magic(pattern) and not os.path.lexists(storage.local_path(pattern) or ""):
+            head = storage.before_wildcard(pattern) or "/"
         if not _inside(head, self._input_roots):
             raise BadInput(_outside(pattern, "input", self._input_roots))
 

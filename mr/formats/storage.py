@@ -20,6 +20,8 @@ from mr.errors import BadInput, MrError
 _PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)(?:::[^/]*)*://")
 #: How often a directory is emptied again when a late writer put something into it meanwhile.
 _REMOVE_TRIES = 5
+#: What `glob.has_magic` looks for.
+_WILDCARD = re.compile(r"[*?[]")
 
 
 def is_url(path: str) -> bool:
@@ -35,6 +37,11 @@ def local_path(path: str) -> str | None:
     if match[1].lower() in ("file", "local") and "::" not in path:
         return unquote(path[match.end() :])
     return None
+
+
+def before_wildcard(pattern: str) -> str:
+    """The directory that the names matching a glob pattern have in common."""
+    return _WILDCARD.split(pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def absolute(path: str) -> str:

@@ -11,7 +11,6 @@ at its first place.
 
 import glob
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 
@@ -20,8 +19,6 @@ import msgspec
 from mr.error_text import error_text
 from mr.errors import BadInput
 from mr.formats import storage
-
-_MAGIC = re.compile(r"[*?[]")
 
 
 class InputFile(msgspec.Struct, frozen=True):
@@ -55,7 +52,7 @@ def _expand_local(pattern: str) -> Iterator[InputFile]:
     if _exists(path):
         yield from _named(path, pattern)
         return
-    if not _MAGIC.search(path):
+    if not glob.has_magic(path):
         raise BadInput(f"no such file or directory: {pattern}")
     matches = [match for match in sorted(glob.glob(path, recursive=True)) if not _hidden_match(path, match)]
     files = [file for match in matches for file in _matched(match)]
@@ -129,7 +126,7 @@ def _hidden(name: str) -> bool:
 
 def _hidden_match(pattern: str, match: str) -> bool:
     """Return whether a match has a hidden name that the pattern does not spell with its `_` or `.`."""
-    fixed = _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+    fixed = storage.before_wildcard(pattern)
     asked = {part[0] for part in pattern[len(fixed) :].split("/") if _hidden(part)}
     parts = match[len(fixed) :].split("/")
     return any(_hidden(part) and part[0] not in asked for part in parts if part)
@@ -142,7 +139,7 @@ def _expand_url(pattern: str) -> Iterator[InputFile]:
             found = {inner: filesystem.info(inner)}
         elif filesystem.isdir(inner):
             found = _visible(filesystem.find(inner, detail=True), inner)
-        elif _MAGIC.search(inner):
+        elif glob.has_magic(inner):
             found = {}
             for match in sorted(filesystem.glob(inner)):
                 if _hidden_match(inner, match):

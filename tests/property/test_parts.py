@@ -1,7 +1,7 @@
 """A part's bytes depend on its pairs alone: not on chunks, nor on whether they came as objects or tables."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC
 from decimal import Decimal
 from itertools import pairwise
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from mr.errors import UnencodableValue
 from mr.formats.output import row_groups
-from mr.formats.output.part_writer import PartWriter
 from mr.protocol.formats import OUTPUT_FORMATS, OutputFormatName
+from tests.support.writing import written
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 KINDS = [
@@ -83,21 +83,6 @@ def small_row_groups() -> Iterator[None]:
         yield
 
 
-def part(path: Path, output_format: OutputFormatName, chunks: Sequence[Any]) -> bytes:
-    writer = PartWriter(str(path), output_format)
-    try:
-        for chunk in chunks:
-            if isinstance(chunk, pa.Table):
-                writer.write_table(chunk)
-            else:
-                writer.write_pairs(*chunk)
-        writer.close()
-    except BaseException:
-        writer.abort()
-        raise
-    return path.read_bytes()
-
-
 @pytest.mark.parametrize("output_format", [*OUTPUT_FORMATS])
 @settings(max_examples=60, deadline=None)
 @given(pairs=PAIRS, cuts=st.lists(st.integers(0, 12), max_size=4), data=st.data())
@@ -119,9 +104,9 @@ def test_chunks_and_tables_give_the_same_bytes(
         chunks.append(
             table.slice(start, stop - start) if in_arrow else (keys[start:stop], values[start:stop])
         )
-    whole = part(scratch / "whole", output_format, [(keys, values)])
-    assert part(scratch / "chunks", output_format, chunks) == whole
-    assert part(scratch / "table", output_format, [table]) == whole
+    whole = written(scratch / "whole", output_format, (keys, values))
+    assert written(scratch / "chunks", output_format, *chunks) == whole
+    assert written(scratch / "table", output_format, table) == whole
 
 
 @pytest.mark.parametrize("output_format", TYPED)
@@ -137,12 +122,12 @@ def test_a_typed_part_and_its_refusal_do_not_depend_on_chunks(
     edges = [0, *sorted(min(cut, len(keys)) for cut in cuts), len(keys)]
     chunks = [(keys[start:stop], values[start:stop]) for start, stop in pairwise(edges)]
     try:
-        whole = part(scratch / "whole", output_format, [(keys, values)])
+        whole = written(scratch / "whole", output_format, (keys, values))
     except UnencodableValue:
         with pytest.raises(UnencodableValue):
-            part(scratch / "chunks", output_format, chunks)
+            written(scratch / "chunks", output_format, *chunks)
     else:
-        assert part(scratch / "chunks", output_format, chunks) == whole
+        assert written(scratch / "chunks", output_format, *chunks) == whole
 
 
 @pytest.mark.parametrize("output_format", TYPED)
@@ -154,7 +139,7 @@ def test_what_a_typed_column_can_hold_it_holds(
     """Within the first row group, which tells the type of the column."""
     values = data.draw(st.lists(kind, max_size=2))
     try:
-        part(scratch / "part", output_format, [([n], [value]) for n, value in enumerate(values)])
+        written(scratch / "part", output_format, *(([n], [value]) for n, value in enumerate(values)))
     except UnencodableValue:
         mixed = len({getattr(value, "tzinfo", None) for value in values}) > 1
         assert mixed or any(value == {} or {} in value for value in values if isinstance(value, dict | list))
@@ -188,7 +173,7 @@ def test_a_typed_part_gives_back_what_went_in(
     scratch: Path, output_format: OutputFormatName, pairs: tuple[list[Any], list[Any]]
 ) -> None:
     keys, values = pairs
-    part(scratch / "part", output_format, [(keys, values)])
+    written(scratch / "part", output_format, (keys, values))
     assert repr(read_back(scratch / "part", output_format)) == repr({"key": keys, "value": values})
     if output_format == "avro":
         return

@@ -17,14 +17,18 @@ def written(path: Path, output_format: OutputFormatName, *chunks: Any) -> bytes:
     """Write chunks (pairs of lists, or tables) and check the summary."""
     writer = PartWriter(str(path), output_format)
     rows = 0
-    for chunk in chunks:
-        if isinstance(chunk, pa.Table | pa.RecordBatch):
-            writer.write_table(chunk)
-            rows += chunk.num_rows
-        else:
-            writer.write_pairs(*chunk)
-            rows += len(chunk[0])
-    summary = writer.close()
+    try:
+        for chunk in chunks:
+            if isinstance(chunk, pa.Table | pa.RecordBatch):
+                writer.write_table(chunk)
+                rows += chunk.num_rows
+            else:
+                writer.write_pairs(*chunk)
+                rows += len(chunk[0])
+        summary = writer.close()
+    except BaseException:
+        writer.abort()
+        raise
     data = path.read_bytes()
     assert (summary.rows, summary.bytes) == (rows, len(data))
     assert summary.checksum == xxhash.xxh3_64(data).hexdigest()

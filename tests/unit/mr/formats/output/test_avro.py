@@ -14,26 +14,15 @@ import pytest
 
 from mr.coordinator.intake import plan_job
 from mr.errors import BadJob, UnencodableKey, UnencodableValue
-from mr.formats.output.part_writer import PartWriter
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import CodeManifest, JobOptions, JobRequest
 from mr.settings import Settings
+from tests.support import writing
 from tests.support.reading import planned_records
 
 
 def written(path: Path, *chunks: tuple[Sequence[Any], Sequence[Any]] | pa.Table) -> bytes:
-    writer = PartWriter(str(path), "avro")
-    try:
-        for chunk in chunks:
-            if isinstance(chunk, pa.Table):
-                writer.write_table(chunk)
-            else:
-                writer.write_pairs(*chunk)
-        writer.close()
-    except BaseException:
-        writer.abort()
-        raise
-    return path.read_bytes()
+    return writing.written(path, "avro", *chunks)
 
 
 def rows(data: bytes) -> list[Any]:

@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs services test test-core test-services mutants bench bench-faults clean
+.PHONY: help install demo lint format docs fault-matrix services test test-core test-services mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -40,6 +40,9 @@ format: install ## let ruff rewrite what it can
 docs: install ## write the generated sections of all documents anew
 	$(BIN)/python -m tests.support.documents
 
+fault-matrix: install ## write docs/fault-matrix.md anew from the marked tests that have run here
+	$(BIN)/python -m tests.support.fault_matrix
+
 services: ## install RabbitMQ, Redis and the AMQP tools from Debian's packages, if absent
 	@.ci/services
 
@@ -70,5 +73,5 @@ bench-faults: install services ## what faults cost against the undisturbed run, 
 	$(BIN)/python tests/benchmarks/faults.py $(addprefix --only ,$(ONLY))
 
 clean: ## remove the virtual environment, caches and demo output
-	rm -rf $(VENV) .demo .bench .coverage build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .coverage .faults build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

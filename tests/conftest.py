@@ -1,7 +1,7 @@
 """Servers for all tiers. A missing one fails the test in CI (variable CI set) and skips it elsewhere."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pika
@@ -9,6 +9,8 @@ import pytest
 import redis
 
 from mr.adapters.topology import EXCHANGES, QUEUES
+from tests.support import server_versions
+from tests.support.fault_matrix import note_outcome
 from tests.support.servers import NoServer, PrivateRabbitMQ, RabbitMQContainer, any_rabbitmq, any_redis
 
 #: A virtual host apart from the end-to-end tests' cluster, which may be running at the same time.
@@ -22,6 +24,14 @@ def need(found: object, error: NoServer | None = None) -> None:
     if os.environ.get("CI"):
         pytest.fail(str(error))
     pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the fault matrix how each test ended."""
+    report = yield
+    note_outcome(item, report)
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +57,10 @@ def rabbitmq_server(
 @pytest.fixture(scope="session")
 def rabbitmq_url(rabbitmq_server: PrivateRabbitMQ | RabbitMQContainer | None) -> str:
     """A RabbitMQ for the session, shared by its tests."""
-    return rabbitmq_server.url if rabbitmq_server else os.environ["MR_TEST_BROKER_URL"]
+    if rabbitmq_server:
+        return rabbitmq_server.url
+    server_versions.note_rabbitmq(os.environ["MR_TEST_BROKER_URL"])
+    return os.environ["MR_TEST_BROKER_URL"]
 
 
 def _redis(directory: Path) -> Iterator[str]:
@@ -67,6 +80,7 @@ def _redis(directory: Path) -> Iterator[str]:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis for the session, shared by its tests."""
     if "MR_TEST_REDIS_URL" in os.environ:
+        server_versions.note_redis(os.environ["MR_TEST_REDIS_URL"])
         yield os.environ["MR_TEST_REDIS_URL"]
         return
     yield from _redis(tmp_path_factory.mktemp("redis"))

@@ -15,6 +15,11 @@ from tests.support.waiting import until
 MAPS_AND_REDUCES = ("-m", "6", "-r", "4")
 
 
+@pytest.mark.fault(
+    fault="worker killed",
+    phase="while its tasks run",
+    outcome="others run them; same bytes; its task processes end, its files go at its next start",
+)
 @pytest.mark.parametrize("phase", ["map", "reduce"])
 def test_worker_killed(cluster: Cluster, tmp_path: Path, phase: str) -> None:
     job = GatedJob(cluster, tmp_path, f"kill-in-{phase}", phase, *MAPS_AND_REDUCES).submit()
@@ -30,6 +35,9 @@ def test_worker_killed(cluster: Cluster, tmp_path: Path, phase: str) -> None:
     job.wait_clean()
 
 
+@pytest.mark.fault(
+    fault="task process killed", phase="mid-map", outcome="the task runs again; the failed attempt is counted"
+)
 def test_child_process_killed(cluster: Cluster, tmp_path: Path) -> None:
     job = GatedJob(cluster, tmp_path, "kill-a-child", "map", *MAPS_AND_REDUCES).submit()
     for pid in job.wait_begun(1):
@@ -40,6 +48,9 @@ def test_child_process_killed(cluster: Cluster, tmp_path: Path) -> None:
     assert job.status()["attempts_failed"] >= 1
 
 
+@pytest.mark.fault(
+    fault="coordinator killed and restarted", phase="while tasks run", outcome="the job goes on; same bytes"
+)
 @pytest.mark.parametrize("phase", ["map", "reduce"])
 def test_coordinator_killed(cluster: Cluster, tmp_path: Path, phase: str) -> None:
     job = GatedJob(cluster, tmp_path, f"lead-in-{phase}", phase, *MAPS_AND_REDUCES).submit()
@@ -51,6 +62,11 @@ def test_coordinator_killed(cluster: Cluster, tmp_path: Path, phase: str) -> Non
     same_parts(job.run_embedded(), job.output)
 
 
+@pytest.mark.fault(
+    fault="coordinator killed and restarted",
+    phase="before a request is taken",
+    outcome="the sender hears that none answers; the next coordinator runs the job",
+)
 def test_request_waits_for_a_coordinator(cluster: Cluster, tmp_path: Path) -> None:
     cluster.kill("coordinator")
     job = GatedJob(cluster, tmp_path, "asked-early", "none", *MAPS_AND_REDUCES)
@@ -61,6 +77,11 @@ def test_request_waits_for_a_coordinator(cluster: Cluster, tmp_path: Path) -> No
     until(lambda: job.output.joinpath("_SUCCESS").exists(), "the job that was asked for early")
 
 
+@pytest.mark.fault(
+    fault="worker drained",
+    phase="while its tasks run",
+    outcome="it finishes and serves them, and ends with 0",
+)
 def test_drained_worker_hands_over(cluster: Cluster, tmp_path: Path) -> None:
     job = GatedJob(cluster, tmp_path, "drain-one", "map", *MAPS_AND_REDUCES).submit()
     job.wait_begun(3)

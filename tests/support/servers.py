@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import server_versions
 from tests.support.own_process import OwnProcess, accepts, free_port
 
 RABBITMQ_BINARY = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -54,6 +55,7 @@ class PrivateRedis:
         command += ["--requirepass", self._password] if self._password else []
         self._process = OwnProcess(command, self._directory / "redis.log")
         self._process.wait_until(self._answers, REDIS_START_SECONDS)
+        server_versions.note_redis(self.url)
 
     def _answers(self) -> bool:
         if not accepts(self.port):
@@ -64,6 +66,7 @@ class PrivateRedis:
 
     def stop(self) -> None:
         """Stop it in good order."""
+        server_versions.forget(self.url)
         if self._process is not None:
             self._process.stop()
 
@@ -149,6 +152,7 @@ class PrivateRabbitMQ:
             self._epmd.wait_until(lambda: accepts(self._epmd_port), REDIS_START_SECONDS)
         self._process = OwnProcess([RABBITMQ_BINARY], self._directory / "rabbitmq.log", self.environ)
         self._process.wait_until(self._answers, RABBITMQ_START_SECONDS)
+        server_versions.note_rabbitmq(self.url)
 
     def _answers(self) -> bool:
         """Whether the server answers a protocol header with Connection.Start."""
@@ -171,6 +175,7 @@ class PrivateRabbitMQ:
 
     def stop(self) -> None:
         """Stop the node in good order, and its epmd."""
+        server_versions.forget(self.url)
         if self._process is not None:
             self._process.stop()
         if self._epmd is not None:
@@ -205,9 +210,11 @@ class RabbitMQContainer:
     def start(self) -> None:
         """Start it, and return when it is ready."""
         self._container.start()
+        server_versions.note_rabbitmq(self.url)
 
     def stop(self) -> None:
         """Stop and remove it."""
+        server_versions.forget(self.url)
         self._container.stop()
 
     def control(self, *arguments: str) -> str:
@@ -235,9 +242,11 @@ class RedisContainer:
     def start(self) -> None:
         """Start it, and return when it is ready."""
         self._container.start()
+        server_versions.note_redis(self.url)
 
     def stop(self) -> None:
         """Stop and remove it."""
+        server_versions.forget(self.url)
         self._container.stop()
 
 

@@ -19,6 +19,7 @@ from mr.async_tools import cancel_and_wait, wait_for_event
 from mr.dead_letters import surviving
 from mr.error_text import error_text
 from mr.errors import BadMessage, StoreUnavailable
+from mr.ports.clock import Clock
 from mr.ports.store import StateStore
 from mr.protocol.ids import AttemptId, JobId
 from mr.protocol.records import Pause, WorkerBeat, WorkerView
@@ -96,6 +97,8 @@ class Heartbeat:
         spool: Spool,
         executor: Executor,
         runner: TaskRunner,
+        meter: HostMeter,
+        clock: Clock,
         control_queue: Callable[[], str],
     ) -> None:
         """`control_queue` gives the current name of the worker's private queue."""
@@ -108,8 +111,9 @@ class Heartbeat:
         self._runner = runner
         self._control_queue = control_queue
         self._number = 0
-        self._meter = HostMeter(spool, executor)
-        self._started_at = time.time()
+        self._meter = meter
+        self._clock = clock
+        self._started_at = clock.wall()
         #: None before the first measurement.
         self._load: HostLoad | None = None
         #: What the host's pressure allows; pauses and draining come on top.
@@ -119,7 +123,7 @@ class Heartbeat:
         #: Set when this worker is to finish what runs and leave.
         self.draining = asyncio.Event()
         self._changed = asyncio.Event()
-        self._reached = time.monotonic()
+        self._reached = self._clock.now()
         self._away = False
         self._unknown_since: dict[JobId, float] = {}
 
@@ -129,7 +133,7 @@ class Heartbeat:
         if self.draining.is_set():
             served = self._runner.jobs_served if self._runner.is_idle else 0
             return Slots(0, f"draining: serves map outputs of {served} jobs" if served else "draining")
-        left = self._paused_until - time.monotonic()
+        left = self._paused_until - self._clock.now()
         if left > 0:
             return Slots(0, f"paused for {left:.0f} s: {self._pause_reason}")
         return self._allowed
@@ -144,7 +148,7 @@ class Heartbeat:
             self._paused_until = 0.0
         else:
             log.warning("taking no tasks for %.0f s: %s", pause.seconds, pause.reason)
-            self._paused_until, self._pause_reason = time.monotonic() + pause.seconds, pause.reason
+            self._paused_until, self._pause_reason = self._clock.now() + pause.seconds, pause.reason
         await self._apply()
 
     async def beat(self) -> None:
@@ -205,7 +209,7 @@ class Heartbeat:
         """Beat when it is time, and a little after each change."""
         seconds = self._settings.heartbeat_seconds
         while True:
-            await asyncio.sleep(seconds * EXTRA_BEAT_SHARE)
+            await self._clock.sleep(seconds * EXTRA_BEAT_SHARE)
             await wait_for_event(self._changed, seconds * (1 - EXTRA_BEAT_SHARE))
             self._changed.clear()
             with surviving("a heartbeat", WorkerIdTaken):
@@ -224,7 +228,7 @@ class Heartbeat:
     async def _measure_on(self) -> None:
         """Measure the host each `heartbeat_seconds`, however many beats there are."""
         while True:
-            await asyncio.sleep(self._settings.heartbeat_seconds)
+            await self._clock.sleep(self._settings.heartbeat_seconds)
             with surviving("measuring the host"):
                 before = self._allowed.open
                 await self.measure()
@@ -235,7 +239,7 @@ class Heartbeat:
     async def _sweep_on(self) -> None:
         """Look now and then for jobs that are over."""
         while True:
-            await asyncio.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
+            await self._clock.sleep(SWEEP_BEATS * self._settings.heartbeat_seconds)
             # The heartbeats report a store that is away, and end the worker if it stays away.
             with surviving("looking for jobs that are over"), contextlib.suppress(StoreUnavailable):
                 await self._sweep()
@@ -283,8 +287,8 @@ class Heartbeat:
                 self._unknown_since.pop(job, None)
                 over = record.state.terminal
             else:
-                since = self._unknown_since.setdefault(job, time.monotonic())
-                over = time.monotonic() - since > UNKNOWN_LEASES * self._settings.lease_seconds
+                since = self._unknown_since.setdefault(job, self._clock.now())
+                over = self._clock.now() - since > UNKNOWN_LEASES * self._settings.lease_seconds
             if over:
                 log.info("job %s has ended; deleting its files", job)
                 await self._runner.end_job(job)
@@ -293,11 +297,11 @@ class Heartbeat:
         if not self._away:
             log.warning("the store is away, running tasks go on: %s", error)
         self._away = True
-        if time.monotonic() - self._reached > self._settings.reconnect_seconds:
+        if self._clock.now() - self._reached > self._settings.reconnect_seconds:
             raise error
 
     def _note_reached(self) -> None:
         if self._away:
             log.info("the store is back")
         self._away = False
-        self._reached = time.monotonic()
+        self._reached = self._clock.now()

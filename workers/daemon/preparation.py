@@ -8,15 +8,14 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from mr.bundle import check_bundle, unpack_bundle
 from mr.error_text import error_text
 from mr.errors import BadJob, BadMessage, MrError
 from mr.ports.code import CodeStore
 from mr.ports.jobs import JobStore
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure, FailureKind
-from mr.protocol.ids import CodeId, JobId, TaskKind, task_kind
-from mr.protocol.jobs import CodeManifest, JobSpec
+from mr.protocol.ids import JobId, TaskKind, task_kind
+from mr.protocol.jobs import JobSpec
 from mr.protocol.locations import PackedOutputs
 from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import HeldAttempt
@@ -105,7 +104,7 @@ class Preparation:
         """The spec, once its code is unpacked; attempts of one job wait for the first."""
         known = self._jobs.setdefault(job, _Job())
         async with known.lock:
-            if known.spec is None or not await asyncio.to_thread(self._has_code, known.spec):
+            if known.spec is None or not await asyncio.to_thread(self._spool.has_code, job, known.spec.code):
                 spec = await _readable(self._store.get_spec(job))
                 if spec is None:
                     self._jobs.pop(job, None)
@@ -117,19 +116,14 @@ class Preparation:
                 known.spec = spec
         return known.spec
 
-    def _has_code(self, spec: JobSpec) -> bool:
-        """Whether the unpacked code is still there: somebody may have cleaned up the spool's disk."""
-        return (self._spool.code_dir(spec.job_id) / spec.code.entry).is_file()
-
     async def _unpack(self, spec: JobSpec) -> None:
         bundle = await self._code(spec)
-        directory = self._spool.code_dir(spec.job_id)
         try:
-            await asyncio.to_thread(_unpack_checked, bundle, spec.code, directory)
+            await asyncio.to_thread(self._spool.unpack_code, spec.job_id, spec.code, bundle)
         except BadJob as error:
             raise Unprepared(Failure(FailureKind.BAD_JOB, str(error))) from error
         except OSError as error:
-            raise _no_disk(directory, error) from error
+            raise _no_disk(self._spool.code_dir(spec.job_id), error) from error
 
     async def _code(self, spec: JobSpec) -> bytes:
         """A job's bundle. Raises Unprepared: for good only if the store has the job but not its code.
@@ -162,12 +156,6 @@ async def _readable(read: Awaitable[T]) -> T:
         return await read
     except BadMessage as error:
         raise Unprepared(Failure(FailureKind.INFRASTRUCTURE, str(error))) from error
-
-
-def _unpack_checked(bundle: bytes, code: CodeManifest, directory: Path) -> None:
-    """Check that a bundle is the code that its id names, and unpack it. Raises BadJob, OSError."""
-    check_bundle(bundle, CodeId(code.code_id), code.entry)
-    unpack_bundle(bundle, directory)
 
 
 def _forgotten(job: JobId) -> Unprepared:

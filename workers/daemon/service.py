@@ -8,9 +8,11 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from mr.adapters.system_clock import SystemClock
 from mr.async_tools import cancel_and_wait
 from mr.errors import ClusterUnreachable
 from mr.ports.broker import Broker, Consumer
+from mr.ports.clock import Clock
 from mr.ports.store import StateStore
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import WorkerStopped
@@ -21,7 +23,7 @@ from mr.workers.daemon.adoption import adopt
 from mr.workers.daemon.claimed_attempt import StopReason
 from mr.workers.daemon.control import ControlHandler
 from mr.workers.daemon.drain import serve_until_unneeded
-from mr.workers.daemon.heartbeat import Heartbeat
+from mr.workers.daemon.heartbeat import Heartbeat, HostMeter
 from mr.workers.daemon.registration import claim_worker_id
 from mr.workers.daemon.reports import encode_report, publish_report
 from mr.workers.daemon.spool import Spool
@@ -65,21 +67,21 @@ async def run_worker(
     outputs = ServedOutputs()
     async with contextlib.AsyncExitStack() as cleanup:
         spool = await asyncio.to_thread(Spool, spool_dir, worker_id, incarnation)
-        cleanup.push_async_callback(_close_spool, spool, outputs, embedded=listen is None)
+        cleanup.push_async_callback(close_spool, spool, outputs, embedded=listen is None)
         address = await _serve(cleanup, outputs, listen, advertise)
         executor = Executor(slots=slots, settings=settings, entry=entry, preload=preload)
         cleanup.push_async_callback(executor.close)
         await executor.start()
         identity = WorkerIdentity(worker_id, incarnation, address, host_identity())
-        if listen is None:
-            await asyncio.to_thread(spool.clear_dead)
-        else:
-            await adopt(store, spool, outputs, identity)
-        worker = _Worker(settings, broker, store, identity, slots, spool, executor, outputs)
+        meter = HostMeter(spool, executor)
+        worker = Worker(
+            settings, broker, store, SystemClock(), identity, slots, spool, executor, outputs, meter
+        )
+        await worker.take_over()
         await worker.run(stop, kill)
 
 
-async def _close_spool(spool: Spool, outputs: ServedOutputs, *, embedded: bool) -> None:
+async def close_spool(spool: Spool, outputs: ServedOutputs, *, embedded: bool) -> None:
     """Close the spool. In a cluster, map outputs that are still served stay for the next start."""
     keep_outputs = bool(outputs.jobs()) and not embedded
     await asyncio.to_thread(lambda: spool.close(keep_outputs=keep_outputs))
@@ -98,17 +100,21 @@ async def _serve(
     return advertised(host, port, advertise)
 
 
-class _Worker:
+class Worker:
+    """One incarnation of a worker, on parts that are ready and that the caller closes."""
+
     def __init__(
         self,
         settings: Settings,
         broker: Broker,
         store: StateStore,
+        clock: Clock,
         identity: WorkerIdentity,
         slots: int,
         spool: Spool,
         executor: Executor,
         outputs: ServedOutputs,
+        meter: HostMeter,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -136,8 +142,17 @@ class _Worker:
             spool=spool,
             executor=executor,
             runner=self._runner,
+            meter=meter,
+            clock=clock,
             control_queue=lambda: "" if self._control is None else self._control.queue_name,
         )
+
+    async def take_over(self) -> None:
+        """Adopt or delete what dead workers left in this spool. Raises StoreUnavailable."""
+        if self._identity.address:
+            await adopt(self._store, self._spool, self._outputs, self._identity)
+        else:
+            await asyncio.to_thread(self._spool.clear_dead)
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
         """Work to the end. Raises what ended it, unless it was asked to stop."""

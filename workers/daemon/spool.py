@@ -16,10 +16,12 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from mr.bundle import check_bundle, unpack_bundle
 from mr.error_text import error_text
 from mr.errors import BadMessage, MrError
 from mr.protocol.codec import pack, unpack
-from mr.protocol.ids import AttemptId, Incarnation, JobId, WorkerId, is_id
+from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, WorkerId, is_id
+from mr.protocol.jobs import CodeManifest
 from mr.protocol.records import MapOutput
 from mr.workers.daemon.directory_lock import hold_dead, mark_alive
 
@@ -176,6 +178,15 @@ class Spool:
     def code_dir(self, job: JobId) -> Path:
         """Where a job's bundle is unpacked (made by the unpacking)."""
         return self._job_dir(job) / "code"
+
+    def has_code(self, job: JobId, code: CodeManifest) -> bool:
+        """Whether the unpacked code is still there: somebody may have cleaned up the spool's disk."""
+        return (self.code_dir(job) / code.entry).is_file()
+
+    def unpack_code(self, job: JobId, code: CodeManifest, bundle: bytes) -> None:
+        """Check that a bundle is the code that its id names, and unpack it. Raises BadJob, OSError."""
+        check_bundle(bundle, CodeId(code.code_id), code.entry)
+        unpack_bundle(bundle, self.code_dir(job))
 
     def attempt_dir(self, attempt: AttemptId) -> Path:
         """Where one attempt works (not made by this call)."""

@@ -32,10 +32,10 @@ from mr.coordinator.core.events import (
 )
 from mr.coordinator.core.job_records import bare_record
 from mr.coordinator.probes import Prober
-from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
 from mr.errors import BadMessage, MrError, StoreBehind
 from mr.formats.output.directory import abandon_output, finish_output, read_manifest
+from mr.guards import FATAL, surviving
 from mr.ports.broker import Broker, OutgoingMessage
 from mr.ports.clock import Clock
 from mr.ports.store import StateStore

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from mr.bundle import check_bundle
-from mr.dead_letters import FATAL, dead_letter
+from mr.dead_letters import dead_letter
 from mr.error_text import bounded, fault
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.allowed_paths import AllowedPaths
@@ -16,6 +16,7 @@ from mr.formats.input.files import InputFile, list_inputs
 from mr.formats.input.splits import plan_splits
 from mr.formats.output.directory import prepare_output
 from mr.formats.registry import require_input, require_output
+from mr.guards import FATAL
 from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.clock import Clock
 from mr.ports.store import StateStore

@@ -22,8 +22,9 @@ from mr.coordinator.effects import Effects
 from mr.coordinator.intake import Intake
 from mr.coordinator.reports import with_outcomes
 from mr.coordinator.stored_jobs import StoredJobs
-from mr.dead_letters import dead_letter, guarded, surviving
+from mr.dead_letters import dead_letter
 from mr.errors import BadMessage, Deposed, MrError, StoreBehind
+from mr.guards import guarded, surviving
 from mr.ports.broker import Broker, Delivery
 from mr.ports.clock import Clock
 from mr.ports.store import StateStore

@@ -9,9 +9,9 @@ from typing import Protocol
 from mr.coordinator.core.commands import CloseJob
 from mr.coordinator.core.events import Event, JobBroken, JobRestored
 from mr.coordinator.effects import Effects
-from mr.dead_letters import FATAL, surviving
 from mr.error_text import fault
 from mr.errors import StoreBehind
+from mr.guards import FATAL, surviving
 from mr.ports.clock import Clock
 from mr.ports.code import CodeStore
 from mr.ports.scheduling import SchedulingStore

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mr.cli import daemons, doctor, drain, inspect_jobs, results, run, settings, submit
+from mr.cli import daemons, dead, doctor, drain, inspect_jobs, results, run, settings, submit
 from mr.cli.options import cluster_options, keep_cluster_flags
 
 
@@ -44,6 +44,7 @@ for command in (
     submit.watch,
     submit.cancel,
     submit.register,
+    dead.dead,
     doctor.doctor,
     settings.schema,
     settings.settings,

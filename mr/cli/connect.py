@@ -1,10 +1,11 @@
-"""Connects a command to the cluster: to the store alone, or to the broker too."""
+"""Connects a command to the cluster: to the store, to the broker, or to both."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mr.adapters.open import open_broker, open_store
 from mr.client import Client, Viewer
+from mr.ports.broker import Broker
 from mr.settings import Settings
 
 
@@ -17,6 +18,17 @@ async def viewing(settings: Settings) -> AsyncIterator[Viewer]:
         yield Viewer(store, settings)
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def broker_of(settings: Settings) -> AsyncIterator[Broker]:
+    """The broker alone: works while Redis is away. Raises BrokerUnavailable."""
+    broker = open_broker(settings)
+    await broker.connect()
+    try:
+        yield broker
+    finally:
+        await broker.close()
 
 
 @asynccontextmanager

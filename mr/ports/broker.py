@@ -36,6 +36,8 @@ class Delivery(Protocol):
     correlation_id: str | None
     #: The user who published it, verified by the broker; None if the publisher did not give one.
     user_id: str | None
+    #: Those whose value is text.
+    headers: Mapping[str, str]
     redelivered: bool
 
     async def ack(self) -> None:

@@ -50,6 +50,7 @@ async def test_a_message_arrives_as_it_was_sent(new_broker: OpenBroker) -> None:
     assert (delivery.body, delivery.content_type, delivery.type) == (b"\x00\xff", JSON, "cancel")
     assert (delivery.reply_to, delivery.correlation_id) == ("answers", "17")
     assert (delivery.routing_key, delivery.redelivered) == (REPORTS_QUEUE, False)
+    assert delivery.headers == {"reason": "none"}
     await delivery.ack()
 
 
@@ -59,6 +60,7 @@ async def test_absent_properties_are_none(broker: Broker) -> None:
     await broker.publish(to(REPORTS_QUEUE))
     (delivery,) = await inbox.take(1)
     assert (delivery.type, delivery.reply_to, delivery.correlation_id) == (None, None, None)
+    assert delivery.headers == {}
 
 
 async def test_many_publishes_are_confirmed_together(broker: Broker) -> None:

@@ -129,6 +129,11 @@ def test_malformed_messages_disturb_nobody(cluster: Cluster, tools: AmqpTools, t
     until(lambda: depth(cluster.rabbitmq_url, "mr.dead") >= before + 12, "all of them to be in mr.dead")
     for name, daemon in cluster.daemons.items():
         assert daemon.poll() is None, f"{name} died of it: {cluster.log(name)}"
+    letters = cluster.json("dead", "list")
+    assert {letter["queue"] for letter in letters} >= {"mr.jobs", "mr.reports", "mr.tasks"}
+    assert all(letter["reason"] for letter in letters)
+    cluster.succeed("dead", "purge", "--all")
+    assert cluster.json("dead", "list") == []
 
 
 def test_output_that_exists_is_refused(tools: AmqpTools, tmp_path: Path) -> None:

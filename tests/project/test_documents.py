@@ -8,7 +8,7 @@ import pytest
 from mr.cli.app import application
 from mr.settings import SECRET_VARIABLES, Settings
 from tests.support.documents import ROOT, anchors, documents, links, render, sections
-from tests.support.reference import SECTIONS
+from tests.support.reference import SECTIONS, every_command
 
 DOCUMENTS = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in documents()]
 
@@ -58,7 +58,7 @@ def test_every_page_is_linked_from_the_index() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_commands_and_flags_exist(path: Path) -> None:
     text = path.read_text()
-    known = {flag for c in application.commands.values() for p in c.params for flag in p.opts}
+    known = {flag for _, c in every_command(application) for p in c.params for flag in p.opts}
     known |= {flag for p in application.params for flag in p.opts} | FOREIGN_FLAGS | {"--help", "--version"}
     named = set(re.findall(r"(?<=[\s`(/])--[a-z][a-z-]*[a-z]\b", _without_other_programs(text)))
     assert named <= known

@@ -58,14 +58,23 @@ def layers() -> str:
 def commands() -> str:
     """Every command: usage, help, flags."""
     parts = []
-    for name, command in application.commands.items():
+    for name, command in every_command(application):
         context = click.Context(command, info_name=f"mr {name}")
         usage = " ".join(command.collect_usage_pieces(context))
-        parts.append(f"## mr {name}\n\n```\nmr {name} {usage}\n```\n\n{_help(command)}\n")
+        level = "#" * (2 + name.count(" "))
+        parts.append(f"{level} mr {name}\n\n```\nmr {name} {usage}\n```\n\n{_help(command)}\n")
         rows = [_flag_row(p) for p in command.params if isinstance(p, click.Option) and not _shared(p)]
         if rows:
             parts.append(_table(("flag", "takes", "default", "meaning"), rows) + "\n")
     return "\n".join(parts)
+
+
+def every_command(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """All commands with their full names, those of a group after the group."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{prefix}{name} ")
 
 
 def shared_flags() -> str:

@@ -2,8 +2,8 @@
 
 import logging
 
-from mr.dead_letters import surviving
 from mr.errors import BadMessage
+from mr.guards import surviving
 from mr.ports.broker import Delivery
 from mr.ports.store import StateStore
 from mr.protocol.codec import decode

@@ -16,9 +16,9 @@ import psutil
 
 from mr import __version__
 from mr.async_tools import cancel_and_wait, wait_for_event
-from mr.dead_letters import surviving
 from mr.error_text import error_text
 from mr.errors import BadMessage, StoreUnavailable
+from mr.guards import surviving
 from mr.ports.clock import Clock
 from mr.ports.store import StateStore
 from mr.protocol.ids import AttemptId, JobId

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from mr.dead_letters import FATAL, dead_letter, guarded
+from mr.dead_letters import dead_letter
 from mr.error_text import error_text, fault
 from mr.errors import BadMessage, MrError
 from mr.formats.output.directory import publish_part
+from mr.guards import FATAL, guarded
 from mr.ports.broker import Broker, Consumer, Delivery
 from mr.ports.store import StateStore
 from mr.protocol.claims import Verdict

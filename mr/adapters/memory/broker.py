@@ -28,6 +28,7 @@ class MemoryDelivery(Delivery):
         self.reply_to: str | None = message.outgoing.reply_to
         self.correlation_id: str | None = message.outgoing.correlation_id
         self.user_id: str | None = None  # there is one user in one process
+        self.headers = message.outgoing.headers
         self.redelivered: bool = message.redelivered
 
     async def ack(self) -> None:

@@ -49,6 +49,8 @@ class RabbitDelivery(Delivery):
         self.reply_to = _text(properties.reply_to)
         self.correlation_id = _text(properties.correlation_id)
         self.user_id = _text(properties.user_id)
+        headers = properties.headers or {}
+        self.headers = {name: value for name, value in headers.items() if isinstance(value, str)}
         self.redelivered: bool = method.redelivered
 
     async def ack(self) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mr.adapters.memory.broker import MemoryBroker
-from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter, guarded
+from mr.dead_letters import DEAD_BODY_BYTES, MAX_DEAD_LETTERS, dead_letter
 from mr.errors import StoreUnavailable
+from mr.guards import guarded
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, MAX_MESSAGE_BYTES
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE

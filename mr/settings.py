@@ -127,6 +127,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     straggler_min_seconds: float = 1.0
     #: ... once this share of its phase's tasks has finished, or all but one, and a slot is free.
     straggler_share: float = 0.75
+    #: An attempt that has finished no record for this long is shown as stalled, and gets a backup whatever
+    #: the others do, once a slot on another worker is free.
+    stall_seconds: float = 300.0
     #: A job of which nothing ran for this long, behind jobs of higher priority, has a task run before theirs.
     starvation_seconds: float = 60.0
     #: A worker on which tasks of this many different jobs failed lately takes no tasks for `exclude_seconds`.

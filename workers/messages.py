@@ -1,5 +1,7 @@
 """The messages between a worker daemon and its child processes, as msgpack over a socket."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from mr.protocol.failures import Failure
@@ -39,14 +41,21 @@ class RunTask(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """From the child, a few times a second at most: how far the attempt is."""
+    """From the child, about once a second: how far the attempt is."""
 
     #: Share of the input consumed, 0 to 1.
     share: float
+    #: Records finished; of a reduce the values of its keys.
     records: int
     phase: str
     #: For a reduce: bytes of its partition, as far as it knows.
     bytes_in: int = 0
+    #: What the user's function works on, named as in a failure; empty when it is given nothing.
+    record: str = ""
+
+
+#: Takes what tells, in any thread, how far an attempt is.
+Watch = Callable[[Callable[[], Progress]], None]
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

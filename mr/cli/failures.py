@@ -1,5 +1,6 @@
 """The report of a failed job: each cause once, with the record and the command that reproduces it."""
 
+from mr.cli.formatting import duration
 from mr.error_text import printable, printable_line
 from mr.protocol.records import FailureGroup, JobRecord, JobState
 
@@ -25,6 +26,8 @@ def describe_group(group: FailureGroup) -> str:
         lines.append(f"  function   {printable_line(failure.function)}")
     if failure.record:
         lines.append(f"  record     {printable_line(failure.record)}")
+    if failure.stalled_seconds:
+        lines.append(f"  progress   no record had been finished for {duration(failure.stalled_seconds)}")
     if failure.signal:
         lines.append(f"  signal     {failure.signal}")
     lines.append(f"  message    {printable_line(failure.message)}")

@@ -98,6 +98,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     lost: tuple[LostInput, ...] = ()
     #: How long the attempt had run; 0 when it was not started.
     wall_seconds: Real = 0.0
+    #: For `timed_out`: how long no record had been finished.
+    stalled_seconds: Real = 0.0
 
     @property
     def rule(self) -> FailureRule:

@@ -124,6 +124,10 @@ class RunningTask(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes_in: Int64 = 0
     #: What the attempt is doing: `map`, `spill`, `fetch`, `merge`, `reduce`, `write`.
     phase: str = ""
+    #: Seconds since it last finished a record or went on to another phase, by the worker's monotonic clock.
+    stalled_seconds: Real = 0.0
+    #: If it has stalled for long, and it is known: the record that the user's function was given last.
+    record: str = ""
 
 
 class Pause(msgspec.Struct, frozen=True):

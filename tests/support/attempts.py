@@ -1,6 +1,6 @@
 """Map and reduce attempts in this process: a job file, its inputs, and the parts it writes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ from mr.workers.task.entry import run_attempt
 from mr.workers.usercode.failures import TaskError
 from mr.workers.usercode.inspect import inspect_job
 from tests.support.specs import CODE_ID, make_spec
+
+#: The attempts that were begun, newest last: whose they are, and what tells how far they are.
+_watched: list[tuple["Workbench", Callable[[], Progress]]] = []
+
+
+def look() -> None:
+    """For a job's functions: note how far the attempt is that calls them."""
+    bench, read = _watched[-1]
+    bench.seen.append(read())
 
 
 class Workbench:
@@ -45,7 +54,8 @@ class Workbench:
             **changes,
         }
         self.spec: JobSpec = make_spec(code=manifest, output=str(self.output), **changes)
-        self.progress: list[Progress] = []
+        #: What the job's functions saw by `look`.
+        self.seen: list[Progress] = []
         self._attempts = 0
 
     def write_input(self, name: str, data: bytes | str) -> str:
@@ -83,13 +93,18 @@ class Workbench:
 
     def map(self, split: Split) -> TaskResult:
         """Run one map task."""
-        return run_attempt(self.run_task(task_id(TaskKind.MAP, split.index), split), self.progress.append)
+        return run_attempt(self.run_task(task_id(TaskKind.MAP, split.index), split), self._watch)
 
     def reduce(self, partition: int, outputs: Sequence[MapOutput]) -> TaskResult:
         """Run one reduce task."""
-        return run_attempt(
-            self.run_task(task_id(TaskKind.REDUCE, partition), None, outputs), self.progress.append
-        )
+        return run_attempt(self.run_task(task_id(TaskKind.REDUCE, partition), None, outputs), self._watch)
+
+    def _watch(self, read: Callable[[], Progress]) -> None:
+        _watched.append((self, read))
+
+    def look(self) -> Progress:
+        """How far the last attempt is, or was when it ended."""
+        return next(read for bench, read in reversed(_watched) if bench is self)()
 
     def map_failure(self, split: Split) -> Failure:
         """Run a map task that must fail; returns how."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +20,7 @@ from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import task_index, task_kind
 from mr.protocol.part_names import temporary_part
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
-from mr.workers.messages import Progress, RunTask
-
-Report = Callable[[Progress], None]
+from mr.workers.messages import Progress, RunTask, Watch
 
 
 class Refused(Exception):
@@ -53,9 +52,9 @@ def write_part(run_task: RunTask, rows: int = 1) -> PartOutput:
     )
 
 
-def run(run_task: RunTask, on_progress: Report) -> TaskResult:
+def run(run_task: RunTask, watch: Watch) -> TaskResult:
     """Do what the job's parameter `do` says, then give a result with this process's pid in it."""
-    _ACTS[run_task.spec.options.params.get("do", "nothing")](run_task, on_progress)
+    _ACTS[run_task.spec.options.params.get("do", "nothing")](run_task, watch)
     if "huge" in run_task.spec.options.params:
         counters = {"huge": 10**30}
         return TaskResult(
@@ -87,11 +86,11 @@ def run(run_task: RunTask, on_progress: Report) -> TaskResult:
     return TaskResult(output, stats)
 
 
-def _nothing(run_task: RunTask, on_progress: Report) -> None:
-    on_progress(Progress(0.5, 7, "map"))
+def _nothing(run_task: RunTask, watch: Watch) -> None:
+    watch(lambda: Progress(0.5, 7, "map"))
 
 
-def _hang(run_task: RunTask, on_progress: Report) -> None:
+def _hang(run_task: RunTask, watch: Watch) -> None:
     """Say so in a file, then never end."""
     (
         Path(run_task.spec.options.params["mark"]) / f"{run_task.attempt.task}.{run_task.attempt.number}"
@@ -99,7 +98,7 @@ def _hang(run_task: RunTask, on_progress: Report) -> None:
     threading.Event().wait()
 
 
-def _wait_for_go(run_task: RunTask, on_progress: Report) -> None:
+def _wait_for_go(run_task: RunTask, watch: Watch) -> None:
     """Say so in a file, then wait until the test makes the file `go`."""
     mark = Path(run_task.spec.options.params["mark"])
     (mark / f"{run_task.attempt.task}.{run_task.attempt.number}").write_text(str(os.getpid()))
@@ -107,66 +106,66 @@ def _wait_for_go(run_task: RunTask, on_progress: Report) -> None:
         time.sleep(0.01)
 
 
-def _hang_with_grandchild(run_task: RunTask, on_progress: Report) -> None:
+def _hang_with_grandchild(run_task: RunTask, watch: Watch) -> None:
     mark = Path(run_task.spec.options.params["mark"])
     grandchild = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
     (mark / "grandchild").write_text(str(grandchild.pid))
-    _hang(run_task, on_progress)
+    _hang(run_task, watch)
 
 
-def _segfault(run_task: RunTask, on_progress: Report) -> None:
+def _segfault(run_task: RunTask, watch: Watch) -> None:
     print("before the crash")
     ctypes.string_at(0)
 
 
-def _die_by_signal(run_task: RunTask, on_progress: Report) -> None:
+def _die_by_signal(run_task: RunTask, watch: Watch) -> None:
     os.kill(os.getpid(), getattr(signal, run_task.spec.options.params["signal"]))
 
 
-def _exit_at_once(run_task: RunTask, on_progress: Report) -> None:
+def _exit_at_once(run_task: RunTask, watch: Watch) -> None:
     print("last words")
     os._exit(3)
 
 
-def _sys_exit(run_task: RunTask, on_progress: Report) -> None:
+def _sys_exit(run_task: RunTask, watch: Watch) -> None:
     sys.exit("enough")
 
 
-def _interrupt(run_task: RunTask, on_progress: Report) -> None:
+def _interrupt(run_task: RunTask, watch: Watch) -> None:
     raise KeyboardInterrupt
 
 
-def _ruin_streams(run_task: RunTask, on_progress: Report) -> None:
+def _ruin_streams(run_task: RunTask, watch: Watch) -> None:
     sys.stderr.close()
     sys.stdout = None  # type: ignore[assignment]
     os.close(1)
 
 
-def _fork(run_task: RunTask, on_progress: Report) -> None:
+def _fork(run_task: RunTask, watch: Watch) -> None:
     """Go on twice; the fork answers first."""
     forked = os.fork()
     if forked:
         os.waitpid(forked, 0)
 
 
-def _raise(run_task: RunTask, on_progress: Report) -> None:
+def _raise(run_task: RunTask, watch: Watch) -> None:
     print("something was wrong")
     raise Refused(Failure(FailureKind.USER_ERROR, "ValueError: no", function="map_fn", record="file:7"))
 
 
-def _raise_half_character(run_task: RunTask, on_progress: Report) -> None:
+def _raise_half_character(run_task: RunTask, watch: Watch) -> None:
     raise Refused(Failure(FailureKind.USER_ERROR, "no \ud800", record="file:7 \udcff"))
 
 
-def _defect(run_task: RunTask, on_progress: Report) -> None:
+def _defect(run_task: RunTask, watch: Watch) -> None:
     raise RuntimeError("a defect of the engine")
 
 
-def _fill_disk(run_task: RunTask, on_progress: Report) -> None:
+def _fill_disk(run_task: RunTask, watch: Watch) -> None:
     raise OSError(28, "No space left on device")
 
 
-def _print_much(run_task: RunTask, on_progress: Report) -> None:
+def _print_much(run_task: RunTask, watch: Watch) -> None:
     print("the first line")
     block = "x" * 65535 + "\n"
     for _ in range(int(run_task.spec.options.params["blocks"])):
@@ -174,32 +173,54 @@ def _print_much(run_task: RunTask, on_progress: Report) -> None:
     print("the last line", file=sys.stderr)
 
 
-def _burn(run_task: RunTask, on_progress: Report) -> None:
+def _burn(run_task: RunTask, watch: Watch) -> None:
     """Use a quarter of a second of CPU."""
     while time.process_time() < 0.25:
         continue
 
 
-def _read_stdin(run_task: RunTask, on_progress: Report) -> None:
+def _read_stdin(run_task: RunTask, watch: Watch) -> None:
     print(repr(sys.stdin.read()))
 
 
-def _allocate(run_task: RunTask, on_progress: Report) -> None:
+def _allocate(run_task: RunTask, watch: Watch) -> None:
     kept = []
     while True:
         kept.append(b"x" * (8 << 20))
 
 
-def _hang_up(run_task: RunTask, on_progress: Report) -> None:
+def _hang_up(run_task: RunTask, watch: Watch) -> None:
     os.closerange(3, 256)
     threading.Event().wait()
 
 
-def _print_a_set(run_task: RunTask, on_progress: Report) -> None:
+def _print_a_set(run_task: RunTask, watch: Watch) -> None:
     print(*{f"word{n}" for n in range(50)})
 
 
-_ACTS: dict[str, Callable[[RunTask, Report], None]] = {
+def _hang_in_a_record(run_task: RunTask, watch: Watch) -> None:
+    """Hang in the record `file:7`; with the parameter `deaf` in a way that lets no report through."""
+    watch(lambda: Progress(0.5, 3, "map", record="file:7"))
+    if "deaf" in run_task.spec.options.params:
+        ctypes.PyDLL(None).pause()  # a PyDLL keeps the interpreter's lock
+    _hang(run_task, watch)
+
+
+def _fork_strictly(run_task: RunTask, watch: Watch) -> None:
+    """Fork while progress is reported, with every warning an error; go on to report."""
+    watch(lambda: Progress(0.5, 7, "map"))
+    warnings.simplefilter("error")
+    for _ in range(20):
+        forked = os.fork()
+        if not forked:
+            os._exit(0)
+        os.waitpid(forked, 0)
+    _hang(run_task, watch)
+
+
+_ACTS: dict[str, Callable[[RunTask, Watch], None]] = {
+    "hang_in_a_record": _hang_in_a_record,
+    "fork_strictly": _fork_strictly,
     "nothing": _nothing,
     "hang": _hang,
     "wait_for_go": _wait_for_go,

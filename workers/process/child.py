@@ -9,7 +9,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 
@@ -17,14 +16,12 @@ import msgspec
 
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.records import TaskResult
-from mr.workers.messages import Done, Failed, Progress, RunTask
+from mr.workers.messages import Done, Failed, RunTask, Watch
 from mr.workers.process import channel as frames
+from mr.workers.process.progress_reporter import ProgressReporter
 
 #: What an entry function looks like: see `mr.workers.task.entry.run_attempt`.
-Entry = Callable[[RunTask, Callable[[Progress], None]], TaskResult]
-
-#: Shortest time between two progress messages of one phase.
-PROGRESS_SECONDS = 0.2
+Entry = Callable[[RunTask, Watch], TaskResult]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,8 +36,11 @@ def serve(channel_fd: int, output_fd: int, entry: str, template_pid: int) -> Non
     with socket.socket(fileno=channel_fd) as channel:
         channel.set_inheritable(False)  # a descriptor received over a socket would survive an exec
         own_pid = os.getpid()
+        reporter = ProgressReporter(channel)
+        reporter.follow_forks()
         while (body := frames.read_blocking(channel)) is not None:
-            answer = _run(run, decoder.decode(body), channel)
+            answer = _run(run, decoder.decode(body), reporter.watch)
+            reporter.stop()
             _flush()
             if os.getpid() != own_pid:
                 os._exit(0)  # a fork that user code made and let return: it must not answer, too
@@ -86,10 +86,10 @@ def _flush() -> None:
             stream.flush()  # type: ignore[union-attr]
 
 
-def _run(run: Entry, run_task: RunTask, channel: socket.socket) -> Done | Failed:
+def _run(run: Entry, run_task: RunTask, watch: Watch) -> Done | Failed:
     """Run one task. Whatever user code does, short of ending the process, becomes an answer."""
     try:
-        return Done(run(run_task, _Reporter(channel)))
+        return Done(run(run_task, watch))
     except SystemExit as error:
         message = f"the job called sys.exit({error.code!r}); return from the function instead"
         return Failed(Failure(FailureKind.USER_ERROR, message, traceback=traceback.format_exc()))
@@ -125,20 +125,3 @@ def _readable(failure: Failure) -> Failure:
         if isinstance(value, str) and name != "kind"
     }
     return msgspec.structs.replace(failure, **texts)
-
-
-class _Reporter:
-    """Sends progress to the daemon, a few times a second at most."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
-        self._phase = ""
-        self._next = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.phase == self._phase and now < self._next:
-            return
-        self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
-        with contextlib.suppress(BrokenPipeError):  # the daemon is gone; so is this process in a moment
-            self._channel.sendall(frames.frame(progress))

@@ -24,11 +24,14 @@ from mr.workers.messages import Done, Failed, FromChild, Progress, RunTask
 from mr.workers.process import channel as frames
 from mr.workers.process import exit_failures
 from mr.workers.process.output_capture import Printed
+from mr.workers.process.progress_reporter import PROGRESS_SECONDS
 from mr.workers.process.template_client import Spawned, SpawnRefused, Template, TemplateDied
 
 DEFAULT_ENTRY = "mr.workers.task.entry:run_attempt"
 DEFAULT_PRELOAD = ("pyarrow", "pyarrow.compute", "mr.workers.task.entry")
 MEMORY_WATCH_SECONDS = 0.5
+#: A child that has not reported for this many times PROGRESS_SECONDS may be at another record by now.
+REPORTS_MISSED = 3
 #: How long a child that closed its channel may take to end before it is killed.
 HANG_UP_SECONDS = 2.0
 #: Bytes read from a child's output at a time.
@@ -142,23 +145,54 @@ class _Running:
         self.child = child
         self.started_at = time.time()
         self.started = time.monotonic()
-        self.progress: Progress | None = None
+        self._progress = Progress(0.0, 0, "")
+        #: When it last began, finished a record, or went on to the next phase; and when it last reported.
+        self._advanced = self._reported = self.started
         #: Why the executor kills it: a failure, or None for a stop.
         self.verdict: Failure | None = None
         self.killed = False
 
-    def describe(self) -> RunningTask:
-        progress = self.progress
+    def note(self, progress: Progress) -> None:
+        """Take in what the child reports."""
+        before, self._progress, self._reported = self._progress, progress, time.monotonic()
+        if (progress.phase, progress.records, progress.bytes_in) != (
+            before.phase,
+            before.records,
+            before.bytes_in,
+        ):
+            self._advanced = self._reported
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long it has finished no record, and has not gone on to another phase either."""
+        return time.monotonic() - self._advanced
+
+    @property
+    def record(self) -> str:
+        """The record that it is at and was at a while ago; empty if that is not known.
+
+        Code that holds the interpreter's lock lets no report through, so the last one may be out of date.
+        """
+        patience_seconds = REPORTS_MISSED * PROGRESS_SECONDS
+        silent_seconds = time.monotonic() - self._reported
+        known = silent_seconds <= patience_seconds < self.stalled_seconds
+        return self._progress.record if known else ""
+
+    def describe(self, stall_seconds: float) -> RunningTask:
+        """What it does; names the record of one that has stalled for longer than `stall_seconds`."""
+        progress, stalled_seconds = self._progress, self.stalled_seconds
         return RunningTask(
             *self.run_task.attempt,
             started_at=self.started_at,
             elapsed_seconds=time.monotonic() - self.started,
-            progress=progress.share if progress else 0.0,
-            records=progress.records if progress else 0,
+            progress=progress.share,
+            records=progress.records,
             memory_bytes=self.child.memory_bytes(),
             cpu_percent=self.child.cpu_percent(),
-            bytes_in=progress.bytes_in if progress else 0,
-            phase=progress.phase if progress else "",
+            bytes_in=progress.bytes_in,
+            phase=progress.phase,
+            stalled_seconds=stalled_seconds,
+            record=self.record if stalled_seconds > stall_seconds else "",
         )
 
 
@@ -243,7 +277,7 @@ class Executor:
 
     def running(self) -> tuple[RunningTask, ...]:
         """What each busy slot is doing."""
-        return tuple(r.describe() for r in self._running.values())
+        return tuple(r.describe(self._settings.stall_seconds) for r in self._running.values())
 
     # --- children
 
@@ -331,7 +365,7 @@ class Executor:
                 return Failed(exit_failures.protocol_error(error))
             if not isinstance(message, Progress):
                 return message
-            running.progress = message
+            running.note(message)
         return None
 
     async def _exit_status(self, running: _Running) -> int | None:
@@ -355,7 +389,12 @@ class Executor:
         if seconds <= 0:
             return None
         loop = asyncio.get_running_loop()
-        return loop.call_later(seconds, self._kill, running, exit_failures.too_slow(seconds))
+        return loop.call_later(seconds, self._time_out, running)
+
+    def _time_out(self, running: _Running) -> None:
+        limit_seconds = running.run_task.spec.options.task_timeout
+        failure = exit_failures.too_slow(limit_seconds, running.stalled_seconds, running.record)
+        self._kill(running, failure)
 
     async def _watch_memory(self) -> None:
         while True:

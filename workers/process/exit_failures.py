@@ -58,13 +58,13 @@ def explain(status: int | None, memory_bytes: int) -> Failure:
 
 
 def located(failure: Failure, run_task: RunTask) -> Failure:
-    """Name the split or partition, for a process that ended without naming its record."""
-    if not failure.rule.ends_process or failure.record:
+    """Name the split or partition and how to run it again, for a process that did not say so itself."""
+    if not failure.rule.ends_process or (failure.record and failure.function):
         return failure
     if run_task.split is None:
         return msgspec.structs.replace(
             failure,
-            record=f"partition {task_index(run_task.attempt.task)}",
+            record=failure.record or f"partition {task_index(run_task.attempt.task)}",
             reproduce=_reproduce(run_task, "reduce_fn", None),
         )
     ranges = run_task.split.ranges
@@ -72,7 +72,8 @@ def located(failure: Failure, run_task: RunTask) -> Failure:
     if len(ranges) > _RANGES_NAMED:
         record += f" and {len(ranges) - _RANGES_NAMED} more"
     path = ranges[0].path if len(ranges) == 1 else None
-    return msgspec.structs.replace(failure, record=record, reproduce=_reproduce(run_task, "map_fn", path))
+    reproduce = _reproduce(run_task, "map_fn", path)
+    return msgspec.structs.replace(failure, record=failure.record or record, reproduce=reproduce)
 
 
 def _reproduce(run_task: RunTask, function: str, path: str | None) -> str:
@@ -88,13 +89,15 @@ def _describe_range(piece: FileRange) -> str:
     return f"{piece.path}:{piece.start}-{piece.start + piece.length}"
 
 
-def too_slow(seconds: float) -> Failure:
-    """An attempt exceeded its time limit."""
+def too_slow(seconds: float, stalled_seconds: float, record: str) -> Failure:
+    """An attempt exceeded its time limit, and had been at one record (empty: unknown) for some time."""
     return Failure(
         FailureKind.TIMED_OUT,
         f"time limit: the task ran longer than {seconds:g} s and was killed; raise --task-timeout, "
         "or split the job finer with more maps and reduces",
+        record=record,
         signal=int(signal.SIGKILL),
+        stalled_seconds=round(stalled_seconds, 3),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import length_hint
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +59,8 @@ class Grouped:
         self._group_bytes = group_bytes
         self._work_dir = work_dir
         self._lazy_weight = lazy_weight
+        #: Values (or partial states) of the ranges of keys that were used up so far.
+        self.values_read = 0
 
     def batches(self) -> Iterator[GroupBatch]:
         """All keys in order. Raises SegmentCorrupt, OSError. Partial states come as their results."""
@@ -80,7 +83,19 @@ class Grouped:
                 yield from kernel.results(key_range.rows)
 
     def _ranges(self) -> Iterator[KeyRange]:
-        return merge_segments(self._sources, budget_bytes=self._group_bytes, work_dir=self._work_dir)
+        for key_range in merge_segments(
+            self._sources, budget_bytes=self._group_bytes, work_dir=self._work_dir
+        ):
+            if isinstance(key_range, Giant):
+                yield Giant(self._counted(key_range.parts))
+            else:
+                yield key_range
+                self.values_read += key_range.rows.values
+
+    def _counted(self, parts: Iterator[Rows]) -> Iterator[Rows]:
+        for rows in parts:
+            yield rows
+            self.values_read += rows.values
 
     def _whole_batches(self, view: Sorted) -> Iterator[GroupBatch]:
         weights = key_weights(view)
@@ -88,7 +103,7 @@ class Grouped:
         for first, last in cut_keys(np.where(lazy, np.maximum(weights, BATCH_WEIGHT + 1), weights)):
             if lazy[first]:
                 keys = key_list(view.keys.slice(first, last))
-                yield GroupBatch(keys, [_values(pieces(view, first, last))])
+                yield GroupBatch(keys, [LazyValues(pieces(view, first, last))])
                 continue
             start, stop = int(view.offsets[first]), int(view.offsets[last])
             values = value_list(view.values_of(start, stop)["value"])
@@ -99,9 +114,28 @@ class Grouped:
             )
 
 
-def _values(parts: Iterable[Rows]) -> Iterator[Any]:
-    for rows in parts:
-        yield from value_list(rows.columns["value"])
+class LazyValues:
+    """The values of a key whose values are too many for memory. Iterated over once."""
+
+    def __init__(self, parts: Iterable[Rows]) -> None:
+        self._parts = parts
+        #: Values up to the end of the present part, and the iterator over that part.
+        self._at: tuple[int, Iterator[Any]] = 0, iter(())
+
+    def __iter__(self) -> Iterator[Any]:
+        end = 0
+        for rows in self._parts:
+            values = value_list(rows.columns["value"])
+            end += len(values)
+            part = iter(values)
+            self._at = end, part
+            del values
+            yield from part
+
+    def read(self) -> int:
+        """How many values were taken; for any thread."""
+        end, part = self._at
+        return end - length_hint(part)
 
 
 def _giant_batch(parts: Iterator[Rows]) -> GroupBatch:
@@ -112,7 +146,7 @@ def _giant_batch(parts: Iterator[Rows]) -> GroupBatch:
         yield finished(first)
         yield from map(finished, parts)
 
-    return GroupBatch(keys, [_values(rest())])
+    return GroupBatch(keys, [LazyValues(rest())])
 
 
 def _combined_giant(parts: Iterator[Rows], aggregation: Aggregation) -> Rows:

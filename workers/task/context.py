@@ -16,15 +16,13 @@ from mr.protocol.ids import task_index
 from mr.protocol.jobs import Buffers, JobSpec
 from mr.protocol.records import TaskStats
 from mr.runtime import TaskContext
-from mr.workers.messages import Progress, RunTask
+from mr.workers.messages import RunTask
+from mr.workers.task.meter import Meter
 from mr.workers.usercode.failures import TaskError, user_failure
 from mr.workers.usercode.functions import UserCode
 from mr.workers.usercode.tracebacks import describe
 
 T = TypeVar("T")
-
-#: Shortest time between two progress reports.
-PROGRESS_SECONDS = 0.3
 
 #: A buffer takes this share of a task's memory limit at most: sorting and writing it takes as much again.
 MEMORY_SHARES = 4
@@ -76,12 +74,8 @@ class Attempt:
     run_task: RunTask
     code: UserCode
     context: TaskContext
-    on_progress: Callable[[Progress], None]
+    meter: Meter = field(default_factory=Meter)
     usage: Usage = field(default_factory=Usage)
-    #: Bytes of a reduce's partition, as far as they are known.
-    bytes_in: int = 0
-    _next_report: float = 0.0
-    _phase: str = ""
 
     @property
     def spec(self) -> JobSpec:
@@ -110,15 +104,6 @@ class Attempt:
         """
         limit = self.spec.options.task_memory
         return min(most, limit // MEMORY_SHARES) if limit else most
-
-    def progress(self, phase: str, share: float, records: int) -> None:
-        """Report how far the attempt is: at once in a new phase, else rarely."""
-        now = time.monotonic()
-        if phase == self._phase and now < self._next_report:
-            return
-        self._phase, self._next_report = phase, now + PROGRESS_SECONDS
-        share = min(1.0, max(0.0, share))
-        self.on_progress(Progress(round(share, 4), records, phase, self.bytes_in))
 
     def call_hook(self, name: str) -> Any:
         """Call the user's `*_init` or `*_final` function, if there is one; returns its result."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from mr.error_text import safe_repr
 from mr.errors import MrError, UnencodableKey, UnencodableValue
 from mr.workers.task.context import Attempt
+from mr.workers.task.meter import Place
 from mr.workers.usercode.failures import TaskError, user_failure, wrong_result
 from mr.workers.usercode.tracebacks import has_user_frames
 
@@ -27,8 +28,6 @@ _TEXT_TYPES = {str, bytes}
 _KEY, _VALUE = itemgetter(0), itemgetter(1)
 
 Sink = Callable[[list[Any], list[Any]], None]
-#: A record (`file:offset`, `key ...`) and the input file it is from, None in a reduce.
-Place = tuple[str, str | None]
 
 
 class Source(Protocol):
@@ -74,7 +73,11 @@ class CallSource:
 
     def current(self) -> Place:
         """The key taken last."""
-        return self._place(self._keys[max(0, len(self._keys) - length_hint(self._left) - 1)])
+        return self._place(self._keys[self.finished()])
+
+    def finished(self) -> int:
+        """How many keys the function has finished: all that were taken but the last. For any thread."""
+        return max(0, len(self._keys) - length_hint(self._left) - 1)
 
     def of_pair(self, number: int) -> Place:
         """Call the function again for one key at a time, counting; `current` when that goes wrong."""

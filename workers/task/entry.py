@@ -5,7 +5,6 @@ module variables lives on from task to task of the same process, in an order tha
 So `*_init` is where a task's own state is set up: hooks run once for each attempt.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from mr.errors import BadInput, BadJob, MrError, ShuffleError
@@ -16,7 +15,7 @@ from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.jobs import CodeManifest
 from mr.protocol.records import TaskResult
 from mr.runtime import TaskContext, active
-from mr.workers.messages import Progress, RunTask
+from mr.workers.messages import RunTask, Watch
 from mr.workers.shuffle.transfer.fetch import InputLost
 from mr.workers.task.context import Attempt, quiet_collector
 from mr.workers.task.map_task import run_map
@@ -28,16 +27,17 @@ from mr.workers.usercode.functions import UserCode, load
 _loaded: dict[tuple[str, str], UserCode] = {}
 
 
-def run_attempt(run_task: RunTask, on_progress: Callable[[Progress], None]) -> TaskResult:
+def run_attempt(run_task: RunTask, watch: Watch) -> TaskResult:
     """Run one attempt in this process. Raises TaskError, whose `failure` says what happened.
 
-    `on_progress` is called in this thread, a few times a second at most and at each new phase.
+    `watch` is called once, with what tells how far the attempt is.
     """
     context = TaskContext({**run_task.spec.options.params, **run_task.spec.secret_params})
     with active(context), quiet_collector():
         try:
             check_places(run_task)
-            attempt = Attempt(run_task, code_of(run_task), context, on_progress)
+            attempt = Attempt(run_task, code_of(run_task), context)
+            watch(attempt.meter.read)
             run = run_map if task_kind(run_task.attempt.task) is TaskKind.MAP else run_reduce
             return run(attempt)
         except TaskError:

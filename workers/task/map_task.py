@@ -11,6 +11,7 @@ from mr.protocol.records import TaskResult
 from mr.workers.task.batches import batch_place, mapped_batches, safe_key, wrong_batch
 from mr.workers.task.context import Attempt
 from mr.workers.task.emitter import CallSource, Emitter
+from mr.workers.task.meter import Chunk
 from mr.workers.task.sinks import MapSink, PartSink, ShuffleSink
 from mr.workers.usercode.functions import as_iterable
 
@@ -19,6 +20,7 @@ def run_map(attempt: Attempt) -> TaskResult:
     """Run a map attempt to the end. Raises TaskError."""
     sink: MapSink = ShuffleSink(attempt) if attempt.spec.reduces else PartSink(attempt)
     try:
+        attempt.meter.reach("map", 0.0, 0)
         attempt.call_hook("map_init")
         emitter = Emitter(attempt, sink.add)
         if attempt.code.get("map_batch") is not None:
@@ -27,7 +29,7 @@ def run_map(attempt: Attempt) -> TaskResult:
             records = _map_records(attempt, emitter)
         attempt.context.input_path = None
         emitter.drain_hook("map_final")
-        attempt.progress("spill" if attempt.spec.reduces else "write", 1.0, records)
+        attempt.meter.reach("spill" if attempt.spec.reduces else "write", 1.0, records)
         output, figures = sink.finish()
     except BaseException:
         sink.abort()
@@ -55,10 +57,12 @@ def _map_records(attempt: Attempt, emitter: Emitter) -> int:
     records = 0
     for chunk in attempt.reading(read_records(_split(attempt), _read_options(attempt))):
         attempt.context.input_path = chunk.path
-        emitter.drain(_source(chunk, call))
+        source, share = _source(chunk, call), _share(attempt, chunk.consumed_bytes)
+        attempt.meter.begin(Chunk(len(chunk.keys), share, source.finished, source.current))
+        emitter.drain(source)
         records += len(chunk.keys)
-        attempt.progress("map", _share(attempt, chunk.consumed_bytes), records)
-        del chunk  # before more is read: a record may be very large
+        attempt.meter.reach("map", share, records)
+        del chunk, source  # before more is read: a record may be very large
     return records
 
 
@@ -83,7 +87,8 @@ def _map_batches(attempt: Attempt, sink: MapSink) -> int:
     records = 0
     for path, batch, consumed in attempt.reading(read_batches(_split(attempt), _read_options(attempt))):
         attempt.context.input_path = path
-        place = batch_place(path, batch)
+        place, share = batch_place(path, batch), _share(attempt, consumed)
+        attempt.meter.begin(Chunk(batch.num_rows, share, lambda: 0, place))
         for part in mapped_batches(attempt, function, batch, place):
             try:
                 sink.add_batch(part)
@@ -91,5 +96,5 @@ def _map_batches(attempt: Attempt, sink: MapSink) -> int:
                 complaint = f"gave a pair that cannot be stored: {error}"
                 raise wrong_batch(attempt, complaint, place) from error
         records += batch.num_rows
-        attempt.progress("map", _share(attempt, consumed), records)
+        attempt.meter.reach("map", share, records)
     return records

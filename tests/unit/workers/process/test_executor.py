@@ -16,11 +16,12 @@ from mr.protocol.failures import FailureKind
 from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.settings import KIB, MIB, Settings
 from mr.workers.messages import RunTask
-from mr.workers.process.executor import Executor, Outcome
+from mr.workers.process.executor import REPORTS_MISSED, Executor, Outcome
+from mr.workers.process.progress_reporter import PROGRESS_SECONDS
 from mr.workers.process.template_client import TemplateDied
 from tests.support.run_tasks import make_run_task
 from tests.support.specs import make_spec
-from tests.support.waiting import appear, gone
+from tests.support.waiting import appear, eventually, gone
 
 ENTRY = "tests.support.entries:run"
 SETTINGS = Settings(log_bytes=4 * KIB)
@@ -223,6 +224,37 @@ async def test_an_attempt_over_its_time_limit_is_killed(executor: Executor, run_
     assert (outcome.failure.kind, outcome.failure.signal) == (FailureKind.TIMED_OUT, signal.SIGKILL)
     assert outcome.failure.message.startswith("time limit: the task ran longer than 0.3 s")
     assert outcome.failure.record == "in:0-10"
+    assert 0.3 <= outcome.failure.stalled_seconds <= outcome.failure.wall_seconds
+
+
+async def test_a_record_that_hangs_is_named_if_it_is_known(executor: Executor, run_task: MakeRunTask) -> None:
+    limit_seconds = PROGRESS_SECONDS * (REPORTS_MISSED + 2)
+    told, deaf = await asyncio.gather(
+        *(
+            executor.run(run_task("hang_in_a_record", params=params, task_timeout=limit_seconds))
+            for params in ({}, {"deaf": "yes"})
+        )
+    )
+    assert told.failure is not None and deaf.failure is not None
+    assert (told.failure.record, deaf.failure.record) == ("file:7", "in:0-10")
+    assert "map-00000" in told.failure.reproduce
+    assert told.failure.stalled_seconds > REPORTS_MISSED * PROGRESS_SECONDS
+
+
+async def test_progress_is_told_also_after_user_code_has_forked(
+    executor: Executor, run_task: MakeRunTask, tmp_path: Path
+) -> None:
+    """Python 3.12 and newer warn of a fork beside another thread, which is an error here."""
+    wanted = run_task("fork_strictly")
+    running = asyncio.create_task(executor.run(wanted))
+    await appear(tmp_path / f"map-00000.{wanted.attempt.number}")
+    await eventually(lambda: any(task.records == 7 for task in executor.running()))
+    (task,) = executor.running()
+    assert (task.progress, task.phase) == (0.5, "map")
+    assert 0 <= task.stalled_seconds <= task.elapsed_seconds
+    assert task.record == ""
+    executor.stop(wanted.attempt)
+    assert (await running).stopped
 
 
 async def test_an_attempt_over_its_memory_limit_is_killed(executor: Executor, run_task: MakeRunTask) -> None:

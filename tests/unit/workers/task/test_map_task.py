@@ -130,8 +130,35 @@ def test_stats_and_progress(tmp_path: Path) -> None:
     assert (stats.records_in, stats.records_out, stats.bytes_in) == (3, 6, len(LINES))
     assert stats.bytes_out == len(bench.parts()["part-00000"])
     assert stats.wall_seconds > 0 and stats.cpu_seconds > 0 and stats.peak_memory_bytes > 1 << 20
-    assert bench.progress[-1].share == 1.0
-    assert bench.progress[-1].records == 3
+    assert (bench.look().share, bench.look().records, bench.look().phase) == (1.0, 3, "write")
+
+
+def test_progress_inside_a_chunk_is_by_record(tmp_path: Path) -> None:
+    source = (
+        "from tests.support.attempts import look\n"
+        "def map_init():\n    look()\n"
+        "def map_fn(k, v):\n    look()\n    yield v, 1\n    look()\n"
+        "def map_final():\n    look()\n"
+    )
+    bench = Workbench(tmp_path, source, reduces=0)
+    path = bench.write_input("in.txt", "a\nb\n")
+    bench.run([path])
+    assert [(seen.phase, seen.share, seen.records, seen.record) for seen in bench.seen] == [
+        ("map", 0.0, 0, ""),
+        *2 * [("map", 0.0, 0, f"{path}:0")],
+        *2 * [("map", 0.5, 1, f"{path}:2")],
+        ("map", 1.0, 2, ""),
+    ]
+
+
+def test_the_batch_at_work_is_named(tmp_path: Path) -> None:
+    source = "from tests.support.attempts import look\ndef map_batch(batch):\n    look()\n    return batch\n"
+    bench = Workbench(tmp_path, source, reduces=0)
+    first, second = bench.write_input("1.txt", "a\nb\nc\n"), bench.write_input("2.txt", "d\n")
+    bench.run([first, second])
+    seen = {(progress.records, progress.record) for progress in bench.seen}
+    assert (0, f"{first}:0 (to 4, a batch of 3 records)") in seen
+    assert seen & {(0, f"{second}:0"), (3, f"{second}:0")}
 
 
 def test_segments_of_a_job_with_reducers(tmp_path: Path) -> None:

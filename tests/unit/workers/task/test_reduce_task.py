@@ -131,7 +131,6 @@ def test_key_too_large_for_memory_streams(tmp_path: Path) -> None:
 def test_stats_and_progress(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, MAP + "def reduce_fn(key, values):\n    yield key, sum(values)\n")
     outputs = map_all(bench, LINES)
-    bench.progress.clear()
     result = bench.reduce(0, outputs)
     assert isinstance(result.output, PartOutput)
     stats = result.stats
@@ -140,9 +139,20 @@ def test_stats_and_progress(tmp_path: Path) -> None:
     assert stats.fetched_bytes == 0
     assert stats.bytes_out == result.output.bytes == len("a\t7\nb\t4\nc\t4\n")
     assert result.output.rows == 3
-    assert [progress.phase for progress in bench.progress] == ["fetch", "reduce", "write"]
-    assert bench.progress[-1].share == 1.0
-    assert [progress.bytes_in for progress in bench.progress] == [0, stats.bytes_in, stats.bytes_in]
+    assert (bench.look().phase, bench.look().share, bench.look().records) == ("write", 1.0, 5)
+    assert bench.look().bytes_in == stats.bytes_in
+
+
+def test_progress_is_by_value(tmp_path: Path) -> None:
+    source = MAP + (
+        "from tests.support.attempts import look\n"
+        "def reduce_fn(key, values):\n    for value in values:\n        look()\n    yield key, 1\n"
+    )
+    bench = Workbench(tmp_path, source)
+    bench.reduce(0, map_all(bench, LINES))
+    seen = [(seen.phase, seen.share, seen.records, seen.record) for seen in bench.seen]
+    keys = ["'a'", "'a'", "'b'", "'b'", "'c'"]
+    assert seen == [("reduce", n / 5, n, f"key {key}") for n, key in enumerate(keys, start=1)]
 
 
 # --- failures

@@ -11,6 +11,7 @@ import pytest
 from mr.workers.messages import Progress
 from mr.workers.process import channel as frames
 from mr.workers.process.progress_reporter import ProgressReporter
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ def test_a_closed_channel_ends_it_quietly(
     reporter = ProgressReporter(ends[0], seconds=0.001)
     ends[1].close()
     reporter.watch(lambda: Progress(0.5, 1, "map"))
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "progress"]
-    thread.join()
+    until(lambda: "progress" not in [thread.name for thread in threading.enumerate()])
     reporter.stop()
     assert capfd.readouterr() == ("", "")
 

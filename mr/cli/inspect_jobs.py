@@ -181,7 +181,7 @@ _SLOT_HEADERS = ("WORKER", "JOB", "TASK", "ATTEMPT", "PHASE", "TIME", "DONE", "R
 
 
 def _job_row(record: JobRecord) -> list[str]:
-    began = record.history[0].at if record.history else 0.0
+    began = record.submitted_at
     ended = record.history[-1].at if record.history and record.state.terminal else time.time()
     return [
         record.job_id,

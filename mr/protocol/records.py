@@ -248,6 +248,11 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: What was asked for, shortened, secrets only by name: see `mr.request_summary`.
     request: dict[str, str] = {}
 
+    @property
+    def submitted_at(self) -> float:
+        """When the job was submitted, in seconds since the epoch; 0 for a record without a history."""
+        return self.history[0].at if self.history else 0.0
+
 
 #: Refused requests that are remembered: the newest ones.
 MAX_REFUSALS = 1000

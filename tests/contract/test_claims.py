@@ -276,6 +276,22 @@ async def test_only_an_output_that_is_where_it_was_is_relocated(job: StateStore)
     assert list(await job.relocate(JOB, {MAP_0: (FIRST, moved)})) == []
 
 
+async def test_an_output_is_not_relocated_as_that_of_another_attempt(job: StateStore) -> None:
+    await claim(job, ANN)
+    await job.commit(AttemptId(JOB, MAP_0, 1), samples.map_result())
+    other = relocated(samples.map_result(attempt=2)).output
+    assert isinstance(other, MapOutput)
+    assert list(await job.relocate(JOB, {MAP_0: (FIRST, other)})) == []
+
+
+async def test_a_part_of_a_map_only_job_lies_in_no_spool_and_is_never_lost(job: StateStore) -> None:
+    await claim(job, ANN)
+    part = samples.part_result(MAP_0)
+    assert await job.commit(AttemptId(JOB, MAP_0, 1), part)
+    await job.reopen(JOB, {MAP_0: FIRST}, 1)
+    assert (await job.outcomes(JOB, [MAP_0]))[MAP_0].result == part
+
+
 async def test_the_tasks_of_an_ended_job_are_gone(job: StateStore) -> None:
     await claim(job, ANN, MAP_0)
     await claim(job, BOB, REDUCE_0)

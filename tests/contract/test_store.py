@@ -303,6 +303,15 @@ async def test_the_parts_of_a_map_only_job_outlive_it(store: StateStore) -> None
     assert await store.get_results(JOB, TaskKind.MAP) == {MAP_0: samples.part_result(MAP_0)}
 
 
+async def test_a_result_of_a_task_that_a_map_only_job_lacks_does_not_outlive_it(store: StateStore) -> None:
+    """Whoever forges a message about such a task leaves nothing in the store for good."""
+    await create(store, reduces=0)
+    await store.claim(JOB, REDUCE_0, ANN, FIRST_RUN, LONG)
+    await store.commit(AttemptId(JOB, REDUCE_0, 1), samples.part_result())
+    await store.end_job(samples.record(state=JobState.COMPLETED, reduces=0), [], 1, LONG)
+    assert await store.get_results(JOB, TaskKind.REDUCE) == {}
+
+
 async def test_an_ended_job_is_forgotten_in_time(store: StateStore) -> None:
     await create(store)
     await store.claim(JOB, REDUCE_0, ANN, FIRST_RUN, LONG)

@@ -164,6 +164,30 @@ async def test_the_end_of_a_job_needs_no_writing_back(store: StateStore) -> None
     assert await store.restore(2) == []
 
 
+async def test_a_job_that_is_ended_again_in_an_emptied_store_is_listed(store: StateStore) -> None:
+    emptied = await snapshot(store)
+    await create(store)
+    done = samples.record(state=JobState.COMPLETED)
+    await store.end_job(done, [], 1, LONG)
+    await go_back(store, emptied)
+    await store.end_job(done, [], 1, LONG)
+    assert await store.list_jobs() == [done]
+    await store.prune_jobs()
+    assert await store.list_jobs() == [done]
+
+
+async def test_a_job_written_back_over_one_that_had_ended_begins_without_its_logs(store: StateStore) -> None:
+    """They would vanish under the running job, when the history of the ended one expires."""
+    await create(store)
+    (known,) = await store.restore(1)
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "printed", 1000)
+    await store.end_job(samples.record(state=JobState.FAILED), [], 1, LONG)
+    await store.rewrite(known, 1, LONG)
+    assert await store.get_logs(JOB) == {}
+    await store.put_log(AttemptId(JOB, MAP_0, 1), "again", 1000)
+    assert await store.get_logs(JOB) == {f"{MAP_0}/1": "again"}
+
+
 async def test_a_new_coordinator_expects_what_the_store_has(new_store: OpenStore) -> None:
     store = await new_store()
     await create(store)

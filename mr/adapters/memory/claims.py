@@ -81,7 +81,8 @@ class MemoryClaims(MemoryClient, ClaimStore):
             if task not in results:
                 continue
             result = unpack(results[task], TaskResult)
-            if claims.is_placed(entry.claims.get(task, Claim()), recorded_placement(result), place):
+            is_placed = claims.is_placed(entry.claims.get(task, Claim()), recorded_placement(result), place)
+            if is_placed and output.attempt.number == place.attempt:
                 results[task] = pack(msgspec.structs.replace(result, output=output))
                 relocated.append(task)
             elif result.output == output:

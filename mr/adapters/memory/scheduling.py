@@ -23,8 +23,7 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
         `repairs`: the write leaves nothing lost, however much the server had lost.
         """
         entry = self._find(job) or JobEntry()
-        if entry.epoch > epoch:
-            raise Deposed(f"job {job} was written by epoch {entry.epoch}; this coordinator has {epoch}")
+        _check_epoch(job, entry, epoch)
         if not repairs:
             self._check_generation(job, entry)
         entry.epoch = epoch
@@ -36,7 +35,8 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
     async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
         if self._find(spec.job_id) is not None:
             return False
-        entry = self._write(spec.job_id, epoch, repairs=True)
+        entry = self._state().jobs[spec.job_id] = JobEntry(epoch=epoch, generation=1)
+        self._acknowledged.restart(spec.job_id, 1)  # an earlier job with this id may have expired
         entry.record, entry.submitted_at, entry.spec = pack(record), spec.submitted_at, spec
         entry.splits = {task_id(TaskKind.MAP, split.index): split for split in splits}
         entry.open = True
@@ -55,9 +55,9 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
         entry.record = pack(record)
         entry.tasks.update({task.task_id: pack(task) for task in tasks})
         entry.open, entry.spec = False, None
+        entry.submitted_at = entry.submitted_at or record.submitted_at
         entry.splits, entry.claims = {}, {}
-        if record.reduces > 0:
-            entry.results[TaskKind.MAP] = {}
+        entry.results[TaskKind.MAP if record.reduces > 0 else TaskKind.REDUCE] = {}
         entry.expires_at = self._now() + history_seconds
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
@@ -98,7 +98,8 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
         for job, entry in sorted(self._state().jobs.items(), key=lambda item: item[1].submitted_at):
             if not entry.open or entry.spec is None:
                 continue
-            self._write(job, epoch, repairs=True)
+            _check_epoch(job, entry, epoch)
+            entry.epoch, entry.generation = epoch, entry.generation + 1
             self._acknowledged.restart(job, entry.generation)
             try:
                 restored.append(_read_whole(entry, entry.spec))
@@ -139,6 +140,11 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
         refusals[refusal.job_id] = (pack(refusal), self._now() + keep_seconds)
         for oldest in list(refusals)[:-MAX_REFUSALS]:
             del refusals[oldest]
+
+
+def _check_epoch(job: JobId, entry: JobEntry, epoch: int) -> None:
+    if entry.epoch > epoch:
+        raise Deposed(f"job {job} was written by epoch {entry.epoch}; this coordinator has {epoch}")
 
 
 def _read_whole(entry: JobEntry, spec: JobSpec) -> RestoredJob:

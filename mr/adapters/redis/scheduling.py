@@ -59,12 +59,13 @@ class RedisScheduling(RedisJobs, SchedulingStore):
     ) -> None:
         """As the port says; a map-only job's map results stay, as they are its parts."""
         job = record.job_id
+        await self._index(job, record.submitted_at)  # the store may have been emptied meanwhile
         maps, reduces = (keys.results_key(job, kind) for kind in TaskKind)
         kept = [keys.job_key(job), keys.tasks_key(job), keys.logs_key(job)]
         deleted = [keys.claims_key(job), keys.spec_key(job), keys.splits_key(job), keys.locations_key(job)]
-        script_keys = [*kept, reduces, *deleted, maps] if record.reduces > 0 else [*kept, maps, *deleted]
+        parts, others = (reduces, maps) if record.reduces > 0 else (maps, reduces)
         arguments = [pack(record), milliseconds(history_seconds), *_packed_tasks(tasks)]
-        await self._write("end_job", job, script_keys, epoch, arguments)
+        await self._write("end_job", job, [*kept, parts, *deleted, others], epoch, arguments)
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
         script_keys = [keys.job_key(job), keys.claims_key(job), keys.results_key(job, TaskKind.MAP)]
@@ -153,6 +154,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         script_keys = [keys.job_key(name), keys.spec_key(name), keys.claims_key(name)]
         script_keys += [keys.splits_key(name), keys.tasks_key(name)]
         script_keys += [*(keys.results_key(name, kind) for kind in TaskKind), keys.locations_key(name)]
+        script_keys += [keys.logs_key(name)]
         arguments: list[str | bytes | int] = [milliseconds(lease_seconds), pack(job.record), pack(job.spec)]
         arguments.append(len(job.claims))
         for task, claim in job.claims.items():

@@ -84,7 +84,7 @@ class RedisWorkers(WorkerStore):
             except BadMessage as error:
                 self._reader.tell(f"worker {worker}", error)
                 continue
-            if view is None:
+            if view is None or view.age_seconds >= WORKER_MEMORY_SECONDS:
                 continue
             if view.age_seconds < 0:
                 await self._client.script("age_worker", [keys.worker_key(worker)], [])

@@ -1,6 +1,6 @@
 -- end_job v2: write the final records, close the claims, delete what is no longer needed, let the rest expire.
 -- KEYS: 1 job (hash), 2 tasks (hash), 3 logs (hash), 4 results that are the parts (hash), then those that are
---       deleted: claims, spec, splits, locations, and the results of maps unless they are the parts
+--       deleted: claims, spec, splits, locations, and the results of the other kind of task
 -- ARGV: 1 epoch, 2 generation acknowledged before, 3 record, 4 history in milliseconds,
 --       then task id and record for each task
 -- Returns the job's new generation, or 'deposed' when a higher epoch wrote the job: nothing is changed then.

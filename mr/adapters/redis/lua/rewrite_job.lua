@@ -1,6 +1,6 @@
--- rewrite_job v2: bring an unfinished job up to what its coordinator knows, in a store that has lost writes.
+-- rewrite_job v3: bring an unfinished job up to what its coordinator knows, in a store that has lost writes.
 -- KEYS: 1 job (hash), 2 spec (string), 3 claims (hash), 4 splits, 5 tasks, 6 results of maps,
---       7 results of reduces, 8 locations of map outputs (hashes)
+--       7 results of reduces, 8 locations of map outputs, 9 logs (hashes)
 -- ARGV: 1 epoch, 2 generation acknowledged before, 3 lease in milliseconds, 4 record, 5 spec,
 --       6 number of claims; for each claim: task id, claim, number of its results' key (6 or 7), result or '',
 --       its location, field and value of its place ('' where there are none);

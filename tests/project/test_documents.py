@@ -15,7 +15,7 @@ DOCUMENTS = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in docu
 #: Flags of other programs that the documents show.
 FOREIGN_FLAGS = {"--check", "--recount", "--stat", "--ff-only"}
 #: Variables of the tests, which are no settings.
-TEST_VARIABLES = {"MR_TEST_BROKER_URL", "MR_TEST_REDIS_URL"}
+TEST_VARIABLES = {"MR_TEST_MODEL_STEPS", "MR_TEST_BROKER_URL", "MR_TEST_REDIS_URL"}
 #: Names of the rooms in the order in which calls go down.
 ROOMS = ["coordinator", "broker", "daemon", "process", "task", "shuffle", "user code"]
 

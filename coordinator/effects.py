@@ -203,7 +203,7 @@ class Effects:
                 self._spawn(self._finish_output(command))
             case LogFault():
                 log.error("%s", command.text)
-            case AbandonOutput():
+            case AbandonOutput() if command.output:
                 self._spawn(self.abandon(command.job_id, command.output))
 
     async def _inspect_claims(self, command: InspectClaims) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mr.coordinator.core.commands import CloseJob
 from mr.coordinator.core.events import Event, JobBroken, JobRestored
+from mr.coordinator.core.job_records import unreadable_record
 from mr.coordinator.effects import Effects
 from mr.error_text import fault
 from mr.errors import StoreBehind
@@ -17,7 +18,7 @@ from mr.ports.code import CodeStore
 from mr.ports.scheduling import SchedulingStore
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CodeManifest, JobSpec
-from mr.protocol.records import JobRecord, RestoredJob
+from mr.protocol.records import JobRecord, RestoredJob, UnreadableJob
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -131,16 +132,26 @@ class StoredJobs:
 
     async def restore(self) -> list[Event]:
         """Take over the unfinished jobs of the store that are not known here."""
-        jobs = {job.spec.job_id: job for job in await self._store.restore(self._effects.epoch)}
-        new = {name: job for name, job in jobs.items() if name not in self._codes and name not in self._ended}
+        stored = await self._store.restore(self._effects.epoch)
+        jobs = {job.spec.job_id: job for job in stored if isinstance(job, RestoredJob)}
+        new = {name: job for name, job in jobs.items() if self._is_new(name)}
         finished = await self._effects.finished({name: job.spec.output for name, job in new.items()})
         for name, job in new.items():
             with surviving(f"keeping the code of job {name}"):
                 bundle = await self._store.get_code(job.spec.code_id)
                 await self.take_code(job.spec, bundle or b"")
             log.info("job %s taken over in state %s", name, job.record.state)
-        now = self._clock.now()
-        return [JobRestored(now, job, name in finished) for name, job in new.items()]
+        now, time_of_day = self._clock.now(), self._clock.wall()
+        events: list[Event] = [JobRestored(now, job, name in finished) for name, job in new.items()]
+        for found in stored:
+            if isinstance(found, UnreadableJob) and self._is_new(found.job_id):
+                log.error("job %s cannot be taken over, so it fails: %s", found.job_id, found.reason)
+                record = found.record or unreadable_record(found.job_id, time_of_day)
+                events.append(JobBroken(now, found.job_id, found.reason, record))
+        return events
+
+    def _is_new(self, job_id: JobId) -> bool:
+        return job_id not in self._codes and job_id not in self._ended
 
     # --- a store that has lost data
 

@@ -180,7 +180,10 @@ class FinishOutput(Command, frozen=True):
 
 
 class AbandonOutput(Command, frozen=True):
-    """`abandon_output(output, job_id)`: the job failed or was cancelled. No event answers."""
+    """`abandon_output(output, job_id)`: the job failed or was cancelled. No event answers.
+
+    With an empty output, when it is not known, nothing is done.
+    """
 
     effect = Effect.ASK
 

@@ -191,7 +191,7 @@ class Decisions:
         self.control(EndJob(job.job_id), cause)
 
     def close_broken(self, record: JobRecord, tasks: tuple[TaskRecord, ...], output: str) -> None:
-        """Close a job that could not be handled. `record` is its last."""
+        """Close a job that could not be handled. `record` is its last; `output` is empty when unknown."""
         cause = JobCause.BROKEN
         abandon = AbandonOutput(record.job_id, output, cause=cause)
         self._broken.append((CloseJob(record, tasks, cause=cause), abandon))

@@ -14,7 +14,7 @@ from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
-from mr.protocol.records import Outcome, RestoredJob, TaskResult, WorkerView
+from mr.protocol.records import JobRecord, Outcome, RestoredJob, TaskResult, WorkerView
 
 
 class JobAccepted(msgspec.Struct, frozen=True):
@@ -132,6 +132,8 @@ class JobBroken(msgspec.Struct, frozen=True):
     job_id: JobId
     #: One line for the record.
     cause: str
+    #: What is known of a job that could not be taken over; None for one that the scheduler has.
+    record: JobRecord | None = None
 
 
 class OutputFinished(msgspec.Struct, frozen=True):

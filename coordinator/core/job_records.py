@@ -3,6 +3,7 @@
 import msgspec
 
 from mr.coordinator.core.transitions import JobCause
+from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec
 from mr.protocol.records import JobRecord, JobState, Transition
 
@@ -19,6 +20,20 @@ def submitted_record(spec: JobSpec) -> JobRecord:
         reduces=spec.reduces,
         history=(Transition(JobState.SUBMITTED, spec.submitted_at, "submitted"),),
         request=spec.request,
+    )
+
+
+def unreadable_record(job_id: JobId, at: float) -> JobRecord:
+    """Make a record for a job of which the store can say no more than its id."""
+    return JobRecord(
+        job_id=job_id,
+        name="",
+        state=JobState.SUBMITTED,
+        output="",
+        priority=0,
+        maps=0,
+        reduces=0,
+        history=(Transition(JobState.SUBMITTED, at, "submitted at an unknown time"),),
     )
 
 

@@ -25,6 +25,7 @@ from mr.coordinator.core.events import (
 )
 from mr.coordinator.core.isolation import break_event, each_job, isolated, job_of, logged, note_event
 from mr.coordinator.core.job_phases import advance, end_job, note_waiting, retry_output
+from mr.coordinator.core.job_records import failed_record
 from mr.coordinator.core.membership import Membership
 from mr.coordinator.core.restore import new_job, restored_job, snapshot
 from mr.coordinator.core.state import ActiveJob, SchedulerState
@@ -100,6 +101,9 @@ class Scheduler:
                     self._accept(decisions, event)
                 elif isinstance(event, JobRestored) and not event.job.record.state.terminal:
                     self._restore(decisions, event)
+                elif isinstance(event, JobBroken) and event.record is not None:
+                    record = failed_record(event.record, event.cause, decisions.time_of_day)
+                    decisions.close_broken(record, (), record.output)
 
     def _dispatch_to_job(self, decisions: Decisions, job: ActiveJob, event: Event) -> None:
         match event:

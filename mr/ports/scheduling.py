@@ -6,7 +6,7 @@ from typing import Protocol
 from mr.protocol.claims import Placement
 from mr.protocol.ids import Incarnation, JobId, TaskId
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import JobRecord, Outcome, Refusal, RestoredJob, TaskRecord
+from mr.protocol.records import JobRecord, Outcome, Refusal, RestoredJob, TaskRecord, UnreadableJob
 
 
 class SchedulingStore(Protocol):
@@ -46,7 +46,7 @@ class SchedulingStore(Protocol):
     async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
         """What is recorded of each of these tasks, read in one step; an empty Outcome for an unknown one."""
 
-    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
+    async def restore(self, epoch: int) -> Sequence[RestoredJob | UnreadableJob]:
         """Read every unfinished job, oldest first, and raise its epoch to this one."""
 
     async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:

@@ -281,6 +281,16 @@ class RestoredJob(msgspec.Struct, frozen=True):
     results: Mapping[TaskId, TaskResult]
 
 
+class UnreadableJob(msgspec.Struct, frozen=True):
+    """An unfinished job of which the store holds something that cannot be decoded."""
+
+    job_id: JobId
+    #: What cannot be read, and why.
+    reason: str
+    #: Its record; None when that is what cannot be read.
+    record: JobRecord | None
+
+
 class ManifestPart(msgspec.Struct, frozen=True):
     """One output part of a completed job, as it lies there."""
 

@@ -14,7 +14,7 @@ from mr.errors import BadSetting, StoreUnavailable
 from mr.ports.claims import ClaimReply
 from mr.protocol.claims import Verdict
 from mr.protocol.ids import AttemptId
-from mr.protocol.records import JobState, TaskState
+from mr.protocol.records import JobState, TaskState, UnreadableJob
 from mr.settings import Settings
 from tests.conftest import need
 from tests.contract import samples
@@ -287,6 +287,30 @@ async def test_a_result_that_cannot_be_read_is_committed(store: RedisStore, serv
     await use_every_key(store)
     server.hset(f"mr:{{{JOB}}}:results:map", MAP_0, b"\xc1")
     assert await store.claim(JOB, MAP_0, ANN, FIRST_RUN, LONG) == ClaimReply(Verdict.COMMITTED, 1)
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["job", "job/epoch", "job/record", "spec", "splits", "tasks", "results:map"]
+)
+async def test_a_job_that_cannot_be_read_can_be_ended(
+    store: RedisStore, server: "redis.Redis", spoilt: str
+) -> None:
+    await use_every_key(store)
+    key, _, field = spoilt.partition("/")
+    if field:
+        server.hset(f"mr:{{{JOB}}}:{key}", field, b"\xc1")
+    else:
+        server.delete(f"mr:{{{JOB}}}:{key}")
+        server.rpush(f"mr:{{{JOB}}}:{key}", b"rubbish")
+    found = await store.restore(2)
+    if spoilt != "job/epoch":
+        (job,) = found
+        assert isinstance(job, UnreadableJob) and (job.job_id, bool(job.reason)) == (JOB, True)
+        assert (job.record is None) == spoilt.startswith("job")
+    ended = samples.record(state=JobState.FAILED)
+    await store.end_job(ended, [samples.task(MAP_0)], 2, LONG)
+    assert await store.get_job(JOB) == ended
+    assert await store.restore(3) == []
 
 
 async def test_a_worker_that_cannot_be_read_hides_no_other(store: RedisStore, server: "redis.Redis") -> None:

@@ -11,7 +11,16 @@ from mr.protocol.claims import Claim, Placement
 from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, in_task_order, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, RestoredJob, TaskRecord, TaskResult
+from mr.protocol.records import (
+    MAX_REFUSALS,
+    JobRecord,
+    Outcome,
+    Refusal,
+    RestoredJob,
+    TaskRecord,
+    TaskResult,
+    UnreadableJob,
+)
 
 
 class MemoryScheduling(MemoryClient, SchedulingStore):
@@ -93,8 +102,8 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
             found[task] = Outcome(entry.claims.get(task, Claim()), result)
         return found
 
-    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
-        restored = []
+    async def restore(self, epoch: int) -> Sequence[RestoredJob | UnreadableJob]:
+        restored: list[RestoredJob | UnreadableJob] = []
         for job, entry in sorted(self._state().jobs.items(), key=lambda item: item[1].submitted_at):
             if not entry.open or entry.spec is None:
                 continue
@@ -104,7 +113,8 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
             try:
                 restored.append(_read_whole(entry, entry.spec))
             except BadMessage as error:
-                self._reader.tell(f"unfinished job {job}", error)
+                record = self._reader.read(entry.record, JobRecord, f"the record of job {job}")
+                restored.append(UnreadableJob(job, str(error), record))
         return restored
 
     async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:

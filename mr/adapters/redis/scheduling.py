@@ -15,7 +15,16 @@ from mr.protocol.codec import pack, unpack
 from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, task_id, task_kind
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.locations import result_locations
-from mr.protocol.records import MAX_REFUSALS, JobRecord, Outcome, Refusal, RestoredJob, TaskRecord, TaskResult
+from mr.protocol.records import (
+    MAX_REFUSALS,
+    JobRecord,
+    Outcome,
+    Refusal,
+    RestoredJob,
+    TaskRecord,
+    TaskResult,
+    UnreadableJob,
+)
 
 #: An index entry without a record is dropped at this age: the record of a younger one may still be written.
 ORPHAN_SECONDS = 3600.0
@@ -95,8 +104,8 @@ class RedisScheduling(RedisJobs, SchedulingStore):
             )
         return found
 
-    async def restore(self, epoch: int) -> Sequence[RestoredJob]:
-        restored = []
+    async def restore(self, epoch: int) -> Sequence[RestoredJob | UnreadableJob]:
+        restored: list[RestoredJob | UnreadableJob] = []
         for job in await self._unfinished():
             script_keys = [keys.job_key(job), keys.claims_key(job)]
             try:
@@ -105,8 +114,14 @@ class RedisScheduling(RedisJobs, SchedulingStore):
                     self._acknowledged.restart(job, _generation(job, epoch, answer))
                     restored.append(await self._read_whole(job))
             except BadMessage as error:
-                self._reader.tell(f"unfinished job {job}", error)
+                restored.append(UnreadableJob(job, str(error), await self._readable_record(job)))
         return restored
+
+    async def _readable_record(self, job: JobId) -> JobRecord | None:
+        try:
+            return await self.get_job(job)
+        except BadMessage:
+            return None
 
     async def _unfinished(self) -> list[JobId]:
         """The jobs whose tasks may run, oldest first."""

@@ -22,7 +22,7 @@ from mr.protocol.ids import AttemptId, CodeId, Incarnation, JobId, TaskId, Worke
 from mr.protocol.jobs import JobRequest, RequestReply
 from mr.protocol.messages import TaskFailed
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, coordinator_queue
-from mr.protocol.records import JobState, Transition
+from mr.protocol.records import JobState, RestoredJob, Transition
 from mr.settings import Settings
 from tests.support.specs import make_manifest
 from tests.support.waiting import eventually
@@ -245,6 +245,7 @@ async def test_more_jobs_than_events_may_wait_are_taken_over(
     async with site.coordinator():
         await site.submit()
     (one,) = await site.store.restore(1)
+    assert isinstance(one, RestoredJob)
     for number in range(5):
         name = JobId(f"more-{number}")
         spec, record = (msgspec.structs.replace(item, job_id=name) for item in (one.spec, one.record))
@@ -283,24 +284,30 @@ async def test_an_unfinished_job_keeps_its_code_from_expiring(
             await eventually(lambda until=until: code.expires_at > until)  # type: ignore[misc]
 
 
-async def test_a_job_that_cannot_be_read_harms_no_other(site: Site) -> None:
+@pytest.mark.parametrize("spoilt", ["record", "task"])
+async def test_a_job_that_cannot_be_read_fails_and_harms_no_other(site: Site, spoilt: str) -> None:
     async with site.coordinator():
         await site.submit()
     (one,) = await site.store.restore(1)
+    assert isinstance(one, RestoredJob)
     name = JobId("other")
     spec, record = (msgspec.structs.replace(item, job_id=name) for item in (one.spec, one.record))
     await site.store.create_job(spec, one.splits, record, 1)
-    site.stores.jobs[name].record = b"\xc1"
+    if spoilt == "record":
+        site.stores.jobs[name].record = b"\xc1"
+    else:
+        site.stores.jobs[name].tasks[TaskId("map-00000")] = b"\xc1"
     async with site.coordinator():
-        for kind in ("cancel", ""):
-            body = CANCEL.body if kind else (await site.request()).body
-            message = msgspec.structs.replace(CANCEL, body=body.replace(b'"one"', b'"other"'), type=kind)
-            reply = decode(await site.broker.request(message, timeout_seconds=30), RequestReply, JSON)
-            assert not reply.accepted
-            assert "cannot be read" in (reply.reason or "")
+        body = CANCEL.body.replace(b'"one"', b'"other"')
+        answer = await site.broker.request(msgspec.structs.replace(CANCEL, body=body), timeout_seconds=30)
+        assert not decode(answer, RequestReply, JSON).accepted
+        ended = await site.store.get_job(name)
+        assert ended is not None and ended.state is JobState.FAILED and "cannot be read" in ended.cause
+        assert ended.output == ("" if spoilt == "record" else one.spec.output)
         answer = await site.broker.request(CANCEL, timeout_seconds=30)
         assert b'"accepted":true' in answer
     assert (await site.broker.depth(DEAD_QUEUE)).ready == 0
+    assert await site.store.restore(9) == []
 
 
 async def test_a_lead_whose_holder_is_gone_is_taken_over_before_its_lease_ends(site: Site) -> None:

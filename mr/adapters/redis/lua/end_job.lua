@@ -6,6 +6,13 @@
 -- Returns the job's new generation, or 'deposed' when a higher epoch wrote the job: nothing is changed then.
 -- It is right for a store that has lost acknowledged writes, too: everything that an ended job leaves is here.
 -- uses: fence
+-- A key of another type than it should have cannot be written: it goes first, so that every job can be ended.
+for i = 1, 4 do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'hash' and kind ~= 'none' then
+    redis.call('DEL', KEYS[i])
+  end
+end
 if is_deposed() then
   return 'deposed'
 end

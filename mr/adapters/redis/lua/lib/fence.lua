@@ -1,12 +1,12 @@
--- The fence before a coordinator's write to a job.
+-- The fence before a coordinator's write to a job. What is no number counts as 0.
 -- KEYS: 1 job (hash)
 -- ARGV: 1 epoch, 2 generation acknowledged before
 local function is_deposed()
-  return tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') > tonumber(ARGV[1])
+  return (tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') or 0) > tonumber(ARGV[1])
 end
 
 local function generation()
-  return tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
+  return tonumber(redis.call('HGET', KEYS[1], 'generation') or '0') or 0
 end
 
 -- Why the write must change nothing: 'deposed' when a higher epoch wrote the job, 'behind' when the store has

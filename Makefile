@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs fault-matrix services test test-core test-services mutants bench bench-faults clean
+.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -61,6 +61,11 @@ test-core: install ## the tiers that need no service
 
 test-services: install ## the tiers on real RabbitMQ and Redis
 	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration tests/e2e
+
+# A server that cannot be started fails its tests (CI): none is skipped.
+test-newest: install ## the same and the faults on the newest RabbitMQ and Redis of Debian, in a root of their own; as root
+	.ci/newest $(BIN)/python -m tests.support.servers
+	CI=true .ci/newest $(PYTEST) -q -n 2 --dist loadfile tests/contract tests/integration tests/e2e $(wildcard tests/faults)
 
 mutants: install ## put each mended defect back and require that its test fails: make mutants [NAMES="01 13"]
 	$(BIN)/python -m tests.mutants $(NAMES)

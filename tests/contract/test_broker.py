@@ -266,7 +266,9 @@ async def test_of_several_consumers_the_oldest_is_served(new_broker: OpenBroker,
     await depth_is(two, queue, 2)
     assert second.bodies == []
     await one.close()
-    await second.holds(b"0", b"1", b"2")
+    # RabbitMQ 4.3 hands over what is ready before what comes back.
+    await second.take(3)
+    assert sorted(second.bodies) == [b"0", b"1", b"2"]
 
 
 @pytest.mark.parametrize(

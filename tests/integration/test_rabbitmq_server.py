@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Iterator
 
+import pika
 import pytest
 
 from mr.adapters.rabbitmq.broker import RabbitBroker
+from mr.adapters.topology import QUEUES
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.queues import TASKS_QUEUE
@@ -36,6 +38,9 @@ def task(body: bytes) -> OutgoingMessage:
 
 
 async def test_a_consumer_that_was_timed_out_goes_on(server: PrivateRabbitMQ) -> None:
+    """3.10 closes the channel. 4.3 sends basic.cancel, and times out consumers of quorum queues alone."""
+    with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+        connection.channel().queue_declare("slow", durable=True, arguments={"x-queue-type": "quorum"})
     broker = RabbitBroker(Settings(broker_url=server.url))
     await broker.connect()
     deliveries: list[Delivery] = []
@@ -45,14 +50,25 @@ async def test_a_consumer_that_was_timed_out_goes_on(server: PrivateRabbitMQ) ->
         if delivery.redelivered:
             await delivery.ack()
 
-    await broker.consume(TASKS_QUEUE, take, prefetch=2)
-    await broker.publish(task(b"slow"))
-    await eventually(lambda: len(deliveries) == 2, 30.0)
+    await broker.consume("slow", take, prefetch=2)
+    await broker.publish(OutgoingMessage(routing_key="slow", body=b"first"))
+    await eventually(lambda: len(deliveries) == 2, "the delivery that was taken back")
     await deliveries[0].ack()
-    await broker.publish(task(b"next"))
+    await broker.publish(OutgoingMessage(routing_key="slow", body=b"next"))
     await eventually(lambda: deliveries[-1].body == b"next")
     await deliveries[-1].ack()
     await broker.close()
+
+
+async def test_queues_are_classic_where_the_default_is_another_type(server: PrivateRabbitMQ) -> None:
+    await asyncio.to_thread(server.control, "add_vhost", "other", "--default-queue-type", "quorum")
+    await asyncio.to_thread(server.control, "set_permissions", "-p", "other", "guest", ".*", ".*", ".*")
+    broker = RabbitBroker(Settings(broker_url=server.url.removesuffix("%2F") + "other"))
+    await broker.connect()
+    await broker.close()
+    listed = await asyncio.to_thread(server.control, "-q", "list_queues", "-p", "other", "name", "type")
+    types = dict(line.split("\t") for line in listed.splitlines()[1:])
+    assert types == dict.fromkeys((queue.name for queue in QUEUES), "classic")
 
 
 async def test_confirmed_messages_survive_the_death_of_the_server(server: PrivateRabbitMQ) -> None:

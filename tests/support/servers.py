@@ -1,13 +1,16 @@
 """Private RabbitMQ and Redis servers: on loopback and free ports, in a temporary directory, gone afterwards.
 
 Where a server comes from, in this order: an address in MR_TEST_BROKER_URL / MR_TEST_REDIS_URL; the
-binaries of Debian's packages; a container, if a Docker engine answers.
+binaries of Debian's packages; a container, if a Docker engine answers. MR_TEST_SERVERS_ROOT names a root
+directory with those packages (`.ci/newest` makes one): the servers then run in it, by chroot. The directories
+of tests must be mounted in it under the same path. Run as a module, this prints the versions of a pair.
 """
 
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from pathlib import Path
 from tests.support import server_versions
 from tests.support.own_process import OwnProcess, accepts, free_port
 
+ROOT = os.environ.get("MR_TEST_SERVERS_ROOT", "")
 RABBITMQ_BINARY = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 RABBITMQ_START_SECONDS = 60.0
 REDIS_START_SECONDS = 15.0
@@ -23,6 +27,16 @@ REDIS_START_SECONDS = 15.0
 
 class NoServer(Exception):
     """No RabbitMQ or Redis to test with. Install rabbitmq-server and redis-server, or set MR_TEST_*_URL."""
+
+
+def in_root(*command: str) -> list[str]:
+    """The command as it runs where the servers' packages are installed."""
+    return ["chroot", ROOT, *command] if ROOT else [*command]
+
+
+def installed(binary: str) -> bool:
+    """Whether a command is installed there."""
+    return shutil.which(binary, path=f"{ROOT}/usr/bin" if ROOT else None) is not None
 
 
 class PrivateRedis:
@@ -38,7 +52,7 @@ class PrivateRedis:
     @staticmethod
     def available() -> bool:
         """Whether the binary is installed."""
-        return shutil.which("redis-server") is not None
+        return installed("redis-server")
 
     @property
     def url(self) -> str:
@@ -48,7 +62,7 @@ class PrivateRedis:
     def start(self) -> None:
         """Start it, and return when it listens."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = in_root("redis-server", "--port", str(self.port), "--bind", "127.0.0.1")
         command += ["--dir", str(self._directory), "--save", ""]
         command += ["--appendonly", "yes" if self._persistent else "no"]
         command += ["--appendfsync", "always"] if self._persistent else []
@@ -111,7 +125,7 @@ class PrivateRabbitMQ:
     @staticmethod
     def available() -> bool:
         """Whether the binaries are installed."""
-        return Path(RABBITMQ_BINARY).exists() and shutil.which("epmd") is not None
+        return Path(ROOT + RABBITMQ_BINARY).exists() and installed("epmd")
 
     @property
     def url(self) -> str:
@@ -148,9 +162,9 @@ class PrivateRabbitMQ:
         (self._directory / "advanced.config").write_text(f"{self._advanced}\n")
         (self._directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         if self._epmd is None:
-            self._epmd = OwnProcess(["epmd"], self._directory / "epmd.log", self.environ)
+            self._epmd = OwnProcess(in_root("epmd"), self._directory / "epmd.log", self.environ)
             self._epmd.wait_until(lambda: accepts(self._epmd_port), REDIS_START_SECONDS)
-        self._process = OwnProcess([RABBITMQ_BINARY], self._directory / "rabbitmq.log", self.environ)
+        self._process = OwnProcess(in_root(RABBITMQ_BINARY), self._directory / "rabbitmq.log", self.environ)
         self._process.wait_until(self._answers, RABBITMQ_START_SECONDS)
         server_versions.note_rabbitmq(self.url)
 
@@ -167,7 +181,7 @@ class PrivateRabbitMQ:
 
     def control(self, *arguments: str) -> str:
         """Run rabbitmqctl against this node (about two seconds); returns what it printed."""
-        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
+        command = in_root("/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments)
         done = subprocess.run(
             command, env=self.environ, capture_output=True, text=True, timeout=60, check=True
         )
@@ -302,3 +316,13 @@ def private_servers(directory: Path) -> Iterator[Servers]:
             stack.callback(server.stop)
             server.start()
         yield Servers(rabbitmq.url, redis.url)
+
+
+def main() -> None:
+    """Print the versions of a private pair."""
+    with tempfile.TemporaryDirectory() as directory, private_servers(Path(directory)):
+        print(", ".join(server_versions.in_use()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -241,7 +241,7 @@ def queues() -> str:
             arguments.append(f"`x-max-priority` {queue.max_priority}")
         if queue.single_active:
             arguments.append("single active consumer")
-        rows.append((f"`{queue.name}`", "durable queue", ", ".join(arguments) or "-"))
+        rows.append((f"`{queue.name}`", "durable classic queue", ", ".join(arguments) or "-"))
     rows += [(f"`{name}`", f"durable {kind} exchange", "-") for name, kind in topology.EXCHANGES.items()]
     return _table(("name", "kind", "arguments"), rows)
 

@@ -7,8 +7,12 @@ from mr.adapters.topology import EXCHANGES, QUEUES, QueueDeclaration
 
 
 def queue_arguments(queue: QueueDeclaration) -> dict[str, Any]:
-    """The arguments of a declaration. Policies set everything else: arguments cannot be changed later."""
-    arguments: dict[str, Any] = {}
+    """The arguments of a declaration. Policies set everything else: arguments cannot be changed later.
+
+    The type is named because a virtual host may have another default, and only classic queues take a
+    priority. The broker takes it for equal to a declaration without type, which older versions made.
+    """
+    arguments: dict[str, Any] = {"x-queue-type": "classic"}
     if queue.max_priority:
         arguments["x-max-priority"] = queue.max_priority
     if queue.single_active:

@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.store import StateStore
 from mr.protocol import codec, queues
 from mr.protocol.claims import Claim
-from mr.protocol.ids import JobId, is_id, task_sort_key
+from mr.protocol.ids import JobId, TaskId, WorkerId, is_id, task_sort_key
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
 from mr.protocol.messages import DrainWorker
 from mr.protocol.records import (
@@ -29,6 +30,7 @@ from mr.protocol.records import (
     TaskState,
     WorkerBeat,
     WorkerView,
+    every_field,
 )
 from mr.settings import Settings
 
@@ -40,6 +42,18 @@ class Unanswered(ClusterUnreachable):
     """The request waits in `mr.jobs`, but no coordinator has answered. Start one: `mr coordinator`."""
 
 
+class Stall(msgspec.Struct, frozen=True):
+    """A running attempt that has finished no record for longer than `stall_seconds`."""
+
+    task_id: TaskId
+    attempt: int
+    worker: WorkerId
+    seconds: float
+    phase: str
+    #: The record at work, where it is known.
+    record: str
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """A job at one moment: its record, and what the workers' slots do for it."""
 
@@ -47,6 +61,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     running: tuple[RunningTask, ...]
     #: For how long no coordinator has been heard of, in words; empty while one leads.
     missing: str = ""
+    #: The longest first.
+    stalled: tuple[Stall, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What `--json` shows: the fields of the record, and `stalled`."""
+        return {**every_field(self.record), "stalled": every_field(self.stalled)}
 
     @property
     def waiting_for(self) -> str:
@@ -102,8 +123,15 @@ class Viewer:
             return None
         if record.state.terminal:
             return Snapshot(record, ())
-        running = tuple(r for r in await self._running() if r.job_id == job)
-        return Snapshot(record, running, await self.missing_coordinator())
+        slots = [(worker, task) for worker, task in await self._slots() if task.job_id == job]
+        stalled = [
+            Stall(task.task_id, task.attempt, worker, task.stalled_seconds, task.phase, task.record)
+            for worker, task in slots
+            if task.stalled_seconds > self.settings.stall_seconds
+        ]
+        stalled.sort(key=lambda stall: -stall.seconds)
+        running = tuple(task for _, task in slots)
+        return Snapshot(record, running, await self.missing_coordinator(), tuple(stalled))
 
     async def missing_coordinator(self) -> str:
         """Say for how long no coordinator has been heard of; empty while one leads."""
@@ -118,7 +146,7 @@ class Viewer:
         A claimed task is shown as running at once: the heartbeat that reports it comes a little later.
         """
         running: dict[str, RunningTask] = {}
-        for task in await self._running():
+        for _, task in await self._slots():
             known = running.get(task.task_id)
             if task.job_id == job and (known is None or known.attempt < task.attempt):
                 running[task.task_id] = task
@@ -182,8 +210,10 @@ class Viewer:
             raise BadJob(f"{name!r} cannot be a name: letters, digits, '.', '_' and '-', at most 64")
         await self.store.register(name, manifest, self.settings.code_seconds)
 
-    async def _running(self) -> tuple[RunningTask, ...]:
-        return tuple(task for view in await self.store.workers() if view.live for task in view.beat.running)
+    async def _slots(self) -> list[tuple[WorkerId, RunningTask]]:
+        """What the slots of the live workers do."""
+        views = await self.store.workers()
+        return [(view.beat.worker, task) for view in views if view.live for task in view.beat.running]
 
 
 def _claimed(record: TaskRecord, claim: Claim, now: float) -> TaskRecord:

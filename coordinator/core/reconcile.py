@@ -52,11 +52,8 @@ def _note_sighting(
         known = RunningAttempt(view.beat.worker, view.beat.incarnation, decisions.now, started_at)
         start_attempt(decisions, job, task, number, known)
     known.seen_at, known.started_at = decisions.now, started_at
-    known.bytes_in = running.bytes_in
-    progress = (running.phase, running.progress, running.records)
-    if progress != known.progress:
-        known.progress, known.progressed_after = progress, running.elapsed_seconds
-    known.stalled_seconds = running.elapsed_seconds - known.progressed_after
+    known.bytes_in, known.share = running.bytes_in, running.progress
+    known.stalled_seconds = running.stalled_seconds
 
 
 def start_attempt(

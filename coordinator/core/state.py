@@ -51,10 +51,8 @@ class RunningAttempt:
     started_at: float
     #: Bytes it has to read, from its last heartbeat.
     bytes_in: int = 0
-    #: (phase, share of the input consumed, records) from its last heartbeat.
-    progress: tuple[str, float, int] = ("", 0.0, 0)
-    #: How long it had run when it last progressed, and how long it has stalled since.
-    progressed_after: float = 0.0
+    #: Share of the input consumed, and how long it has finished no record, from its last heartbeat.
+    share: float = 0.0
     stalled_seconds: float = 0.0
 
 

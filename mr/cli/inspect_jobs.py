@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -11,7 +11,7 @@ from mr.cli import formatting
 from mr.cli.failures import describe_group
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say
-from mr.cli.progress import progress_share
+from mr.cli.progress import describe_stall, progress_share
 from mr.client import Snapshot, TaskView, Viewer
 from mr.error_text import bounded
 from mr.errors import NotFound
@@ -23,6 +23,8 @@ Seen = TypeVar("Seen")
 
 #: Longest failure message in the table of tasks.
 _MESSAGE_CHARACTERS = 60
+#: Stalled attempts that the status of a job names; the others are counted.
+_STALLED_NAMED = 10
 
 
 def look(configured: Configured, at: Callable[[Viewer], Awaitable[Seen]]) -> Seen:
@@ -61,7 +63,7 @@ def status(job: str, json: bool, configured: Configured) -> None:
     Its states with their times and causes, progress, counters, and what failed, each cause once.
     """
 
-    async def at(viewer: Viewer) -> tuple[JobRecord | Refusal, str]:
+    async def at(viewer: Viewer) -> tuple[dict[str, Any] | Refusal, str]:
         refusal = await viewer.refusal(job)
         try:
             record = await viewer.find(job)
@@ -71,11 +73,11 @@ def status(job: str, json: bool, configured: Configured) -> None:
             return refusal, describe_refusal(refusal)
         snapshot = await viewer.snapshot(record.job_id) or Snapshot(record, ())
         if json:
-            return snapshot.record, ""
-        return snapshot.record, describe_job(snapshot, list(await viewer.tasks(record.job_id)), refusal)
+            return snapshot.fields, ""
+        return snapshot.fields, describe_job(snapshot, list(await viewer.tasks(record.job_id)), refusal)
 
-    record, text = look(configured, at)
-    say(render_json(record) if json else text)
+    fields, text = look(configured, at)
+    say(render_json(fields) if json else text)
 
 
 @click.command()
@@ -97,11 +99,12 @@ def tasks(job: str, state: str | None, json: bool, configured: Configured) -> No
         return list(await viewer.tasks((await viewer.find(job)).job_id))
 
     views = [v for v in look(configured, at) if state is None or v.record.state.lower() == state]
+    stall_seconds = configured.settings.stall_seconds
     if json:
         say(render_json(views))
         return
     right = ("ATTEMPT", "FAILED", "TIME", "DONE", "RECORDS", "MEMORY", "CPU")
-    say(formatting.table(_TASK_HEADERS, [_task_row(view) for view in views], right=right))
+    say(formatting.table(_TASK_HEADERS, [_task_row(view, stall_seconds) for view in views], right=right))
 
 
 @click.command()
@@ -120,7 +123,7 @@ def workers(json: bool, configured: Configured) -> None:
     say(formatting.table(_WORKER_HEADERS, [_worker_row(view) for view in views], right=right))
     running = [(view.beat.worker, task) for view in views if view.live for task in view.beat.running]
     if running:
-        rows = [_slot_row(worker, task) for worker, task in running]
+        rows = [_slot_row(worker, task, configured.settings.stall_seconds) for worker, task in running]
         say("")
         say(formatting.table(_SLOT_HEADERS, rows, right=("TIME", "DONE", "RECORDS", "MEMORY", "CPU")))
 
@@ -146,6 +149,7 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView], refusal: Refusal
         ("name", record.name),
         ("state", record.state + (f": {record.cause}" if record.cause else "")),
         ("waiting for", snapshot.waiting_for),
+        *zip(["stalled", *[""] * _STALLED_NAMED], _stalled(snapshot), strict=False),
         ("progress", formatting.percent(progress_share(snapshot))),
         ("maps", f"{record.maps_committed} of {record.maps}"),
         ("reduces", f"{record.reduces_committed} of {record.reduces}"),
@@ -166,6 +170,12 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView], refusal: Refusal
         sections.append("counters\n" + _indented(formatting.fields(counters)))
     sections += [describe_group(group).lstrip("\n") for group in record.failures]
     return "\n\n".join(sections)
+
+
+def _stalled(snapshot: Snapshot) -> list[str]:
+    named = [describe_stall(stall) for stall in snapshot.stalled[:_STALLED_NAMED]]
+    more = len(snapshot.stalled) - len(named)
+    return [*named, f"and {more} more"] if more else named
 
 
 _JOB_HEADERS = ("JOB", "NAME", "STATE", "MAPS", "REDUCES", "FAILED", "SUBMITTED", "TOOK")
@@ -195,7 +205,7 @@ def _job_row(record: JobRecord) -> list[str]:
     ]
 
 
-def _task_row(view: TaskView) -> list[str]:
+def _task_row(view: TaskView, stall_seconds: float) -> list[str]:
     record = view.record
     running = None if record.state is TaskState.COMMITTED else view.running
     seconds = _ended_seconds(record) if running is None else running.elapsed_seconds
@@ -206,7 +216,7 @@ def _task_row(view: TaskView) -> list[str]:
         str(record.failures + record.losses),
         record.worker,
         formatting.duration(seconds) if seconds else "",
-        *(_running_cells(running) if running else _ended_cells(view)),
+        *(_running_cells(running, stall_seconds) if running else _ended_cells(view)),
         bounded(" ".join(record.failure.message.split()), _MESSAGE_CHARACTERS) if record.failure else "",
     ]
 
@@ -223,13 +233,15 @@ def _ended_seconds(record: TaskRecord) -> float:
     return max(record.ended_at - record.started_at, 0.0) if record.started_at else 0.0
 
 
-def _running_cells(task: RunningTask) -> list[str]:
+def _running_cells(task: RunningTask, stall_seconds: float) -> list[str]:
+    stalled = task.stalled_seconds > stall_seconds
+    no_record = f", no record finished for {formatting.duration(task.stalled_seconds)}" if stalled else ""
     return [
         formatting.percent(task.progress),
         formatting.number(task.records),
         formatting.size(task.memory_bytes),
         f"{task.cpu_percent:.0f}%",
-        task.phase,
+        task.phase + no_record,
     ]
 
 
@@ -263,8 +275,8 @@ def _worker_row(view: WorkerView) -> list[str]:
     ]
 
 
-def _slot_row(worker: str, task: RunningTask) -> list[str]:
-    done, records, memory, cpu, phase = _running_cells(task)
+def _slot_row(worker: str, task: RunningTask, stall_seconds: float) -> list[str]:
+    done, records, memory, cpu, phase = _running_cells(task, stall_seconds)
     elapsed = formatting.duration(task.elapsed_seconds)
     return [
         worker, task.job_id, task.task_id, str(task.attempt), phase, elapsed, done, records, memory, cpu

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from mr.cli.formatting import duration, number, short_number, size
-from mr.client import Snapshot
+from mr.client import Snapshot, Stall
 from mr.error_text import printable_line
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobState, RunningTask
@@ -38,6 +38,8 @@ class ProgressLine:
         self._drawn_width = 0
         self._said: tuple[str, str, bool] | None = None
         self._share = 0.0
+        #: The stalled attempts that a log has been told of.
+        self._stalled: set[tuple[str, int]] = set()
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw a snapshot, unless the last one was drawn a moment ago."""
@@ -45,6 +47,7 @@ class ProgressLine:
             return
         if not self._interactive:
             self._say_state(snapshot)
+            self._say_stalled(snapshot)
             return
         now = self._clock()
         if now - self._drawn_at < _REDRAW_SECONDS and not snapshot.record.state.terminal:
@@ -81,6 +84,20 @@ class ProgressLine:
             detail = f" {number(record.reduces)} reduce tasks" + detail
         self._stream.write(f"{record.state}{printable_line(detail)}\n")
         self._stream.flush()
+
+    def _say_stalled(self, snapshot: Snapshot) -> None:
+        """Tell of each stalled attempt once, and again if it has gone on and stalls anew."""
+        for stall in snapshot.stalled:
+            if (stall.task_id, stall.attempt) not in self._stalled:
+                self._stream.write(printable_line(describe_stall(stall)) + "\n")
+                self._stream.flush()
+        self._stalled = {(stall.task_id, stall.attempt) for stall in snapshot.stalled}
+
+
+def describe_stall(stall: Stall) -> str:
+    """One stalled attempt, in one line."""
+    at = f", at {stall.record}" if stall.record else ""
+    return f"no record finished for {duration(stall.seconds)} in {stall.task_id} (worker {stall.worker}){at}"
 
 
 def progress_share(snapshot: Snapshot) -> float:
@@ -119,6 +136,9 @@ def render(snapshot: Snapshot, share: float, elapsed_seconds: float) -> str:
         parts.append(f"reduces {record.reduces_committed}/{record.reduces}")
     if snapshot.waiting_for:
         parts.append(f"waiting: {snapshot.waiting_for}")
+    if snapshot.stalled:
+        more = f" and {len(snapshot.stalled) - 1} more" if len(snapshot.stalled) > 1 else ""
+        parts.append(describe_stall(snapshot.stalled[0]) + more)
     if record.attempts_failed:
         parts.append(f"{record.attempts_failed} failed attempts")
     if record.state is JobState.MAPPING:  # later the totals count what the reduces read as well

@@ -16,7 +16,7 @@ from mr.cli.progress import ProgressLine
 from mr.client import Client, Unanswered
 from mr.errors import BadInput, Interrupted, MrError
 from mr.protocol.ids import JobId
-from mr.protocol.records import JobRecord, JobState, every_field
+from mr.protocol.records import JobRecord, JobState
 
 Result = TypeVar("Result")
 
@@ -187,7 +187,7 @@ async def _follow_json(client: Client, job: JobId) -> int:
     async with aclosing(client.watch(job)) as snapshots:
         async for snapshot in snapshots:
             state = snapshot.record.state
-            say(msgspec.json.encode(every_field(snapshot.record)).decode())
+            say(msgspec.json.encode(snapshot.fields).decode())
     return 0 if state is JobState.COMPLETED else 1
 
 

@@ -2,6 +2,7 @@
 
     > accept a maps=2 reduces=1 [priority=2 weight=1 attempts=4 split=100]
     > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s~40%)  live incarnations, slots (default 2), what they run
+    > workers w1.1(a/map-00000/1@20s~40%!9s)             its attempt has finished no record for 9 s
     > workers w1.1+0.5s:4                                as of half a second ago
     > workers w1.1=                                      by the same heartbeat as in the look before
     > probed w1.1 gone                                   or `reached`
@@ -147,11 +148,7 @@ class Script:
             self.numbers[incarnation] = self.numbers.get(incarnation, 0) + 1
         running = []
         for attempt in filter(None, (match[5] or "").split(",")):
-            job, task, number, seconds, *share = re.split(r"[/@~]", attempt)
-            elapsed = float(seconds.removesuffix("s"))
-            done = float(share[0].removesuffix("%")) / 100 if share else 0.0
-            known = (JobId(job), TaskId(task), int(number), self.now - elapsed, elapsed, done)
-            running.append(RunningTask(*known))
+            running.append(self._running(attempt))
         slots = int(match[4] or 2)
         beat = WorkerBeat(
             worker=worker,
@@ -167,6 +164,20 @@ class Script:
             control_queue=f"control-{incarnation}",
         )
         return WorkerView(beat, float(match[3] or 0.0), True)
+
+    def _running(self, text: str) -> RunningTask:
+        match = re.fullmatch(r"(.+)/(.+)/(\d+)@([\d.]+)s(?:~([\d.]+)%)?(?:!([\d.]+)s)?", text)
+        assert match is not None, text
+        elapsed = float(match[4])
+        return RunningTask(
+            JobId(match[1]),
+            TaskId(match[2]),
+            int(match[3]),
+            self.now - elapsed,
+            elapsed,
+            float(match[5] or 0) / 100,
+            stalled_seconds=float(match[6] or 0),
+        )
 
     def _read_probed(self, text: str, outcome: str) -> e.Event:
         _, incarnation = incarnation_of(text)

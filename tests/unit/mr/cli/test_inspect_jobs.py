@@ -157,6 +157,36 @@ def test_workers_show_their_slots_and_what_limits_them(server: MemoryStoreServer
     assert [view["live"] for view in json.loads(ask("workers", "--json"))] == [False, True]
 
 
+def test_stalled_attempts_are_told_everywhere(server: MemoryStoreServer, ask: Ask) -> None:
+    put(server, job_record(), *(task_record(f"map-{n:05d}") for n in range(13)))
+    stalled = [
+        running_task(f"map-{n:05d}", phase="map", elapsed_seconds=800.0, stalled_seconds=725.0 - n)
+        for n in range(12)
+    ]
+    slow = running_task("map-00012", phase="map", elapsed_seconds=800.0, stalled_seconds=299.0)
+    other = running_task("map-00000", "other-1", elapsed_seconds=800.0, stalled_seconds=800.0)
+    beat = worker_beat("w1", *stalled, slow, other)
+    change(server, lambda store: store.heartbeat(beat, 10.0))
+    status = ask("status", "words-1").splitlines()
+    assert "stalled      no record finished for 12m05s in map-00000 (worker w1)" in status
+    assert sum("no record finished" in line for line in status) == 10
+    assert "             and 2 more" in status
+    told = json.loads(ask("status", "words-1", "--json"))["stalled"]
+    assert [stall["task_id"] for stall in told] == [f"map-{n:05d}" for n in range(12)]
+    assert told[0]["worker"] == "w1" and told[0]["seconds"] == 725.0
+    for lines in (ask("tasks", "words-1").splitlines(), ask("workers").splitlines()):
+        rows = {
+            line.split()[0] if line.startswith("map") else line.split()[2]: line
+            for line in lines[1:]
+            if "map-" in line and "other" not in line
+        }
+        assert "map, no record finished for 12m05s" in rows["map-00000"]
+        assert "no record" not in rows["map-00012"]
+    ended = job_record(state=JobState.COMPLETED)
+    change(server, lambda store: store.save_job(ended, (), 1))
+    assert json.loads(ask("status", "words-1", "--json"))["stalled"] == []
+
+
 def test_logs_are_headed_by_their_attempt(server: MemoryStoreServer, ask: Ask) -> None:
     put(server, job_record(), task_record("map-00000"))
     change(

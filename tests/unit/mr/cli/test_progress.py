@@ -1,9 +1,11 @@
 """The progress line: what it shows of a snapshot, and when."""
 
 import io
+from typing import Any
 
 from mr.cli.progress import ProgressLine, progress_share, render
-from mr.client import Snapshot
+from mr.client import Snapshot, Stall
+from mr.protocol.ids import TaskId, WorkerId
 from mr.protocol.records import JobState, TaskStats
 from tests.support.job_records import job_record, running_task
 
@@ -79,6 +81,31 @@ def test_a_log_gets_one_line_for_each_state() -> None:
         "MAPPING 4 map tasks",
         "REDUCING 2 reduce tasks (waiting: no live workers)",
         "COMPLETED",
+    ]
+
+
+def stall(task: str = "map-00003", seconds: float = 725.0, **fields: Any) -> Stall:
+    found = {"attempt": 1, "worker": WorkerId("w1"), "phase": "map", "record": "", **fields}
+    return Stall(TaskId(task), seconds=seconds, **found)
+
+
+def test_stalled_attempts_are_shown_in_the_line() -> None:
+    snapshot = Snapshot(job_record(), (), stalled=(stall(record="in.txt:7"), stall("map-00001", 301.0)))
+    told = "no record finished for 12m05s in map-00003 (worker w1), at in.txt:7 and 1 more"
+    assert told in render(snapshot, 0.25, 2.0)
+
+
+def test_a_log_is_told_of_each_stall_once() -> None:
+    stream = io.StringIO()
+    line = ProgressLine(stream, interactive=False)
+    both = (stall(), stall("map-00001", 301.0))
+    for stalled in (both[:1], both, both[:1], (), (stall(seconds=400),)):
+        line.show(Snapshot(job_record(), (), stalled=stalled))
+    assert stream.getvalue().splitlines() == [
+        "MAPPING 4 map tasks",
+        "no record finished for 12m05s in map-00003 (worker w1)",
+        "no record finished for 5m01s in map-00001 (worker w1)",
+        "no record finished for 6m40s in map-00003 (worker w1)",
     ]
 
 

@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest mutants bench bench-faults clean
+.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest soak soak-servers mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -66,6 +66,13 @@ test-services: install ## the tiers on real RabbitMQ and Redis
 test-newest: install ## the same and the faults on the newest RabbitMQ and Redis of Debian, in a root of their own; as root
 	.ci/newest $(BIN)/python -m tests.support.servers
 	CI=true .ci/newest $(PYTEST) -q -n 2 --dist loadfile tests/contract tests/integration tests/e2e $(wildcard tests/faults)
+
+soak: install services ## jobs under random faults, then the simulation's seeds: [MINUTES=30] [SERVERS=newest] [SEED=..] [SEEDS=100000]
+	$(MAKE) soak-servers
+	$(MAKE) soak-simulation SEEDS=$(or $(SEEDS),100000)
+
+soak-servers: install services ## the jobs alone
+	$(if $(filter newest,$(SERVERS)),.ci/newest) $(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(addprefix --seed ,$(SEED))
 
 mutants: install ## put each mended defect back and require that its test fails: make mutants [NAMES="01 13"]
 	$(BIN)/python -m tests.mutants $(NAMES)

@@ -1,0 +1,348 @@
+"""The faults that the soak does to a running cluster: a table, with each one's weight and what it strikes."""
+
+import asyncio
+import contextlib
+import random
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pika
+import psutil
+import redis
+
+from mr.adapters.redis.keys import LEADER_KEY
+from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
+from tests.soak.site import COORDINATORS, SMALL_DISK_WORKER, Site
+from tests.support.waiting import eventually
+
+#: What nobody else may strike while one fault lasts. MEMORY: who remembers the jobs. Promised is that nothing
+#: is lost when the coordinators die or Redis loses its data, not when both do at the same time.
+MEMORY, RABBITMQ, REDIS, WORKER = "memory", "rabbitmq", "redis", "worker"
+
+#: Beyond the lease of three seconds.
+LONG_SECONDS = (4.0, 7.0)
+SHORT_SECONDS = (0.2, 2.0)
+#: A fault that finds nothing to strike waits this long for it.
+FIND_SECONDS = 5.0
+#: How long a new leader, or one whose store came back, has until the jobs are in its memory and in the store.
+SETTLE_SECONDS = 5.0
+LEADER_SECONDS = 60.0
+BALLAST_BYTES = 1024 * 1024
+
+
+class NothingToStrike(Exception):
+    """No task ran, or no file was there, that the fault could have struck."""
+
+
+@dataclass
+class Strike:
+    """One fault as it happens: where, with which chance, and which worker if it strikes one."""
+
+    site: Site
+    chance: random.Random
+    worker: str = ""
+
+    async def last(self, bounds: tuple[float, float]) -> None:
+        """Let the fault last for a while."""
+        await asyncio.sleep(self.chance.uniform(*bounds))
+
+    async def find_child(self) -> psutil.Process:
+        """A process of the worker that runs tasks. Raises NothingToStrike."""
+        return self.chance.choice(await _found(lambda: self.site.children(self.worker)))
+
+    async def find_segments(self) -> Path:
+        """A map output of any worker. Raises NothingToStrike."""
+        return self.chance.choice(
+            await _found(lambda: sorted(self.site.cluster.spool.rglob("outputs/**/*.segments")))
+        )
+
+    async def leader(self) -> None:
+        """Wait until a coordinator leads and has had time to settle."""
+        await eventually(self._leads, "a coordinator that leads", LEADER_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)
+
+    def _leads(self) -> bool:
+        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.site.redis.url) as client:
+            return bool(client.exists(LEADER_KEY))
+        return False
+
+
+async def _found(look: Callable[[], list[Any]]) -> list[Any]:
+    deadline = time.monotonic() + FIND_SECONDS
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        await asyncio.sleep(0.1)
+    raise NothingToStrike
+
+
+# --- workers and their processes
+
+
+async def worker_killed(strike: Strike) -> None:
+    await strike.site.end(strike.worker, signal.SIGKILL)
+    await strike.last(strike.chance.choice(((0.0, 0.0), SHORT_SECONDS, LONG_SECONDS)))
+    strike.site.begin(strike.worker)
+
+
+async def worker_lost_with_its_disk(strike: Strike) -> None:
+    await strike.site.end(strike.worker, signal.SIGKILL)
+    await strike.site.in_thread(strike.site.empty_spool, strike.worker)
+    await strike.last(SHORT_SECONDS)
+    strike.site.begin(strike.worker)
+
+
+async def worker_drained(strike: Strike) -> None:
+    await strike.site.end(strike.worker, signal.SIGTERM)
+    strike.site.begin(strike.worker)
+
+
+async def worker_stopped_at_once(strike: Strike) -> None:
+    await strike.site.end(strike.worker, signal.SIGTERM, signal.SIGTERM)
+    await strike.last(SHORT_SECONDS)
+    strike.site.begin(strike.worker)
+
+
+async def _freeze(strike: Strike, name: str, bounds: tuple[float, float]) -> None:
+    strike.site.send(name, signal.SIGSTOP)
+    try:
+        await strike.last(bounds)
+    finally:
+        strike.site.send(name, signal.SIGCONT)
+
+
+async def worker_frozen_shortly(strike: Strike) -> None:
+    await _freeze(strike, strike.worker, SHORT_SECONDS)
+
+
+async def worker_frozen_beyond_its_lease(strike: Strike) -> None:
+    await _freeze(strike, strike.worker, LONG_SECONDS)
+
+
+async def child_killed(strike: Strike) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        (await strike.find_child()).kill()
+
+
+async def child_frozen(strike: Strike) -> None:
+    child = await strike.find_child()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child.suspend()
+        try:
+            await strike.last(LONG_SECONDS)
+        finally:
+            child.resume()
+
+
+async def fork_template_killed(strike: Strike) -> None:
+    template = strike.chance.choice(await _found(lambda: strike.site.templates(strike.worker)))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        template.kill()
+
+
+# --- coordinators
+
+
+async def coordinator_killed(strike: Strike) -> None:
+    name = strike.chance.choice(COORDINATORS)
+    await strike.site.end(name, signal.SIGKILL)
+    await strike.last((0.0, 3.0))
+    strike.site.begin(name)
+    await strike.leader()
+
+
+async def both_coordinators_killed(strike: Strike) -> None:
+    for name in COORDINATORS:
+        await strike.site.end(name, signal.SIGKILL)
+    await strike.last((0.0, 3.0))
+    for name in COORDINATORS:
+        strike.site.begin(name)
+    await strike.leader()
+
+
+async def coordinator_stopped(strike: Strike) -> None:
+    name = strike.chance.choice(COORDINATORS)
+    await strike.site.end(name, signal.SIGTERM)
+    strike.site.begin(name)
+    await strike.leader()
+
+
+async def coordinator_frozen_beyond_its_lease(strike: Strike) -> None:
+    await _freeze(strike, strike.chance.choice(COORDINATORS), LONG_SECONDS)
+    await strike.leader()
+
+
+# --- servers
+
+
+async def rabbitmq_killed(strike: Strike) -> None:
+    await strike.site.in_thread(strike.site.rabbitmq.kill)
+    await strike.last((0.0, 3.0))
+    await strike.site.in_thread(strike.site.rabbitmq.start)
+
+
+async def rabbitmq_restarted(strike: Strike) -> None:
+    await strike.site.in_thread(strike.site.rabbitmq.stop)
+    await strike.site.in_thread(strike.site.rabbitmq.start)
+
+
+async def redis_killed(strike: Strike) -> None:
+    await strike.site.in_thread(strike.site.redis.kill)
+    await strike.last((0.0, 3.0))
+    await strike.site.in_thread(strike.site.redis.start)
+
+
+async def redis_emptied(strike: Strike) -> None:
+    await strike.leader()
+    await strike.site.in_thread(strike.site.redis.kill)
+    await strike.site.in_thread(shutil.rmtree, strike.site.directory / "redis")
+    await strike.site.in_thread(strike.site.redis.start)
+    await strike.leader()
+
+
+async def redis_back_to_an_older_state(strike: Strike) -> None:
+    await strike.leader()
+    copy = strike.site.directory / "older"
+    await strike.site.in_thread(strike.site.compact_store)
+    await strike.site.in_thread(strike.site.redis.keep, copy)
+    try:
+        await strike.last((0.2, 3.0))
+        await strike.site.in_thread(strike.site.redis.come_back, copy)
+    finally:
+        await strike.site.in_thread(shutil.rmtree, copy)
+    await strike.leader()
+
+
+async def _purge(strike: Strike, queue: str) -> None:
+    def purge() -> None:
+        connection = pika.BlockingConnection(pika.URLParameters(strike.site.rabbitmq.url))
+        connection.channel().queue_purge(queue)
+        connection.close()
+
+    await strike.site.in_thread(purge)
+
+
+async def tasks_purged(strike: Strike) -> None:
+    await _purge(strike, TASKS_QUEUE)
+
+
+async def reports_purged(strike: Strike) -> None:
+    await _purge(strike, REPORTS_QUEUE)
+
+
+async def requests_purged(strike: Strike) -> None:
+    await _purge(strike, JOBS_QUEUE)
+
+
+# --- the network
+
+
+async def _cut(strike: Strike, name: str) -> None:
+    broker, store = strike.chance.choice(((True, False), (False, True), (True, True)))
+    await strike.site.cut(name, broker=broker, store=store)
+    try:
+        await strike.last(strike.chance.choice((SHORT_SECONDS, LONG_SECONDS)))
+    finally:
+        await strike.site.heal(name)
+
+
+async def worker_cut_off(strike: Strike) -> None:
+    await _cut(strike, strike.worker)
+
+
+async def coordinator_cut_off(strike: Strike) -> None:
+    await _cut(strike, strike.chance.choice(COORDINATORS))
+    await strike.leader()
+
+
+async def all_connections_broken(strike: Strike) -> None:
+    for proxies in strike.site.proxies.values():
+        for proxy in proxies:
+            await proxy.break_connections()
+
+
+# --- disks
+
+
+async def map_output_deleted(strike: Strike) -> None:
+    (await strike.find_segments()).unlink(missing_ok=True)
+
+
+async def map_output_flipped(strike: Strike) -> None:
+    path = await strike.find_segments()
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as stream:
+        size = path.stat().st_size
+        place = strike.chance.randrange(size)
+        stream.seek(place)
+        byte = stream.read(1)
+        stream.seek(place)
+        stream.write(bytes([byte[0] ^ (1 << strike.chance.randrange(8))]))
+
+
+async def spool_full(strike: Strike) -> None:
+    if not strike.site.small_disk:
+        raise NothingToStrike
+    ballast = strike.site.spool(SMALL_DISK_WORKER) / "ballast"
+
+    def fill() -> None:
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
+            while stream.write(bytes(BALLAST_BYTES)) == BALLAST_BYTES:
+                continue
+
+    try:
+        await strike.site.in_thread(fill)
+        await strike.last((1.0, 4.0))
+    finally:
+        ballast.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the table."""
+
+    weight: int
+    strike: Callable[[Strike], Awaitable[None]]
+    #: What it has for itself while it lasts.
+    strikes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return self.strike.__name__.replace("_", " ")
+
+
+ALL = (
+    Fault(6, worker_killed, (WORKER,)),
+    Fault(2, worker_lost_with_its_disk, (WORKER,)),
+    Fault(4, worker_drained, (WORKER,)),
+    Fault(3, worker_stopped_at_once, (WORKER,)),
+    Fault(4, worker_frozen_shortly, (WORKER,)),
+    Fault(4, worker_frozen_beyond_its_lease, (WORKER,)),
+    Fault(8, child_killed, (WORKER,)),
+    Fault(3, child_frozen, (WORKER,)),
+    Fault(2, fork_template_killed, (WORKER,)),
+    Fault(3, coordinator_killed, (MEMORY,)),
+    Fault(2, both_coordinators_killed, (MEMORY,)),
+    Fault(2, coordinator_stopped, (MEMORY,)),
+    Fault(2, coordinator_frozen_beyond_its_lease, (MEMORY,)),
+    Fault(2, coordinator_cut_off, (MEMORY,)),
+    Fault(2, rabbitmq_killed, (RABBITMQ,)),
+    Fault(1, rabbitmq_restarted, (RABBITMQ,)),
+    Fault(2, redis_killed, (REDIS,)),
+    Fault(2, redis_emptied, (MEMORY, REDIS)),
+    Fault(3, redis_back_to_an_older_state, (MEMORY, REDIS)),
+    Fault(2, tasks_purged, (RABBITMQ,)),
+    Fault(2, reports_purged, (RABBITMQ,)),
+    Fault(1, requests_purged, (RABBITMQ,)),
+    Fault(6, worker_cut_off, (WORKER,)),
+    Fault(2, all_connections_broken),
+    Fault(4, map_output_deleted),
+    Fault(4, map_output_flipped),
+    Fault(3, spool_full),
+)
+BY_NAME = {fault.name: fault for fault in ALL}

@@ -61,7 +61,10 @@ def doctor(spool: Path | None, json: bool, configured: Configured) -> int:
 
     async def examine() -> list[Finding]:
         findings = []
-        async for finding in all_findings(configured.settings, spool or default_spool()):
+        # What does not answer at once is to be told, not waited for.
+        patience_seconds = min(configured.settings.reconnect_seconds, configured.settings.connect_seconds)
+        settings = msgspec.structs.replace(configured.settings, reconnect_seconds=patience_seconds)
+        async for finding in all_findings(settings, spool or default_spool()):
             findings.append(finding)
             if not json:
                 say(f"{finding.level:<4}  {finding.what:<12}  {printable_line(finding.message)}")
@@ -179,7 +182,8 @@ async def _store_findings(settings: Settings) -> AsyncIterator[Finding]:
     try:
         store = open_store(settings)
         await store.connect()
-        yield Finding("ok", "store", "connected")
+        await store.identity()  # a write: a replica, or a server that is out of memory, takes only reads
+        yield Finding("ok", "store", "connected; takes writes")
         for warning in await store.warnings():
             yield Finding("warn", "store", warning)
         yield await _clocks(store)

@@ -267,7 +267,8 @@ async def test_workers_silent_for_long_are_forgotten(store: RedisStore, server: 
     seconds, _ = server.time()
     server.zadd("mr:workers", {ANN: (seconds - 7200) * 1000})
     assert await store.workers() == []
-    assert server.zcard("mr:workers") == 0
+    await store.heartbeat(samples.beat(BOB), LONG)
+    assert server.zrange("mr:workers", 0, -1) == [BOB.encode()]
 
 
 # --- what another version has written
@@ -318,6 +319,35 @@ async def test_a_worker_that_cannot_be_read_hides_no_other(store: RedisStore, se
         await store.heartbeat(samples.beat(worker), LONG)
     server.hset(f"mr:worker:{ANN}", "beat", b"\xc1")
     assert [view.beat.worker for view in await store.workers()] == [BOB]
+
+
+# --- a server that takes no writes
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (("REPLICAOF", "127.0.0.1", "1"), "is a read-only replica"),
+        (("CONFIG", "SET", "maxmemory", "1"), "is out of memory (maxmemory)"),
+    ],
+    ids=["replica", "full"],
+)
+async def test_what_only_looks_writes_nothing(
+    own_redis: PrivateRedis, harm: tuple[str, ...], reason: str
+) -> None:
+    store = RedisStore(Settings(redis_url=own_redis.url, reconnect_seconds=0.2))
+    await store.connect()
+    await create(store)
+    await store.heartbeat(samples.beat(), LONG)
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command(*harm)
+    assert [view.beat.worker for view in await store.workers()] == [ANN]
+    assert [record.job_id for record in await store.list_jobs()] == [JOB]
+    assert await store.get_spec(JOB) is not None
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.heartbeat(samples.beat(), LONG)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+    await store.close()
 
 
 # --- configuration

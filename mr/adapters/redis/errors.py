@@ -29,12 +29,18 @@ def explain(server: str, error: BaseException) -> str:
         return f"{place} is still loading its data; try again"
     if isinstance(error, exceptions.OutOfMemoryError):
         return f"{place} is out of memory (maxmemory); give it more or remove old keys"
+    if isinstance(error, exceptions.ReadOnlyError):
+        return f"{place} is a read-only replica: name its master in MR_REDIS_URL, or make it the master"
+    if str(error).startswith("BUSY "):
+        return f"{place} runs a script that does not end; SCRIPT KILL ends it"
     if str(error).startswith("MISCONF"):
         return f"{place} takes no writes, as it cannot save its data: free its disk, and see its log"
     if isinstance(cause, socket.gaierror):
         return f"{place} cannot be reached: the name {server.rpartition(':')[0]} does not resolve"
     if isinstance(cause, ConnectionRefusedError):
         return f"{place} refused the connection; check MR_REDIS_URL and that the server runs"
+    if isinstance(cause, ConnectionResetError) or "max number of clients" in str(error):
+        return f"{place} closed the connection: see its log; it may have as many clients as its maxclients"
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return f"{place} does not answer; check MR_REDIS_URL, the network and the server"
     if isinstance(error, exceptions.ConnectionError | OSError):

@@ -30,7 +30,12 @@ class RedisWorkers(WorkerStore):
         now_ms, *owner = await self._client.script("heartbeat", [keys.worker_key(beat.worker)], arguments)
         if owner:
             return self._owner(beat.worker, now_ms, *owner)
-        await self._client.command("ZADD", keys.WORKERS_KEY, now_ms, beat.worker)
+        await self._client.commands(
+            [
+                ("ZADD", keys.WORKERS_KEY, now_ms, beat.worker),
+                ("ZREMRANGEBYSCORE", keys.WORKERS_KEY, "-inf", _oldest(now_ms)),
+            ]
+        )
         return None
 
     def _owner(
@@ -66,13 +71,7 @@ class RedisWorkers(WorkerStore):
     async def workers(self) -> Sequence[WorkerView]:
         seconds, microseconds = await self._client.command("TIME")
         now_ms = seconds * 1000 + microseconds // 1000
-        oldest_ms = now_ms - milliseconds(WORKER_MEMORY_SECONDS)
-        _, index = await self._client.commands(
-            [
-                ("ZREMRANGEBYSCORE", keys.WORKERS_KEY, "-inf", oldest_ms),
-                ("ZRANGE", keys.WORKERS_KEY, 0, -1),
-            ]
-        )
+        index = await self._client.command("ZRANGEBYSCORE", keys.WORKERS_KEY, _oldest(now_ms), "+inf")
         workers = [WorkerId(name) for name in self._reader.ids(sorted(index), "in the list of workers,")]
         fields = ("beat", "at_ms", "lease_ms")
         views = []
@@ -107,6 +106,11 @@ class RedisWorkers(WorkerStore):
     async def is_to_drain(self, worker: WorkerId, incarnation: Incarnation) -> bool:
         found = await self._client.command("GET", keys.drain_key(worker))
         return bool(found == incarnation.encode())
+
+
+def _oldest(now_ms: int) -> int:
+    """When a worker that is still listed was last heard of, at the latest."""
+    return now_ms - milliseconds(WORKER_MEMORY_SECONDS)
 
 
 def _view(found: Sequence[bytes | None] | BadMessage, now_ms: int) -> WorkerView | None:

@@ -12,7 +12,7 @@ from mr.adapters.memory.state import MemoryStoreServer
 from mr.adapters.memory.store import MemoryStore
 from mr.cli import invoke
 from mr.cli.doctor import disk
-from mr.errors import BrokerUnavailable
+from mr.errors import BrokerUnavailable, StoreUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol import queues
 from mr.protocol.codec import JSON, encode
@@ -33,6 +33,8 @@ class Patient:
         self.coordinators = 0
         self.dead = 0
         self.broker_error: BrokerUnavailable | None = None
+        #: What a write to the store ends with.
+        self.store_error: StoreUnavailable | None = None
         self.deaf = False
         self.store_server = MemoryStoreServer()
         #: What the coordinator says of its store; None: the identity of the store itself.
@@ -59,6 +61,11 @@ class StoreOf(MemoryStore):
 
     async def warnings(self) -> tuple[str, ...]:
         return self._patient.warnings
+
+    async def identity(self) -> str:
+        if self._patient.store_error is not None:
+            raise self._patient.store_error
+        return await super().identity()
 
     async def server_time(self) -> float:
         return await super().server_time() - self._patient.ahead_seconds
@@ -140,7 +147,7 @@ def test_lines_for_people(patient: Patient, tmp_path: Path, capsys: pytest.Captu
     patient.warnings = ("Redis runs without appendonly",)
     assert invoke(["doctor", "--spool", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "ok    store         connected" in lines
+    assert "ok    store         connected; takes writes" in lines
     assert "warn  store         Redis runs without appendonly" in lines
 
 
@@ -156,6 +163,13 @@ def test_unreachable_broker_fails_and_the_store_is_looked_at_all_the_same(
     }
     assert "permissions" not in findings
     assert findings["store"]["level"] == "ok"
+
+
+def test_a_store_that_takes_no_writes_fails(patient: Patient, examine: Examine) -> None:
+    """A replica, or a server that is out of memory, answers everything else."""
+    patient.store_error = StoreUnavailable("Redis is a read-only replica")
+    found = examine(3)["store"]
+    assert (found["level"], found["message"]) == ("FAIL", "Redis is a read-only replica")
 
 
 def test_message_that_does_not_come_back(patient: Patient, examine: Examine) -> None:

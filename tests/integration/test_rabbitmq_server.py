@@ -10,7 +10,7 @@ from mr.adapters.rabbitmq.broker import RabbitBroker
 from mr.adapters.topology import QUEUES
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Delivery, OutgoingMessage
-from mr.protocol.queues import TASKS_QUEUE
+from mr.protocol.queues import EVENTS_EXCHANGE, JOBS_QUEUE, TASKS_QUEUE
 from mr.settings import Settings
 from tests.conftest import need
 from tests.support.servers import NoServer, PrivateRabbitMQ
@@ -31,6 +31,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRabbitMQ
         yield server
     finally:
         server.stop()
+
+
+async def ignore(delivery: Delivery) -> None:
+    await delivery.ack()
 
 
 def task(body: bytes) -> OutgoingMessage:
@@ -92,7 +96,11 @@ async def test_confirmed_messages_survive_the_death_of_the_server(server: Privat
     await broker.close()
 
 
-async def test_publishers_wait_while_the_server_is_short_of_memory(server: PrivateRabbitMQ) -> None:
+async def test_publishers_wait_while_the_server_is_short_of_memory(
+    server: PrivateRabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that has published gets no answer to anything then, and nothing may wait for ever."""
+    caplog.set_level("INFO")
     patient = RabbitBroker(Settings(broker_url=server.url, reconnect_seconds=60.0))
     hasty = RabbitBroker(Settings(broker_url=server.url, reconnect_seconds=0.5))
     await patient.connect()
@@ -102,9 +110,17 @@ async def test_publishers_wait_while_the_server_is_short_of_memory(server: Priva
         waiting = asyncio.create_task(patient.publish(task(b"patient")))
         with pytest.raises(BrokerUnavailable, match="memory"):
             await hasty.publish(task(b"hasty"))
+        with pytest.raises(BrokerUnavailable, match="memory"):
+            await hasty.depth(TASKS_QUEUE)
+        with pytest.raises(BrokerUnavailable, match="memory"):
+            await hasty.subscribe(EVENTS_EXCHANGE, "#", ignore)
+        with pytest.raises(BrokerUnavailable, match="memory"):
+            await hasty.request(OutgoingMessage(routing_key=JOBS_QUEUE, body=b"?"), timeout_seconds=0.5)
         assert not waiting.done()
+        assert caplog.text.count("takes no messages") == 2
     finally:
         await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "0.9")
     await waiting
+    assert "takes messages again" in caplog.text
     await patient.close()
     await hasty.close()

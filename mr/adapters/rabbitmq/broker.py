@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Broker, OnDelivery, OutgoingMessage, QueueDepth
 from mr.settings import Settings
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +185,8 @@ class RabbitBroker(Broker):
                     await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 return answer.result()
         except TimeoutError as error:
+            if self._publisher.is_blocked:
+                raise BrokerUnavailable(self._publisher.why_silent()) from error
             raise BrokerUnavailable(
                 f"no answer on {message.routing_key} within {timeout_seconds:g} s; is a coordinator running?"
             ) from error
@@ -227,12 +231,26 @@ class RabbitBroker(Broker):
         connection = await self._live_connection()
         self._subscriptions.append(subscription)
         try:
-            await subscription.attach(connection)
+            await self._answered(subscription.attach(connection))
         except ChannelEnded as error:
             if connection.is_open:
                 self._forget(subscription)
                 raise BrokerUnavailable(explain(self._server, error)) from error
+        except BrokerUnavailable:
+            await subscription.cancel()
+            raise
         return subscription
+
+    async def _answered(self, asked: Awaitable[T]) -> T:
+        """Wait for the broker's answer, which does not come while it blocks the connection.
+
+        Raises BrokerUnavailable after `reconnect_seconds`.
+        """
+        try:
+            async with asyncio.timeout(self._settings.reconnect_seconds):
+                return await asked
+        except TimeoutError as error:
+            raise BrokerUnavailable(self._publisher.why_silent()) from error
 
     def _forget(self, subscription: Subscription) -> None:
         if subscription in self._subscriptions:
@@ -265,8 +283,8 @@ class RabbitBroker(Broker):
         while True:
             connection = await self._live_connection()
             try:
-                channel = await self._control_channel()
-                answer = await channel.call(channel.raw.queue_declare, queue, passive=True)
+                channel = await self._answered(self._control_channel())
+                answer = await self._answered(channel.call(channel.raw.queue_declare, queue, passive=True))
             except ChannelEnded as error:
                 if connection.is_open:
                     raise BrokerUnavailable(explain(self._server, error)) from error

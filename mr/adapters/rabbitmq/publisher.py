@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from mr.adapters.topology import QUEUE_NAMES
 from mr.errors import BadMessage, BrokerUnavailable, Unroutable
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import check_size
+
+log = logging.getLogger(__name__)
 
 #: Most messages in flight; further ones wait.
 MAX_UNCONFIRMED = 1000
@@ -101,8 +104,19 @@ class Publisher:
     def set_blocked(self, reason: str) -> None:
         """Stop sending for this reason, or go on if it is empty."""
         self._blocked_reason = reason
-        if not reason:
+        if reason:
+            log.warning("%s; waiting", self._why_blocked())
+        else:
+            log.info("%s takes messages again", self._describe())
             self.flush()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker takes nothing from this connection now, and answers nothing."""
+        return bool(self._blocked_reason)
+
+    def _why_blocked(self) -> str:
+        return f"{self._describe()} takes no messages ({self._blocked_reason}): free memory or disk there"
 
     async def publish(self, message: OutgoingMessage) -> Channel:
         """Publish; returns the channel on which the message was confirmed.
@@ -118,14 +132,15 @@ class Publisher:
                 async with asyncio.timeout(self._patience_seconds):
                     return await pending.confirmed
             except TimeoutError as error:
-                raise BrokerUnavailable(self._why_unconfirmed()) from error
+                raise BrokerUnavailable(self.why_silent()) from error
             finally:
                 self._waiting.pop(pending.message_id, None)
 
-    def _why_unconfirmed(self) -> str:
+    def why_silent(self) -> str:
+        """Why no answer has come for as long as the patience lasts."""
         if self._blocked_reason:
-            return f"{self._describe()} takes no messages ({self._blocked_reason}): free memory or disk there"
-        state = "does not confirm messages" if self._channel else "has been away"
+            return self._why_blocked()
+        state = "does not answer" if self._channel else "has been away"
         return f"{self._describe()} {state} for {self._patience_seconds:g} s"
 
     def flush(self) -> None:

@@ -28,7 +28,7 @@ from mr.workers.daemon import pressure
 from mr.workers.daemon.claimed_attempt import StopReason
 from mr.workers.daemon.pressure import HostLoad, Slots
 from mr.workers.daemon.registration import WorkerIdTaken
-from mr.workers.daemon.spool import Spool
+from mr.workers.daemon.spool import DiskUsage, Spool
 from mr.workers.daemon.task_runner import TaskRunner
 from mr.workers.messages import WorkerIdentity
 from mr.workers.process.executor import Executor
@@ -66,8 +66,12 @@ class HostMeter:
         return self._executor.own_cpu_seconds() + time.process_time()
 
     async def measure(self) -> HostLoad:
-        """What the host did since the last call, and what it has left. Raises OSError."""
-        disk = await asyncio.to_thread(self._spool.disk_usage)  # may be a network disk
+        """What the host did since the last call, and what it has left. Raises OSError, psutil.Error."""
+        spool_error = ""
+        try:
+            disk = await asyncio.to_thread(self._spool.disk_usage)  # may be a network disk
+        except OSError as error:
+            disk, spool_error = DiskUsage(0, 0), error_text(error)
         now, own_seconds = time.monotonic(), self._own_cpu_seconds()
         elapsed = max(now - self._at, 0.001)
         own_percent = 100.0 * max(own_seconds - self._own_seconds, 0.0) / elapsed / self._cores
@@ -80,6 +84,7 @@ class HostMeter:
             own_cpu_percent=min(own_percent, 100.0),
             memory_percent=memory.percent,
             disk_free_bytes=disk.free,
+            spool_error=spool_error,
             cores=self._cores,
         )
 

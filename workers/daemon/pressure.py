@@ -23,6 +23,8 @@ class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
     own_cpu_percent: float
     memory_percent: float
     disk_free_bytes: int
+    #: Why the spool cannot be written; empty if it can.
+    spool_error: str = ""
     cores: int
 
 
@@ -35,6 +37,8 @@ class Slots(msgspec.Struct, frozen=True):
 
 def decide(load: HostLoad, settings: Settings, *, slots: int, current: int) -> Slots:
     """Choose the open slots (0..slots) after a heartbeat that measured `load`; `current`: those open now."""
+    if load.spool_error:
+        return Slots(0, f"the spool cannot be written: {load.spool_error}")
     reserve = settings.spool_reserve_bytes
     needed = reserve * (DISK_REOPEN_FACTOR if current == 0 else 1.0)
     if load.disk_free_bytes < needed:

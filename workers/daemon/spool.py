@@ -7,6 +7,7 @@ the rest. `SPOOL/.lock` makes workers start and end one at a time.
 """
 
 import contextlib
+import errno
 import fcntl
 import shutil
 import threading
@@ -28,6 +29,8 @@ from mr.workers.daemon.directory_lock import hold_dead, mark_alive
 _STARTS_LOCK = ".lock"
 _JOBS = "jobs"
 _OUTPUTS = "outputs"
+#: Written and deleted to see whether the disk takes anything.
+_PROBE = ".probe"
 _SEGMENTS, _INDEX = ".segments", ".index"
 
 
@@ -162,10 +165,21 @@ class Spool:
             self._remove_if_empty(self.directory.parent)
 
     def disk_usage(self) -> DiskUsage:
-        """Total and free bytes where the spool lies. Raises OSError."""
+        """Total and free bytes where the spool lies, free ones only as far as a file can be written.
+
+        Raises OSError, also when nothing can be written for another reason than lack of space.
+        """
+        probe = self.directory / _PROBE
         with self._made():
             self.directory.mkdir(parents=True, exist_ok=True)  # somebody may have deleted it
-        usage = shutil.disk_usage(self.directory)
+            usage = shutil.disk_usage(self.directory)
+            try:
+                probe.write_bytes(b"x")
+                probe.unlink()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                return DiskUsage(usage.total, 0)
         return DiskUsage(usage.total, usage.free)
 
     # --- jobs

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mr.errors import StoreUnavailable
@@ -72,16 +73,32 @@ async def test_a_spool_that_fills_up_while_short_tasks_flow_stops_them(
 async def test_a_host_that_cannot_be_measured_goes_on_being_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(spool: Spool) -> DiskUsage:
+    def fail() -> None:
         raise OSError(24, "Too many open files")
 
     async with bench(tmp_path) as worker:
-        monkeypatch.setattr(Spool, "disk_usage", fail)
+        monkeypatch.setattr(psutil, "virtual_memory", fail)
         await eventually(lambda: caplog.text.count("cannot be measured: Too many open files") >= 2)
         await submit(worker)
         await worker.publish("job-1", "map-00000")
         assert isinstance(await worker.reports.get(), TaskCommitted)
         assert (await worker.beat()).disk_free_bytes > 0
+
+
+async def test_a_spool_that_cannot_be_written_takes_nothing_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fail one task after the other, faster than others do them."""
+
+    def fail(spool: Spool) -> DiskUsage:
+        raise OSError(30, "Read-only file system")
+
+    async with bench(tmp_path) as worker:
+        with monkeypatch.context() as harm:
+            harm.setattr(Spool, "disk_usage", fail)
+            beat = await worker.beat_when(lambda beat: beat.open_slots == 0)
+            assert beat.limited_by == "the spool cannot be written: Read-only file system"
+        await worker.beat_when(lambda beat: beat.open_slots > 0)
 
 
 async def test_a_job_whose_end_was_missed_is_found_and_cleared(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A worker's directories: whose they are, and that nothing stays behind."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,30 @@ def test_a_closed_spool_keeps_outputs_only_and_makes_nothing(tmp_path: Path) -> 
         spool.make_attempt(AttemptId(JOB, TASK, 3))
     with pytest.raises(OSError, match="stopping"):
         spool.disk_usage()
+
+
+@pytest.mark.parametrize(
+    ("code", "is_full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, False)]
+)
+def test_a_disk_that_takes_nothing_has_nothing_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_full: bool
+) -> None:
+    """Whatever it says itself: a quota may be used up, or all inodes."""
+    spool = make(tmp_path)
+    assert spool.disk_usage().free > 0
+    assert list(spool.directory.rglob("*.probe")) == []
+
+    def refuse(path: Path, data: bytes) -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as harm:
+        harm.setattr(Path, "write_bytes", refuse)
+        if is_full:
+            assert spool.disk_usage().free == 0
+        else:
+            with pytest.raises(OSError, match="Read-only"):
+                spool.disk_usage()
+    spool.close()
 
 
 def test_a_dropped_job_is_gone(tmp_path: Path) -> None:

@@ -1,51 +1,70 @@
-"""Real jobs on tiny data, with their reference, and the shared file system they write to."""
+"""Jobs on tiny data: their requests, their input, what is wrong with their code, and their reference."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 from zlib import crc32
 
-from mr.protocol.ids import JobId, TaskId, TaskKind, task_index, task_kind
-from mr.protocol.jobs import JobSpec, Split
-from mr.protocol.records import Manifest, PartOutput
-from tests.support.specs import make_spec, make_splits
+from mr.protocol.ids import JobId, TaskId, TaskKind, task_id
+from mr.protocol.jobs import JobRequest
+from tests.simulation.files import SimulatedFileSystem
+from tests.support.specs import CODE_ID
 
 WORDS = ("ash", "birch", "cedar", "elm", "fir", "larch", "oak", "pine", "rowan", "yew")
-
-Part = dict[str, int] | tuple[str, ...]
+_SPLIT_BYTES = 10
 
 
 @dataclass
 class SimulatedJob:
-    """A job's spec, its input and what is wrong with its code."""
+    """One job, as its owner asks for it."""
 
-    spec: JobSpec
-    splits: tuple[Split, ...]
+    request: JobRequest
     words: list[tuple[str, ...]]
+    reduces: int
+    max_attempts: int
     #: How many attempts of a task raise before one does not.
     flaky: dict[TaskId, int] = field(default_factory=dict)
     #: A task of which every attempt raises.
     doomed: TaskId | None = None
     #: Attempts of each task that raised.
     raised: Counter[TaskId] = field(default_factory=Counter)
+    #: Attempts of each task that began.
+    begun: Counter[TaskId] = field(default_factory=Counter)
     cancelled: bool = False
 
-    def map(self, index: int) -> list[Counter[str]]:
-        """Run a map: counts of the split's words, by partition."""
-        partitions: list[Counter[str]] = [Counter() for _ in range(self.spec.reduces)]
-        for word in self.words[index]:
-            partitions[partition(word, self.spec.reduces)][word] += 1
-        return partitions
+    @property
+    def id(self) -> JobId:
+        """Chosen by the owner."""
+        assert self.request.job_id is not None
+        return JobId(self.request.job_id)
 
-    def reference(self) -> list[Part]:
-        """What the output parts must hold."""
-        if self.spec.reduces == 0:
-            return [tuple(words) for words in self.words]
+    @property
+    def output(self) -> str:
+        """The output directory, inside the simulated file system."""
+        return self.request.output.removeprefix("sim://")
+
+    @property
+    def parts(self) -> int:
+        """How many output parts it has."""
+        return self.reduces or len(self.words)
+
+    def map(self, index: int) -> list[bytes]:
+        """Run a map: the counts of the split's words, by partition."""
+        counts: list[Counter[str]] = [Counter() for _ in range(self.reduces)]
+        for word in self.words[index]:
+            counts[partition(word, self.reduces)][word] += 1
+        return [as_part(count.items()) for count in counts]
+
+    def reference(self) -> list[bytes]:
+        """The bytes of the output parts."""
+        if self.reduces == 0:
+            return [as_part((word, 1) for word in words) for words in self.words]
         total = Counter(word for words in self.words for word in words)
         return [
-            {word: n for word, n in sorted(total.items()) if partition(word, self.spec.reduces) == index}
-            for index in range(self.spec.reduces)
+            as_part((word, n) for word, n in total.items() if partition(word, self.reduces) == index)
+            for index in range(self.reduces)
         ]
 
     def raises(self, task: TaskId) -> bool:
@@ -56,93 +75,49 @@ class SimulatedJob:
         return False
 
 
+def as_part(counts: Iterable[tuple[str, int]]) -> bytes:
+    """The bytes of some words and their counts."""
+    return json.dumps(sorted(counts)).encode()
+
+
+def merged(segments: Iterable[bytes]) -> bytes:
+    """Run a reduce: the sum of some counts."""
+    total: Counter[str] = Counter()
+    for segment in segments:
+        for word, count in json.loads(segment):
+            total[word] += count
+    return as_part(total.items())
+
+
 def partition(word: str, partitions: int) -> int:
     """A fixed function of the word's bytes."""
     return crc32(word.encode()) % partitions
 
 
-def make_job(chance: Random, number: int, submitted_at: float) -> SimulatedJob:
-    """Draw a job: one to nine maps, no to four reduces, a little flaky, sometimes doomed."""
-    maps, reduces = chance.randint(1, 9), chance.choice((0, 1, 1, 2, 3, 4))
-    words = [tuple(chance.choices(WORDS, k=chance.randint(0, 12))) for _ in range(maps)]
-    spec = make_spec(
-        f"job-{number}",
-        maps,
-        reduces,
-        output=f"/out/{number}",
+def make_job(chance: Random, number: int, large: bool) -> SimulatedJob:
+    """Draw a job: a few maps, no to four reduces, a little flaky, sometimes doomed."""
+    maps, reduces = chance.randint(1, 12 if large else 4), chance.choice((0, 1, 1, 2, 3))
+    words = [tuple(chance.choices(WORDS, k=chance.randint(0, 8))) for _ in range(maps)]
+    max_attempts = chance.randint(2, 5)
+    SimulatedFileSystem.files[f"/in/{number}"] = b"." * (_SPLIT_BYTES * maps)
+    request = JobRequest(
+        version=1,
+        job=CODE_ID,
+        job_id=f"job-{number}",
+        inputs=[f"sim:///in/{number}"],
+        output=f"sim:///out/{number}",
+        maps=maps,
+        reduces=reduces,
         priority=chance.choice((0, 2, 2, 4)),
         weight=chance.choice((1.0, 1.0, 3.0)),
-        max_attempts=chance.randint(2, 5),
-        task_memory=1,
-        submitted_at=submitted_at,
+        max_attempts=max_attempts,
     )
-    job = SimulatedJob(spec, make_splits(maps), words)
-    names = [TaskId(f"map-{i:05d}") for i in range(maps)] + [
-        TaskId(f"reduce-{i:05d}") for i in range(reduces)
-    ]
+    job = SimulatedJob(request, words, reduces, max_attempts)
+    names = [task_id(TaskKind.MAP, i) for i in range(maps)]
+    names += [task_id(TaskKind.REDUCE, i) for i in range(reduces)]
     for name in names:
-        if chance.random() < 0.15:
-            job.flaky[name] = chance.randint(1, spec.options.max_attempts - 1)
+        if chance.random() < 0.12:
+            job.flaky[name] = chance.randint(1, max_attempts - 1)
     if chance.random() < 0.1:
         job.doomed = chance.choice(names)
     return job
-
-
-def part_key(output: PartOutput) -> str:
-    """Under which name an attempt's part lies until it is published."""
-    return f"{output.attempt.task}/{output.attempt.number}/{output.incarnation}"
-
-
-class FileSystem:
-    """The file system that workers and coordinator share: where the output parts are."""
-
-    def __init__(self) -> None:
-        #: By job and the name that the attempt gave its part.
-        self.temporary: dict[tuple[JobId, str], Part] = {}
-        self.final: dict[JobId, dict[int, Part]] = {}
-        self.success: dict[JobId, Manifest] = {}
-        #: Jobs whose `_temporary` directory exists: made at acceptance, removed as the last thing.
-        self.prepared: set[JobId] = set()
-
-    def publish(self, job: JobId, output: PartOutput) -> None:
-        """Rename a committed attempt's part to its final name; nothing when that was done."""
-        part = self.temporary.pop((job, part_key(output)), None)
-        if part is not None:
-            self.final.setdefault(job, {})[task_index(output.attempt.task)] = part
-
-    def finish(self, parts: Sequence[PartOutput], manifest: Manifest) -> None:
-        """Publish what is missing, write `_SUCCESS`, remove temporary parts."""
-        for part in parts:
-            self.publish(manifest.job_id, part)
-        self.success[manifest.job_id] = manifest
-        self.clear_temporary(manifest.job_id)
-
-    def abandon(self, job: JobId) -> None:
-        """Remove everything of a job that has not completed."""
-        if job in self.success:
-            return
-        self.final.pop(job, None)
-        self.clear_temporary(job)
-
-    def clear_temporary(self, job: JobId) -> None:
-        """Remove the temporary directory."""
-        self.prepared.discard(job)
-        for key in [key for key in self.temporary if key[0] == job]:
-            del self.temporary[key]
-
-
-def is_output(job: SimulatedJob, task: TaskId) -> bool:
-    """Whether a task writes an output part."""
-    return task_kind(task) is TaskKind.REDUCE or job.spec.reduces == 0
-
-
-@dataclass
-class Faults:
-    """How unreliable the cluster of this seed is: probabilities a second, or an attempt."""
-
-    crash: float
-    blip: float
-    disconnect: float
-    slow: float
-    infrastructure: float
-    unreachable: float

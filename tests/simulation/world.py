@@ -1,56 +1,103 @@
-"""A virtual clock with a heap of things to come, one source of chance, and a trace."""
+"""The virtual clock, one source of chance, the clocks on the walls, and the trace of what happens."""
 
-import heapq
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
 from random import Random
-from typing import Any, TypeVar
 
-T = TypeVar("T")
+from mr.ports.clock import Clock
+from tests.simulation.loop import START, VirtualLoop
+
+#: Seconds since the epoch at the start, by a clock that is right.
+EPOCH = 1_000_000.0
 
 
-def now_or_never(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits: the memory store's methods are such."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("the coroutine waits, but there is no event loop in a simulation")
+class WallClock:
+    """A clock that somebody may set, forth and back."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self._world = world
+        self.name = name
+        self.offset = 0.0
+
+    def read(self) -> float:
+        """Seconds since the epoch, as far as it knows."""
+        return EPOCH + self._world.now - START + self.offset
+
+    def jump(self, seconds: float) -> None:
+        """Be set."""
+        self.offset += seconds
+        self._world.say(f"the clock of {self.name} jumps by {seconds:.1f} s")
 
 
 class World:
-    """Time, chance and trouble. Everything that happens is a call planned with `after`."""
+    """Time, chance and trouble."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.chance = Random(seed)
-        self.now = 1000.0
+        self.loop = VirtualLoop(self.chance)
+        self._context = copy_context()
         #: Faults strike until then; afterwards everything heals.
-        self.trouble_until = self.now + self.chance.uniform(20.0, 120.0)
+        self.trouble_until = START + self.chance.uniform(10.0, 60.0)
         self.trace: list[str] = []
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._planned = 0
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Plan a call."""
-        self._planned += 1
-        heapq.heappush(self._heap, (self.now + seconds, self._planned, call))
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self.loop.time()
 
-    def step(self) -> bool:
-        """Make the next planned call. False when there is none."""
-        if not self._heap:
-            return False
-        self.now, _, call = heapq.heappop(self._heap)
-        call()
-        return True
+    @property
+    def troubled(self) -> bool:
+        """Whether faults still strike."""
+        return self.now < self.trouble_until
+
+    def after(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
+        """Plan a call that belongs to no daemon."""
+        self.loop.call_later(seconds, call, *arguments, context=self._context)
 
     def say(self, line: str) -> None:
         """Note something in the trace."""
-        self.trace.append(f"{self.now - 1000.0:9.3f}  {line}")
+        self.trace.append(f"{self.loop.time() - START:9.3f}  {line}")
 
-    def delay(self, most: float = 0.2) -> float:
+    def delay(self, most: float = 0.05) -> float:
         """A short time on a wire: mostly quick, seldom long."""
-        return self.chance.uniform(0.001, most) * (10 if self.chance.random() < 0.03 else 1)
+        chance = self.chance
+        return most * chance.random() * (20 if chance.random() < 0.03 else 1) + 0.0005
+
+    def now_and_then(self, per_second: float, call: Callable[[], object]) -> None:
+        """Make a call at drawn moments, so many a second on average, while faults strike."""
+        if per_second <= 0.0:
+            return
+        seconds = self.chance.expovariate(per_second)
+
+        def strike() -> None:
+            call()
+            self.now_and_then(per_second, call)
+
+        if self.now + seconds < self.trouble_until:
+            self.after(seconds, strike)
 
     def strikes(self, probability: float) -> bool:
         """Whether a fault of this probability strikes now."""
-        return self.chance.random() < probability and self.now < self.trouble_until
+        return probability > 0.0 and self.chance.random() < probability and self.troubled
+
+
+class SimulatedClock(Clock):
+    """The Clock port: decisions go by the virtual time, and the wall clock may jump."""
+
+    def __init__(self, world: World, wall: WallClock) -> None:
+        self._world = world
+        self._wall = wall
+
+    def now(self) -> float:
+        """Virtual seconds; they never jump."""
+        return self._world.now
+
+    def wall(self) -> float:
+        """What the clock on the wall shows."""
+        return self._wall.read()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)

@@ -23,7 +23,7 @@ from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, check_size, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
-from mr.protocol.records import Refusal
+from mr.protocol.records import JobRecord, Refusal
 from mr.request_summary import differences, request_summary
 from mr.resolve import resolve_request, resolve_spec
 from mr.settings import Settings
@@ -46,6 +46,7 @@ _TRACE_CHARACTERS = 2000
 OnJob = Callable[[JobSpec, tuple[Split, ...], bytes], Awaitable[bool]]
 OnCancel = Callable[[JobId], Awaitable[bool]]
 Unfinished = Callable[[str], int]
+Known = Callable[[JobId], JobRecord | None]
 
 
 class Intake:
@@ -53,7 +54,8 @@ class Intake:
 
     `on_job(spec, splits, bundle)` takes over a planned job and returns when it is in the store, with False if
     the id is taken; `on_cancel(job)` returns False if the job is unknown or has ended;
-    `unfinished(sender)` counts the jobs of one sender.
+    `unfinished(sender)` counts the jobs of one sender; `known(job)` is the record of a job that is coordinated
+    here or has just ended, which the store may have lost for a moment.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Intake:
         on_job: OnJob,
         on_cancel: OnCancel,
         unfinished: Unfinished,
+        known: Known,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -73,6 +76,7 @@ class Intake:
         self._on_job = on_job
         self._on_cancel = on_cancel
         self._unfinished = unfinished
+        self._known = known
         #: A lock for each id being planned: a repeated request, or its cancellation, waits for the first.
         self._planning: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
@@ -115,12 +119,16 @@ class Intake:
         for number in range(_MADE_TRIES):
             job_id = JobId(_MADE_ID + hashlib.sha256(f"{digest}/{number}".encode()).hexdigest()[:12])
             try:
-                record = await self._store.get_job(job_id)
+                record = await self._record(job_id)
             except BadMessage:
                 continue
             if record is None or (redelivered and not record.state.terminal):
                 return job_id
         return JobId(_MADE_ID + secrets.token_hex(6))
+
+    async def _record(self, job_id: JobId) -> JobRecord | None:
+        """A job's record; None for an unknown job. Raises BadMessage."""
+        return self._known(job_id) or await self._store.get_job(job_id)
 
     def _lock(self, job_id: JobId) -> asyncio.Lock:
         return self._planning.setdefault(job_id, asyncio.Lock())
@@ -152,7 +160,7 @@ class Intake:
         The same request is accepted again, as who asks may not have heard the first answer. Another one is
         refused: its sender would take the old job's result for its own.
         """
-        record = await self._store.get_job(job_id)
+        record = await self._record(job_id)
         if record is None:
             return None
         changed = differences(record.request, request_summary(request)) if record.request else ""
@@ -205,7 +213,7 @@ class Intake:
 
     async def _why_not_cancelled(self, job_id: JobId) -> str:
         """Raises BadMessage when the job is not coordinated because what is stored of it cannot be read."""
-        record = await self._store.get_job(job_id)
+        record = await self._record(job_id)
         if record is None:
             return "there is no such job"
         if record.state.terminal:

@@ -33,7 +33,7 @@ from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.messages import Report
 from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from mr.protocol.records import JobState
+from mr.protocol.records import JobRecord, JobState
 from mr.settings import Settings
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ class Runner:
         #: The lead is renewed or won back by one at a time: an answer is about the epoch it was asked for.
         self._lead_lock = asyncio.Lock()
         self._intake = Intake(
-            settings, broker, store, clock, self._take_job, self._cancel_job, self._unfinished
+            settings, broker, store, clock, self._take_job, self._cancel_job, self._unfinished, self._known
         )
 
     @property
@@ -277,6 +277,10 @@ class Runner:
 
     def _unfinished(self, sender: str) -> int:
         return self._jobs.unfinished_of(sender)
+
+    def _known(self, job_id: JobId) -> JobRecord | None:
+        job = self._scheduler.snapshot(job_id)
+        return self._jobs.ended(job_id) if job is None else job.record
 
     async def _cancel_job(self, job_id: JobId) -> bool:
         """Stop a job. False if it is unknown or has ended, or its output is being finished."""

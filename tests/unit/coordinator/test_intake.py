@@ -22,7 +22,7 @@ from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
-from mr.protocol.records import as_json
+from mr.protocol.records import JobRecord, as_json
 from mr.settings import Settings
 from tests.support.specs import make_manifest
 from tests.support.zips import POISON
@@ -38,6 +38,8 @@ class Desk:
         self.broker = MemoryBroker()
         self.store = MemoryStore(lambda: 0.0)
         self.unfinished = 0
+        #: Jobs that are coordinated and that the store has lost.
+        self.known: dict[JobId, JobRecord] = {}
         self.intake = Intake(
             Settings(max_jobs_per_sender=2),
             self.broker,
@@ -46,6 +48,7 @@ class Desk:
             self._take,
             self._cancel,
             lambda sender: self.unfinished,
+            lambda job: self.known.get(job),
         )
 
     async def open(self) -> None:
@@ -219,6 +222,17 @@ async def test_another_request_with_a_used_id_is_refused_showing_both(
     shown = value if isinstance(value, str) else json.dumps(value).replace(" ", "")
     assert f"{field}: " in answer["reason"] and f"{shown} now" in answer["reason"]
     assert "SUBMITTED" in answer["reason"] and len(desk.jobs) == 1
+
+
+async def test_another_request_is_refused_while_the_store_has_lost_the_job(desk: Desk) -> None:
+    await desk.ask(desk.request())
+    record = await desk.store.get_job(JobId("one"))
+    assert record is not None
+    desk.store.server.jobs.clear()  # until the coordinator, which knows it, has written it back
+    desk.known[record.job_id] = record
+    answer = await desk.ask(desk.request(output=str(desk.tmp_path / "elsewhere")))
+    assert not answer["accepted"] and "choose another id" in answer["reason"]
+    assert (await desk.ask(desk.request()))["duplicate"]
 
 
 async def test_a_job_that_an_older_version_recorded_is_taken_for_the_same(desk: Desk) -> None:

@@ -70,6 +70,7 @@ class Desk:
             self.take,
             self.cancel,
             lambda sender: 0,
+            lambda job: None,
         )
 
     async def server_time(self) -> float:

@@ -1,12 +1,15 @@
 """The state that several `MemoryStore`s in one process share."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from typing import TypeVar
 
 from mr.protocol.claims import Claim, Placement
 from mr.protocol.ids import CodeId, Incarnation, JobId, TaskId, TaskKind, WorkerId
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.records import MapOutput, TaskResult, WorkerBeat
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -88,16 +91,30 @@ class MemoryStoreServer:
 
     def snapshot(self) -> "MemoryStoreServer":
         """Everything as it is now."""
-        return copy.deepcopy(self)
+        return _copied(self)
 
     def go_back(self, snapshot: "MemoryStoreServer") -> None:
         """Return to an earlier state, as when a replica that lagged behind takes over."""
-        for name, value in vars(copy.deepcopy(snapshot)).items():
+        for name, value in vars(_copied(snapshot)).items():
             setattr(self, name, value)
 
     def flush(self) -> None:
         """Lose everything, as a Redis without persistence does when it restarts."""
         self.go_back(MemoryStoreServer())
+
+
+def _copied(value: T) -> T:
+    """A copy down to what never changes: records, ids and bytes are shared."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}  # type: ignore[return-value]
+    if isinstance(value, set):
+        return set(value)  # type: ignore[return-value]
+    if not is_dataclass(value):
+        return value
+    made = copy.copy(value)
+    for name, item in vars(made).items():
+        setattr(made, name, _copied(item))
+    return made
 
 
 def recorded_placement(result: TaskResult) -> Placement | None:

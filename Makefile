@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest soak soak-servers mutants bench bench-faults clean
+.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest soak soak-servers soak-simulation mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -73,6 +73,9 @@ soak: install services ## jobs under random faults, then the simulation's seeds:
 
 soak-servers: install services ## the jobs alone
 	$(if $(filter newest,$(SERVERS)),.ci/newest) $(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(addprefix --seed ,$(SEED))
+
+soak-simulation: install ## simulated clusters from many seeds, on all cores: make soak-simulation [SEEDS=100000]
+	$(BIN)/python -m tests.simulation --seeds 0:$(or $(SEEDS),100000) --processes 0
 
 mutants: install ## put each mended defect back and require that its test fails: make mutants [NAMES="01 13"]
 	$(BIN)/python -m tests.mutants $(NAMES)

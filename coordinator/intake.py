@@ -54,8 +54,8 @@ class Intake:
 
     `on_job(spec, splits, bundle)` takes over a planned job and returns when it is in the store, with False if
     the id is taken; `on_cancel(job)` returns False if the job is unknown or has ended;
-    `unfinished(sender)` counts the jobs of one sender; `known(job)` is the record of a job that is coordinated
-    here or has just ended, which the store may have lost for a moment.
+    `unfinished(sender)` counts the jobs of one sender; `known(job)` is the record of a job that is
+    coordinated here or has just ended, which the store may have lost for a moment.
     """
 
     def __init__(

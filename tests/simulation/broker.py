@@ -269,9 +269,7 @@ class SimulatedBroker(Broker):
         def declare() -> MemoryQueue:
             return self.server.add_private(exchange, binding_key, name)
 
-        return self._start(
-            SimulatedConsumer(self, on_delivery, PRIVATE_PREFETCH, declare, private=True)
-        )
+        return self._start(SimulatedConsumer(self, on_delivery, PRIVATE_PREFETCH, declare, private=True))
 
     def _start(self, consumer: SimulatedConsumer) -> SimulatedConsumer:
         self._consumers.append(consumer)

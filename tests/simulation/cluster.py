@@ -47,7 +47,7 @@ class Cluster:
         self.settings = SETTINGS
         #: What must not happen, and did.
         self.failures: list[tuple[str, BaseException | None]] = []
-        SimulatedFileSystem.files = {}
+        SimulatedFileSystem.files, SimulatedFileSystem.directories = {}, set()
         self.calm = chance.random() < 0.05
         large = chance.random() < 0.1
         self.queues = MemoryBrokerServer()
@@ -56,11 +56,13 @@ class Cluster:
         self._broker_faults = BrokerFaults(drop=self._draw(0.05), double=self._draw(0.3))
         self._lost_answers = self._draw(0.05)
         self._files_fail = self._draw(0.05)
-        SimulatedFileSystem.fails = staticmethod(lambda: world.strikes(self._files_fail))
+        SimulatedFileSystem.fails = staticmethod(self._file_system_fails)
         self.jobs: dict[JobId, SimulatedJob] = {}
         self.workers: list[SimulatedWorker] = []
         self._make_workers(chance.randint(3, 6) if large else chance.randint(1, 3))
-        self.coordinators = [SimulatedCoordinator(self, f"coordinator-{i}") for i in range(chance.choice((1, 1, 2)))]
+        self.coordinators = [
+            SimulatedCoordinator(self, f"coordinator-{i}") for i in range(chance.choice((1, 1, 2)))
+        ]
         for coordinator in self.coordinators:
             world.after(chance.uniform(0.0, 3.0), coordinator.start)
         self.client = SimulatedClient(self)
@@ -77,6 +79,12 @@ class Cluster:
         """Note that something happened that must not."""
         self.world.say(f"FAILED: {message}")
         self.failures.append((message, error))
+
+    def _file_system_fails(self) -> bool:
+        if not self.world.strikes(self._files_fail):
+            return False
+        self.world.say("the file system is away for a moment")
+        return True
 
     # --- parts
 
@@ -121,14 +129,14 @@ class Cluster:
                 disks.append(Disk(world, f"host-{len(disks)}", full))
             disk = disks[-1]
             address = f"{disk.host}:{number + 1}"
-            self._add_worker(WorkerId(f"worker-{number}"), disk, faults, address)
+            self._add_worker(WorkerId(f"worker-{number}"), disk, faults, address, f"worker-{number}")
         if not self.calm and chance.random() < 0.1:  # two workers of one name
             twin = disks[0] if chance.random() < 0.5 else Disk(world, "host-twin", full)
-            self._add_worker(WorkerId("worker-0"), twin, faults, f"{twin.host}:99")
+            self._add_worker(WorkerId("worker-0"), twin, faults, f"{twin.host}:99", "twin")
         world.loop.answers = self._answers
 
-    def _add_worker(self, name: WorkerId, disk: Disk, faults: WorkerFaults, address: str) -> None:
-        worker = SimulatedWorker(self, name, self.chance.randint(1, 3), disk, faults, address)
+    def _add_worker(self, name: WorkerId, disk: Disk, faults: WorkerFaults, address: str, label: str) -> None:
+        worker = SimulatedWorker(self, name, self.chance.randint(1, 3), disk, faults, address, label)
         self.workers.append(worker)
         self.world.after(self.chance.uniform(0.0, 3.0), worker.start)
 
@@ -159,7 +167,9 @@ class Cluster:
             self.store.note_snapshots()
             world.now_and_then(back, self.store.go_back)
         jump = self._draw(0.02)
-        world.now_and_then(jump, lambda: self.store.clock.jump(chance.choice((-1, 1)) * chance.uniform(1, 40)))
+        world.now_and_then(
+            jump, lambda: self.store.clock.jump(chance.choice((-1, 1)) * chance.uniform(1, 40))
+        )
         for coordinator in self.coordinators:
             world.now_and_then(jump, lambda c=coordinator: c.wall.jump(chance.uniform(-500, 500)))  # type: ignore[misc]
         world.now_and_then(self._draw(0.005), self._restart_broker)

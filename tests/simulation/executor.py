@@ -1,4 +1,4 @@
-"""The child processes of one worker: they run tiny maps and reduces, fetch from other workers, raise, and die."""
+"""The child processes of one worker: they run tiny maps and reduces, fetch from others, raise, and die."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mr.formats import storage
 from mr.protocol.failures import Failure, FailureKind, Loss, LostInput
 from mr.protocol.ids import AttemptId, JobId, TaskId, TaskKind, task_index, task_kind
 from mr.protocol.part_names import temporary_part
@@ -13,7 +14,6 @@ from mr.protocol.records import MapOutput, PartOutput, RunningTask, TaskResult, 
 from mr.workers.messages import RunTask
 from mr.workers.process.executor import Outcome
 from tests.simulation.data import as_part, merged
-from tests.simulation.files import SimulatedFileSystem
 from tests.simulation.loop import Life
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ class SimulatedExecutor:
         life = Life(world.loop, f"{self.life.name}'s child")
         child = self._running[attempt] = _Child(run_task, life, ended, world.now, self.worker.clock.wall())
         self.worker.note_begin(attempt)
-        life.start(self._work(child), "an attempt")
         try:
             if on_start is not None:
                 on_start()
+            if not ended.done():  # stopped in its first moment
+                life.start(self._work(child), "an attempt")
             return await ended
         finally:
             del self._running[attempt]
@@ -106,7 +107,11 @@ class SimulatedExecutor:
         if self.worker.world.strikes(faults.slow):
             seconds *= 30
         await asyncio.sleep(seconds / 2)
-        outcome = await self._outcome(run_task, seconds / 2)
+        try:
+            outcome = await self._outcome(run_task, seconds / 2)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it fails the simulation)
+            self.worker.cluster.fail(f"{self.life.name}'s child: {error!r}", error)
+            return
         if not child.ended.done():
             child.ended.set_result(outcome)
 
@@ -146,11 +151,16 @@ class SimulatedExecutor:
         identity, spec = run_task.identity, run_task.spec
         path = temporary_part(
             spec.output, job, task_index(task), number, identity.incarnation, spec.options.output_format
-        ).removeprefix("sim://")
-        assert path not in SimulatedFileSystem.files, f"two attempts share {path}"
-        SimulatedFileSystem.files[path] = part
+        )
+        try:
+            with storage.open_write(path) as file:
+                file.write(part)
+        except OSError as error:
+            return Outcome(failure=Failure(FailureKind.INFRASTRUCTURE, f"{path}: {error}"))
         rows = len(json.loads(part))
-        output = PartOutput(run_task.attempt, identity.worker, identity.incarnation, rows, len(part), "0" * 16)
+        output = PartOutput(
+            run_task.attempt, identity.worker, identity.incarnation, rows, len(part), "0" * 16
+        )
         return Outcome(result=TaskResult(output, stats))
 
     async def _fetch_all(self, run_task: RunTask) -> list[bytes] | Failure:

@@ -12,11 +12,12 @@ class Away(OSError):
 
 
 class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """Files by path. A directory is there when something lies below it."""
+    """Files by path. As on a disk, a file can only be written in a directory that was made."""
 
     protocol = "sim"
     #: The files of the simulation that runs.
     files: dict[str, bytes] = {}  # noqa: RUF012
+    directories: set[str] = set()  # noqa: RUF012
     #: Asked before each rename and write: whether it fails.
     fails: Any = staticmethod(lambda: False)
 
@@ -32,7 +33,7 @@ class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         if path in self.files:
             return {"name": path, "size": len(self.files[path]), "type": "file"}
-        if self._below(path):
+        if path in self.directories or self._below(path):
             return {"name": path, "size": 0, "type": "directory"}
         raise FileNotFoundError(path)
 
@@ -42,7 +43,7 @@ class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def exists(self, path: str, **_: Any) -> bool:
         """Whether a file or a directory has this path."""
         path = self._strip_protocol(path)
-        return path in self.files or bool(self._below(path))
+        return path in self.files or path in self.directories or bool(self._below(path))
 
     def isfile(self, path: str) -> bool:
         """Whether a file has this path."""
@@ -52,12 +53,16 @@ class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """What lies directly in a directory. Raises FileNotFoundError."""
         path = self._strip_protocol(path)
         names = sorted({f"{path}/{name[len(path) + 1 :].split('/')[0]}" for name in self._below(path)})
-        if not names:
+        if not names and path not in self.directories:
             raise FileNotFoundError(path)
         return [self.info(name) for name in names] if detail else names
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Directories need no making."""
+        """Make a directory and its parents."""
+        path = self._strip_protocol(path)
+        while path:
+            self.directories.add(path)
+            path = path.rpartition("/")[0]
 
     def _may_fail(self) -> None:
         if self.fails():
@@ -84,6 +89,7 @@ class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self.files.pop(path, None)
         for name in self._below(path):
             del self.files[name]
+        self.directories -= {name for name in self.directories if name == path or name.startswith(path + "/")}
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         """Open a file; what is written is there when it is closed. Raises FileNotFoundError."""
@@ -93,17 +99,19 @@ class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 raise FileNotFoundError(path)
             return io.BytesIO(self.files[path])
         self._may_fail()
-        return _Written(self.files, path)
+        if path.rpartition("/")[0] not in self.directories:
+            raise FileNotFoundError(path)
+        return _Written(path)
 
 
 class _Written(io.BytesIO):
-    def __init__(self, files: dict[str, bytes], path: str) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
-        self._files, self._path = files, path
+        self._path = path
 
     def close(self) -> None:
         if not self.closed:
-            self._files[self._path] = self.getvalue()
+            SimulatedFileSystem.files[self._path] = self.getvalue()
         super().close()
 
 

@@ -1,9 +1,9 @@
 """An asyncio event loop on a virtual clock, and the lives of the daemons that run on it.
 
 The loop runs in one thread and opens nothing. When nothing is ready, its clock jumps to the next timer.
-`asyncio.to_thread` becomes a call that is made after a drawn delay. Everything that a daemon plans carries the
-daemon's `Life` in its context: a life that ends takes all of its tasks, timers and threads with it at once, as
-SIGKILL does, and one that is frozen leaves them until it goes on, as SIGSTOP does.
+`asyncio.to_thread` becomes a call that is made after a drawn delay. Everything that a daemon plans carries
+the daemon's `Life` in its context: a life that ends takes all of its tasks, timers and threads with it at
+once, as SIGKILL does, and one that is frozen leaves them until it goes on, as SIGSTOP does.
 
 Tasks and futures are numbered, and the number is their hash: asyncio keeps tasks in sets, and the order of
 those must not depend on addresses.
@@ -240,7 +240,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     # --- running
 
     def run_until(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Run until `done()` holds, which is asked whenever the clock jumps. False: the deadline came first."""
+        """Run until `done()` holds, asked whenever the clock jumps. False: the deadline came first."""
         with self._current():
             while not done():
                 self._run_ready()

@@ -1,7 +1,7 @@
-"""A worker's machine: it starts the real worker daemon, again after every end, and brings misfortune over it."""
+"""A worker's machine: it starts the real worker daemon, and starts it again after every end."""
 
 import asyncio
-from collections import Counter
+from asyncio import Event
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -66,8 +66,8 @@ class Daemon:
     links: tuple[Link, Link]
     executor: SimulatedExecutor
     outputs: ServedOutputs
-    stop: asyncio.Event
-    kill: asyncio.Event
+    stop: Event
+    kill: Event
     runner: Any = None
 
 
@@ -81,9 +81,10 @@ class SimulatedWorker:
     disk: Disk
     faults: WorkerFaults
     address: str
+    #: Tells two workers of one name apart.
+    label: str
     lives: int = 0
     daemon: Daemon | None = None
-    #: Attempts whose processes run here.
     clock: SimulatedClock = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +104,7 @@ class SimulatedWorker:
     @property
     def incarnation(self) -> Incarnation:
         """The present one, or the last."""
-        return Incarnation(f"{self.address.partition(':')[0]}.{self.name}.{self.lives}")
+        return Incarnation(f"{self.label}.{self.lives}")
 
     # --- life
 
@@ -116,7 +117,13 @@ class SimulatedWorker:
         broker = cluster.broker(life, broker_link)
         executor = SimulatedExecutor(self, life)
         self.daemon = daemon = Daemon(
-            life, broker, (store_link, broker_link), executor, ServedOutputs(), asyncio.Event(), asyncio.Event()
+            life,
+            broker,
+            (store_link, broker_link),
+            executor,
+            ServedOutputs(),
+            asyncio.Event(),
+            asyncio.Event(),
         )
         world.say(f"{self.incarnation} starts")
         life.start(self._main(daemon), "a worker")
@@ -188,7 +195,8 @@ class SimulatedWorker:
         if self.world.chance.random() < 0.3:
             self.world.say(f"{self.incarnation} loses its disk")
             self.disk.lose()
-        self.world.after(self.world.chance.choice((0.2, self.world.chance.uniform(0.5, 30.0))), self._start_again)
+        chance = self.world.chance
+        self.world.after(chance.choice((0.2, chance.uniform(0.5, 30.0))), self._start_again)
 
     def signal(self, *, kill: bool) -> None:
         """Ask the daemon to finish, or to leave at once."""
@@ -228,9 +236,7 @@ class SimulatedWorker:
             return None
         return found
 
-    def serve(
-        self, token: str, outputs: list[MapOutput]
-    ) -> dict[TaskId, list[bytes]] | list[LostInput]:
+    def serve(self, token: str, outputs: list[MapOutput]) -> dict[TaskId, list[bytes]] | list[LostInput]:
         """Answer a request for map outputs, as the shuffle server does."""
         assert self.daemon is not None
         served = self.daemon.outputs
@@ -247,6 +253,3 @@ class SimulatedWorker:
         """A process begins an attempt."""
         self.jobs[attempt.job].begun[attempt.task] += 1
         self.world.say(f"{self.incarnation} runs {attempt}")
-
-
-Begun = Counter[TaskId]

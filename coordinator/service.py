@@ -42,6 +42,7 @@ async def run_coordinator(
         log.warning("redis: %s", warning)
     presence = await _show_presence(broker, holder)
     while not stop.is_set():
+        await standby.let_last_lead(stop)
         try:
             epoch, won = await _ask_for_lead(settings, store, stop, holder, epoch)
         except BadMessage as error:
@@ -99,7 +100,10 @@ class _Standby:
     def __init__(self, settings: Settings, broker: Broker, store: LeadershipStore) -> None:
         self._broker = broker
         self._store = store
+        self._lease_seconds = settings.lease_seconds
         self._pause_seconds = min(CHECK_SECONDS, settings.lease_seconds / 5)
+        #: Who led at the last check.
+        self._last: str | None = None
         #: A leader whose queue was missing at the last check.
         self._missed: str | None = None
 
@@ -108,13 +112,31 @@ class _Standby:
 
         One check is not enough: a lost connection is restored within the time between two.
         """
-        leader = await self._store.leader()
+        leader = self._last = await self._store.leader()
         if leader is None or await queue_exists(self._broker, coordinator_queue(leader)):
             self._missed = None
         elif leader == self._missed:
             log.warning("the coordinator %s has left the broker; taking over", leader)
             await self._store.release_lead(leader)
+            self._last = None
             return
         else:
             self._missed = leader
         await wait_for_event(stop, self._pause_seconds)
+
+    async def let_last_lead(self, stop: asyncio.Event) -> None:
+        """Leave the lead for one more lease to who had it at the last check, if that one is connected.
+
+        Its lease may have run out only in a store that came back older, and nobody else knows what is lost.
+        """
+        last, self._last = self._last, None
+        if last is None:
+            return
+        waited_seconds = 0.0
+        while waited_seconds < self._lease_seconds and not stop.is_set():
+            if await self._store.leader() is not None or not await queue_exists(
+                self._broker, coordinator_queue(last)
+            ):
+                return
+            await wait_for_event(stop, self._pause_seconds)
+            waited_seconds += self._pause_seconds

@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.25
 #: How long a coordinator may leave a request unanswered before it is sent again.
 ANSWER_SECONDS = 15.0
 #: No job takes as long: one that does hangs.
-JOB_SECONDS = 300.0
+JOB_SECONDS = 600.0
 #: A record may be away from a store that was emptied.
 AWAY_SECONDS = 60.0
 #: When the last file of an ended job must have gone from the spools: a frozen worker deletes when it goes on.

@@ -1,7 +1,7 @@
 """The coordinator over memory ports: it leads alone, refills an emptied store, and takes over."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,9 +35,24 @@ CANCEL = OutgoingMessage(
 
 
 class WatchedStore(MemoryStore):
-    """Counts how often a coordinator without the lead has looked."""
+    """Counts how often a coordinator without the lead has looked, and can hold up renewals of the lead."""
 
     looks = 0
+    #: How often it has looked who leads.
+    leader_looks = 0
+
+    def __init__(self, now: Callable[[], float], server: MemoryStoreServer) -> None:
+        super().__init__(now, server)
+        self.may_renew = asyncio.Event()
+        self.may_renew.set()
+
+    async def leader(self) -> str | None:
+        self.leader_looks += 1
+        return await super().leader()
+
+    async def renew_lead(self, holder: str, lease_seconds: float) -> bool:
+        await self.may_renew.wait()
+        return await super().renew_lead(holder, lease_seconds)
 
     async def last_epoch(self) -> int:
         epoch = await super().last_epoch()
@@ -63,11 +78,11 @@ class Site:
         return WatchedStore(asyncio.get_running_loop().time, self.stores)
 
     @asynccontextmanager
-    async def coordinator(self) -> AsyncIterator[WatchedStore]:
+    async def coordinator(self, settings: Settings = SETTINGS) -> AsyncIterator[WatchedStore]:
         broker, store, stop = MemoryBroker(self.brokers), self.new_store(), asyncio.Event()
         await broker.connect()
         await store.connect()
-        task = asyncio.create_task(run_coordinator(SETTINGS, broker, store, stop=stop))
+        task = asyncio.create_task(run_coordinator(settings, broker, store, stop=stop))
         try:
             yield store
         finally:
@@ -187,6 +202,42 @@ async def test_a_report_that_is_too_large_is_not_taken_in(site: Site) -> None:
         await site.broker.publish(OutgoingMessage(routing_key=REPORTS_QUEUE, body=encode(report)))
         assert len((await kept.get()).body) < MAX_REPORT_BYTES
         await site.submit()
+
+
+@pytest.mark.fault(
+    fault="Redis back to an older state",
+    phase="while another coordinator stands by",
+    outcome="the leader leads again, although its lease had run out in what came back, and writes it anew",
+)
+async def test_a_standby_leaves_the_lead_to_who_had_it_when_the_store_lost_it(site: Site) -> None:
+    """What came back may be older than the lease. Only who led knows what is lost."""
+    patient = msgspec.structs.replace(SETTINGS, lease_seconds=6.0)
+    async with site.coordinator(patient) as leading:
+        await site.submit()
+        leader = await site.store.leader()
+        async with site.coordinator(patient) as standby:
+            await eventually(lambda: standby.leader_looks)
+            leading.may_renew.clear()
+            site.stores.flush()
+            site.stores.epoch = 1
+            looked = standby.leader_looks
+            await eventually(lambda: standby.leader_looks >= looked + 2)
+            leading.may_renew.set()
+            await eventually(lambda: site.store.leader())
+            assert await site.store.leader() == leader
+            await eventually(lambda: site.store.get_spec(JOB))
+
+
+async def test_a_standby_leads_when_who_had_the_lead_stays_silent(site: Site) -> None:
+    async with site.coordinator() as leading:
+        await site.submit()
+        leader = await site.store.leader()
+        async with site.coordinator() as standby:
+            await eventually(lambda: standby.leader_looks)
+            leading.may_renew.clear()
+            await eventually(lambda: site.stores.epoch == 2)
+            assert await site.store.leader() not in (leader, None)
+            leading.may_renew.set()
 
 
 async def test_a_deposed_coordinator_leaves_reports_and_requests_to_its_successor(site: Site) -> None:

@@ -3,7 +3,6 @@
 A worker that reaches no other, with packets that vanish, takes network namespaces: see `make bench-faults`.
 """
 
-import subprocess
 from pathlib import Path
 
 from tests.e2e.gate import GatedJob
@@ -15,14 +14,10 @@ from tests.support.own_process import free_port
 class CutCluster(Cluster):
     """Three workers; the first is advertised where nobody listens."""
 
-    def start_daemon(self, name: str) -> "subprocess.Popen[bytes]":
-        """Start the daemon of this name."""
-        if name != "w1":
-            return super().start_daemon(name)
-        arguments = ["worker", "--id", name, "--slots", self.slots, "--spool", self.spool]
-        arguments += ["--listen", "127.0.0.1:0", "--advertise", f"127.0.0.1:{free_port()}"]
-        with (self.root / f"{name}.log").open("ab") as log:
-            return self.start(*arguments, stdout=log, stderr=log, cwd=self.root)
+    def addresses(self, name: str) -> tuple[str, str]:
+        """Where a worker listens, and what it tells the others."""
+        listen, advertise = super().addresses(name)
+        return listen, f"127.0.0.1:{free_port()}" if name == "w1" else advertise
 
 
 def test_a_worker_nobody_can_reach(tmp_path: Path, clean_services: tuple[str, str]) -> None:

@@ -71,10 +71,24 @@ class Cluster(Commands):
         if name.startswith("coordinator"):
             arguments: list[object] = ["coordinator"]
         else:
-            arguments = ["worker", "--id", name, "--slots", self.slots, "--spool", self.spool]
-            arguments += ["--listen", "127.0.0.1:0", "--advertise", "127.0.0.1"]
+            listen, advertise = self.addresses(name)
+            arguments = ["worker", "--id", name, "--slots", self.slots, "--spool", self.spool_of(name)]
+            arguments += ["--listen", listen, "--advertise", advertise]
         with (self.root / f"{name}.log").open("ab") as log:
-            return self.start(*arguments, stdout=log, stderr=log, cwd=self.root)
+            environment = self.daemon_environment(name)
+            return self.start(*arguments, stdout=log, stderr=log, cwd=self.root, env=environment)
+
+    def daemon_environment(self, name: str) -> dict[str, str]:
+        """What a daemon sees."""
+        return self.environment
+
+    def addresses(self, name: str) -> tuple[str, str]:
+        """Where a worker listens, and what it tells the others."""
+        return "127.0.0.1:0", "127.0.0.1"
+
+    def spool_of(self, name: str) -> Path:
+        """The `--spool` of a worker."""
+        return self.spool
 
     def _all_live(self) -> bool:
         for name, daemon in self.daemons.items():

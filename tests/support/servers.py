@@ -11,10 +11,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support import server_versions
 from tests.support.own_process import OwnProcess, accepts, free_port
@@ -42,7 +43,16 @@ def installed(binary: str) -> bool:
 class PrivateRedis:
     """One redis-server; its data outlive `restart()` when `persistent`."""
 
-    def __init__(self, directory: Path, *, persistent: bool = False, password: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        persistent: bool = False,
+        password: str = "",
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`environ`: further variables of the server."""
+        self._environ = {**os.environ, **environ}
         self._directory = directory
         self._persistent = persistent
         self._password = password
@@ -64,10 +74,11 @@ class PrivateRedis:
         self._directory.mkdir(parents=True, exist_ok=True)
         command = in_root("redis-server", "--port", str(self.port), "--bind", "127.0.0.1")
         command += ["--dir", str(self._directory), "--save", ""]
+        command += ["--enable-debug-command", "local"]
         command += ["--appendonly", "yes" if self._persistent else "no"]
         command += ["--appendfsync", "always"] if self._persistent else []
         command += ["--requirepass", self._password] if self._password else []
-        self._process = OwnProcess(command, self._directory / "redis.log")
+        self._process = OwnProcess(command, self._directory / "redis.log", self._environ)
         self._process.wait_until(self._answers, REDIS_START_SECONDS)
         server_versions.note_redis(self.url)
 
@@ -103,6 +114,12 @@ class PrivateRedis:
     def restart(self) -> None:
         """Kill and start again, on the same port; empty unless persistent."""
         self.kill()
+        self.start()
+
+    def restart_empty(self) -> None:
+        """Kill and start again without what was on its disk."""
+        self.kill()
+        shutil.rmtree(self._directory)
         self.start()
 
 
@@ -204,6 +221,12 @@ class PrivateRabbitMQ:
     def restart(self) -> None:
         """Kill and start again, on the same port and database."""
         self.kill()
+        self.start()
+
+    def restart_empty(self) -> None:
+        """Kill and start again without its database."""
+        self.kill()
+        shutil.rmtree(self._directory / "mnesia")
         self.start()
 
 

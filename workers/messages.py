@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from mr.protocol.bounds import Int64, Real
 from mr.protocol.failures import Failure
 from mr.protocol.ids import AttemptId, Incarnation, WorkerId
 from mr.protocol.jobs import JobSpec, Split
@@ -41,15 +42,19 @@ class RunTask(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """From the child, about once a second: how far the attempt is."""
+    """From the child, about once a second: how far the attempt is.
+
+    Its numbers have the bounds of a RunningTask, as the worker's heartbeat repeats them: with others it could
+    not be read.
+    """
 
     #: Share of the input consumed, 0 to 1.
-    share: float
+    share: Real
     #: Records finished; of a reduce the values of its keys.
-    records: int
+    records: Int64
     phase: str
     #: For a reduce: bytes of its partition, as far as it knows.
-    bytes_in: int = 0
+    bytes_in: Int64 = 0
     #: What the user's function works on, named as in a failure; empty when it is given nothing.
     record: str = ""
 

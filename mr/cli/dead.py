@@ -14,7 +14,7 @@ from mr.cli.printing import say
 from mr.dead_letters import DeadLetter, HeldLetter, hold_letters
 from mr.error_text import bounded
 from mr.errors import BadMessage, MrError, NotFound
-from mr.protocol.codec import MSGPACK
+from mr.protocol.codec import MSGPACK, UNDECODABLE
 from mr.protocol.records import as_json as render_json
 
 Found = TypeVar("Found")
@@ -174,7 +174,7 @@ def _readable(letter: DeadLetter) -> str:
     decode = msgspec.msgpack.decode if letter.content_type == MSGPACK else msgspec.json.decode
     try:
         content = decode(letter.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return letter.body.decode("utf-8", "backslashreplace")
     if isinstance(content, dict):
         content = {key: "(hidden)" if key in _SECRET_FIELDS else value for key, value in content.items()}

@@ -12,6 +12,9 @@ T = TypeVar("T")
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 
+#: What msgspec raises for bytes that it cannot decode.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 #: Only ids and small facts travel through the broker; anything above this is refused.
 MAX_MESSAGE_BYTES = 1024 * 1024
 #: Largest report: a coordinator holds many of them at a time.
@@ -46,7 +49,7 @@ def decode(body: bytes, kind: type[T], content_type: str | None = MSGPACK) -> T:
             return msgspec.json.decode(body, type=kind)
         if media_type in (MSGPACK, "application/x-msgpack", "application/vnd.msgpack"):
             return msgspec.msgpack.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadMessage(str(error)) from error
     raise BadMessage(f"content type {content_type!r} is neither {JSON} nor {MSGPACK}")
 
@@ -83,6 +86,6 @@ def unpack(data: bytes | None, kind: type[T]) -> T:
         raise BadMessage(f"a stored {getattr(kind, '__name__', kind)} is missing")
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         name = getattr(kind, "__name__", str(kind))
         raise BadMessage(f"a stored {name} cannot be read, did another version write it? {error}") from error

@@ -41,7 +41,6 @@ COVERED_ELSEWHERE = {
     "mr/protocol/ids",
     "mr/protocol/jobs",
     "mr/protocol/messages",
-    "workers/messages",
     # tests/scenarios, tests/simulation and tests/property, by the scheduler
     "coordinator/core/isolation",
     "coordinator/core/job_phases",

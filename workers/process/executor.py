@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import psutil
 
+from mr.protocol.codec import UNDECODABLE
 from mr.protocol.failures import Failure
 from mr.protocol.ids import AttemptId, JobId
 from mr.protocol.records import RunningTask, TaskResult
@@ -361,7 +362,7 @@ class Executor:
         while (body := await frames.read(child.reader)) is not None:
             try:
                 message: Progress | Done | Failed = self._decoder.decode(body)
-            except msgspec.DecodeError as error:
+            except UNDECODABLE as error:
                 return Failed(exit_failures.protocol_error(error))
             if not isinstance(message, Progress):
                 return message

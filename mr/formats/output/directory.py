@@ -19,6 +19,7 @@ from mr.error_text import error_text
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
 from mr.formats.storage import join
+from mr.protocol.codec import UNDECODABLE
 from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import JobId, task_index
 from mr.protocol.part_names import (
@@ -230,5 +231,5 @@ def read_manifest(output: str) -> Manifest | None:
         return None
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise BadInput(f"{path} is not a manifest of mrmq: {error}") from error

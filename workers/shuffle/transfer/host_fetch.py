@@ -19,6 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from mr.errors import SegmentCorrupt
+from mr.protocol.codec import UNDECODABLE
 from mr.protocol.failures import Loss
 from mr.protocol.records import MapOutput
 from mr.workers.messages import RunTask
@@ -251,7 +252,7 @@ class HostFetch:
         """The outputs that a 404 names; all of them if it names none. Another server's 404 proves nothing."""
         try:
             names = set(msgspec.msgpack.decode(body, type=list[tuple[str, int]]))
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return _Refused(self._outputs, "HTTP status 404 from what is no worker")
         named = [output for output in self._outputs if output.attempt[1:] in names]
         return _Refused(named or self._outputs, "it does not have the map output", Loss.MISSING)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from mr.error_text import error_text
 from mr.errors import MrError, SegmentCorrupt
+from mr.protocol.codec import UNDECODABLE
 from mr.protocol.ids import AttemptId, JobId, TaskId, is_id
 from mr.workers.shuffle.segment_index import SegmentRef, find_segment
 from mr.workers.shuffle.transfer.connections import BoundedServer, bounds
@@ -94,7 +95,7 @@ class ShuffleServer:
             return refusal
         try:
             wanted = msgspec.msgpack.decode(await request.read(), type=FetchRequest)
-        except msgspec.DecodeError as error:
+        except (*UNDECODABLE, web.RequestPayloadError, ConnectionError) as error:
             return web.Response(status=400, text=f"not a request: {error}")
         if wanted.offset < 0 or len(set(wanted.outputs)) < len(wanted.outputs):
             return web.Response(status=400, text="each output is asked for once, from no negative offset")

@@ -285,9 +285,9 @@ class TestPublish:
 
 
 class TestManifest:
-    @pytest.mark.parametrize("content", ["", "{}", '{"version": "x"}'])
-    def test_what_is_no_manifest_is_refused(self, tmp_path: Path, content: str) -> None:
-        (tmp_path / "_SUCCESS").write_text(content)
+    @pytest.mark.parametrize("content", [b"", b"{}", b'{"version": "x"}', b'{"counters": {"\xff": 1}}'])
+    def test_what_is_no_manifest_is_refused(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "_SUCCESS").write_bytes(content)
         with pytest.raises(BadInput, match="_SUCCESS is not a manifest of mrmq"):
             directory.read_manifest(str(tmp_path))
 

@@ -334,3 +334,13 @@ def test_a_worker_that_listens_everywhere_tells_an_address_that_others_can_reach
     host, _, port = advertised("0.0.0.0", 7, None).rpartition(":")
     assert host not in ("", "0.0.0.0")
     assert port == "7"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"Content-Encoding": "deflate"}, b"no deflated data"), ({}, b"\x81\xa7outputs\x91\x92\xa1\xff\x01")],
+)
+async def test_a_body_that_cannot_be_decoded_is_the_reducers_fault(
+    reducer: Reducer, headers: dict[str, str], body: bytes
+) -> None:
+    assert (await reducer.ask((), headers={**ADMITTED, **headers}, body=body))[0] == 400

@@ -23,6 +23,8 @@ from mr.formats.input.compression import check_unchanged, readable
 from mr.formats.input.options import ReadOptions, Rows, batches
 from mr.protocol.jobs import FileRange
 
+#: The first bytes of every file; the reader does not look at them.
+_MARK = b"Obj\x01"
 _SYNC_BYTES = 16
 #: The largest head of a block: two integers of 64 bits.
 _HEAD_BYTES = 20
@@ -75,6 +77,9 @@ def _blocks(piece: FileRange) -> Iterator[tuple[int, Iterator[Any], int, int]]:
         _valid(piece.path, 0),
         io.BufferedReader(storage.open_read(piece.path), _BUFFER_BYTES) as file,  # type: ignore[type-var]
     ):
+        if file.read(len(_MARK)) != _MARK:
+            raise ValueError("it does not begin with the mark of an Avro file")
+        file.seek(0)
         blocks = fastavro.block_reader(file)
         position = file.tell()
         file.seek(position - _SYNC_BYTES)

@@ -42,6 +42,8 @@ def read_batches(piece: FileRange, options: ReadOptions) -> Iterator[tuple[Any, 
     """Yield rows as Arrow batches: key int64, value a struct of the file's columns. Raises BadInput."""
     most_rows = options.chunk_rows * _BATCH_CHUNKS
     for first, batch, consumed in _batches(piece, most_rows, options.read_bytes):
+        with _valid(piece.path):  # else text that is not UTF-8 would first fail in the user's function
+            batch.validate(full=True)
         keys = pa.array(range(first, first + batch.num_rows), pa.int64())
         yield pa.record_batch([keys, batch.to_struct_array()], ["key", "value"]), consumed
         del batch

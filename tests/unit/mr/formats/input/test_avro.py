@@ -200,3 +200,12 @@ def test_without_fastavro_the_job_is_refused(path: Path, monkeypatch: pytest.Mon
     )
     with pytest.raises(BadInput, match=r"^the input format avro .*: pip install 'mrmq\[avro\]'$"):
         plan_job(request, manifest, Settings(), JobId("j"), 0.0)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_a_file_with_another_mark_is_refused(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match="mark of an Avro file"):
+        records(whole(path), "avro")

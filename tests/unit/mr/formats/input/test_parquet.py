@@ -77,6 +77,14 @@ class TestParquet:
         with pytest.raises(BadInput, match=r"bad (is not a valid Parquet file|cannot be read)"):
             records(whole(path, len(data)), "parquet")
 
+    def test_text_that_is_not_utf_8_is_refused_before_a_batch_is_given(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad"
+        rows = pa.table({"text": ["plain", "words"]})
+        pq.write_table(rows, path, compression="none", use_dictionary=False, write_statistics=False)
+        path.write_bytes(path.read_bytes().replace(b"words", b"wo\xffds"))
+        with pytest.raises(BadInput, match="bad is not a valid Parquet file"):
+            batch_records(whole(path, path.stat().st_size), "parquet")
+
     def test_a_changed_or_missing_file_is_refused(self, path: Path) -> None:
         size = path.stat().st_size
         with pytest.raises(BadInput, match="changed since the job was planned"):

@@ -63,6 +63,8 @@ def parse_bytes(text: str | int) -> int:
     size = float(match[1]) * _SIZE_UNITS[match[2]]
     if size > MAX_BYTES:
         raise BadSetting(f"{bounded(str(text), 40)} is too large; a size is at most 8192 TiB")
+    if size != int(size) and not match[2]:
+        raise BadSetting(f"{text!r} is no whole number of bytes; write one, or a unit such as in 1.5MiB")
     return int(size)
 
 
@@ -202,10 +204,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            if not math.isfinite(value) or value < 0:
+            if not 0 <= value < math.inf:  # holds for whole numbers of any size, and not for NaN
                 raise BadSetting(f"{name} is {value}; it must be a number from 0 on")
             if value > (MAX_SECONDS if name.endswith("_seconds") else MAX_BYTES):
-                raise BadSetting(f"{name} is {value:.6g}, beyond any use; write a smaller number")
+                raise BadSetting(
+                    f"{name} is {bounded(str(value), 40)}, beyond any use; write a smaller number"
+                )
             if value == 0 and name not in _MAY_BE_ZERO:
                 raise BadSetting(f"{name} is 0; it must be greater than 0")
         for name in ("input_roots", "output_roots"):
@@ -247,7 +251,7 @@ def _read_file(file: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadSetting(f"{path} cannot be read: {error}") from error
 
 
@@ -313,5 +317,5 @@ def _convert(name: str, value: Any, source: str) -> Any:
         if isinstance(value, str) and field.type == tuple[str, ...]:
             return tuple(item.strip() for item in value.split(",") if item.strip())
         return msgspec.convert(value, field.type, strict=not isinstance(value, str))
-    except (msgspec.ValidationError, BadSetting) as error:
+    except (msgspec.ValidationError, BadSetting, UnicodeEncodeError) as error:
         raise BadSetting(f"{source} sets {name} to {value!r}: {error}") from error

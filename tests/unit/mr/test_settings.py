@@ -172,3 +172,24 @@ def test_a_duration_beyond_any_use_is_refused(text: str) -> None:
 def test_a_number_beyond_any_use_is_refused() -> None:
     with pytest.raises(BadSetting, match="beyond any use; write a smaller number"):
         Settings(spill_rows=2**70)
+
+
+@pytest.mark.parametrize(
+    "text", [f"chunk_rows = {10**400}", f"chunk_rows = {'9' * 5000}", "x = " + "[" * 5000]
+)
+def test_a_file_whose_numbers_or_lists_know_no_end_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mr.toml"
+    file.write_text(text)
+    with pytest.raises(BadSetting):
+        load_settings(environ={}, file=file)
+
+
+def test_a_variable_that_is_no_text_is_refused() -> None:
+    with pytest.raises(BadSetting, match="chunk_rows"):
+        load_settings(environ={"MR_CHUNK_ROWS": "\ud800"})
+
+
+def test_a_part_of_a_byte_is_no_size() -> None:
+    with pytest.raises(BadSetting, match="no whole number of bytes"):
+        parse_bytes("1.5")
+    assert (parse_bytes("2.0"), parse_bytes("1.5k")) == (2, 1536)

@@ -30,7 +30,7 @@ from mr.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: AMQP `type` of a request to stop a job; any other type is a job request.
+#: AMQP `type` of a request to stop a job; a job request has none.
 CANCEL_TYPE = "cancel"
 #: AMQP `type` of a request that only asks for an answer.
 PING_TYPE = "ping"
@@ -87,6 +87,10 @@ class Intake:
                 reply = RequestReply(accepted=True, store=await self._store.identity())
             elif delivery.type == CANCEL_TYPE:
                 reply = await self._cancel(decode(delivery.body, CancelRequest, delivery.content_type))
+            elif delivery.type:
+                raise BadMessage(
+                    f"its type is {delivery.type[:40]!r}, not {CANCEL_TYPE}, {PING_TYPE} or empty"
+                )
             else:
                 request = decode(delivery.body, JobRequest, delivery.content_type)
                 reply = await self._accept(request, delivery)

@@ -332,3 +332,10 @@ async def test_a_poisonous_bundle_is_refused(desk: Desk, name: str) -> None:
     assert not reply["accepted"] and "bundle" in reply["reason"]
     assert "out" not in os.listdir(desk.tmp_path)  # noqa: PTH208
     assert (await desk.ask(desk.request()))["accepted"]
+
+
+async def test_a_request_of_an_unknown_type_is_refused(desk: Desk) -> None:
+    request = desk.request()
+    answer = await desk.ask(request, type="unheard-of")
+    assert not answer["accepted"] and "type is 'unheard-of'" in str(answer["reason"])
+    assert (await desk.ask(request, type=""))["accepted"]

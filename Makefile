@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest soak soak-servers soak-simulation mutants bench bench-faults clean
+.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest soak soak-servers soak-simulation fuzz mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -58,6 +58,7 @@ test: lint services ## everything: lint, all tiers, the coverage report
 test-core: install ## the tiers that need no service
 	$(PYTEST) -q -n 2 $(MEASURE) tests/unit tests/project tests/property tests/scenarios
 	$(PYTEST) -q -n 2 tests/simulation
+	$(PYTEST) -q -n 2 tests/fuzz
 
 test-services: install ## the tiers on real RabbitMQ and Redis
 	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration tests/e2e
@@ -77,6 +78,9 @@ soak-servers: install services ## the jobs alone
 soak-simulation: install ## simulated clusters from many seeds, on all cores: make soak-simulation [SEEDS=100000]
 	$(BIN)/python -m tests.simulation --seeds 0:$(or $(SEEDS),100000) --processes 0
 
+fuzz: install ## absurd input to everything that takes any, on all cores: make fuzz [MINUTES=10] [SEED=1]
+	$(BIN)/python -m tests.fuzz $(addprefix --minutes ,$(MINUTES)) $(addprefix --seed ,$(SEED))
+
 mutants: install ## put each mended defect back and require that its test fails: make mutants [NAMES="01 13"]
 	$(BIN)/python -m tests.mutants $(NAMES)
 
@@ -88,5 +92,5 @@ bench-faults: install services ## what faults cost against the undisturbed run, 
 	$(BIN)/python tests/benchmarks/faults.py $(addprefix --only ,$(ONLY))
 
 clean: ## remove the virtual environment, caches and demo output
-	rm -rf $(VENV) .demo .bench .coverage .faults build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .demo .bench .coverage .faults build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

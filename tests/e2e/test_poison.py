@@ -1,15 +1,10 @@
 """Poison on real servers: no daemon ends by it, nor at its restart, and a normal job then completes."""
 
-import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import pika
 import pytest
-import redis
 
 from mr.bundle import content_id
 from mr.protocol.codec import pack
@@ -17,90 +12,24 @@ from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import TaskCommitted, WorkerStopped
 from mr.protocol.queues import CONTROL_EXCHANGE, DEAD_QUEUE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
 from tests.support.amqp_tools import depth
-from tests.support.cluster import Cluster
+from tests.support.poisoned_cluster import COUNTING, PoisonedCluster, poisoned_cluster
 from tests.support.servers import PrivateRabbitMQ, PrivateRedis
 from tests.support.specs import make_manifest
 from tests.support.waiting import until
 from tests.support.zips import POISON
 
-COUNTING = """
-import mr
-
-def map_fn(key, line):
-    mr.counter("most").add(2**63)
-    yield line, 1
-
-def reduce_fn(key, values):
-    yield key, sum(values)
-"""
 JUNK = (b"", b"\xc1", b"\xff\xfe", b"{" * 100_000, b"x" * (2 << 20), msgspec.msgpack.encode([1, "a\0", -1]))
 
 
-class Site:
-    """A cluster on servers of its own, and connections of somebody with bad intent."""
-
-    def __init__(self, cluster: Cluster, redis_url: str, directory: Path) -> None:
-        self.cluster = cluster
-        self.redis = redis.Redis.from_url(redis_url)
-        self.directory = directory
-        self.pids = self.running()
-        (directory / "in").mkdir()
-        for n in range(4):
-            (directory / "in" / f"{n}.txt").write_text(f"line {n}\n")
-
-    def running(self) -> dict[str, int]:
-        """The processes of the daemons that run."""
-        return {name: daemon.pid for name, daemon in self.cluster.daemons.items() if daemon.poll() is None}
-
-    def alive(self) -> None:
-        """No daemon has ended."""
-        logs = {name: self.cluster.log(name) for name in self.pids if name not in self.running()}
-        assert self.running() == self.pids, logs
-
-    def publish(self, body: bytes, *, exchange: str = "", queue: str = "", **properties: Any) -> None:
-        connection = pika.BlockingConnection(pika.URLParameters(self.cluster.rabbitmq_url))
-        connection.channel().basic_publish(exchange, queue, body, pika.BasicProperties(**properties))
-        connection.close()
-
-    def request(self, **changes: Any) -> None:
-        wanted = {
-            "version": 1,
-            "job": "count",
-            "inputs": [str(self.directory / "in")],
-            "output": str(self.directory / "refused"),
-            **changes,
-        }
-        self.publish(json.dumps(wanted).encode(), queue=JOBS_QUEUE, content_type="application/json")
-
-    def normal_job(self, name: str) -> None:
-        output = self.directory / name
-        job = self.directory / "count.py"
-        self.cluster.succeed("submit", job, self.directory / "in", "-o", output, "-m", 4, "-r", 1, "--wait")
-        assert (output / "part-00000").read_text() == "".join(f"line {n}\t1\n" for n in range(4))
-        counters = json.loads((output / "_SUCCESS").read_text())["counters"]
-        assert counters == {"most": 2**63 - 1}
-
-
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path) -> Iterator[PoisonedCluster]:
     if not (PrivateRabbitMQ.available() and PrivateRedis.available()):
         pytest.skip("only servers of Debian's packages can be had for one test")
-    rabbitmq, store = (
-        PrivateRabbitMQ(tmp_path / "rabbitmq"),
-        PrivateRedis(tmp_path / "redis", persistent=True),
-    )
-    with ExitStack() as stack:
-        for server in (rabbitmq, store):
-            server.start()
-            stack.callback(server.stop)
-        cluster = stack.enter_context(Cluster(tmp_path / "cluster", rabbitmq.url, store.url, workers=2))
-        site = Site(cluster, store.url, tmp_path)
-        (tmp_path / "count.py").write_text(COUNTING)
-        cluster.succeed("register", tmp_path / "count.py", "--name", "count")
+    with poisoned_cluster(tmp_path) as site:
         yield site
 
 
-def poison_messages(site: Site) -> None:
+def poison_messages(site: PoisonedCluster) -> None:
     for body in JUNK:
         for queue in (JOBS_QUEUE, TASKS_QUEUE, REPORTS_QUEUE):
             site.publish(body, queue=queue, content_type="application/msgpack")
@@ -115,7 +44,7 @@ def poison_messages(site: Site) -> None:
     site.request(params={"a": "b" * 900_000})
 
 
-def poison_code(site: Site) -> None:
+def poison_code(site: PoisonedCluster) -> None:
     for name in ("unnamed", "bomb", "outside", "another entry"):
         data = POISON[name]()
         code = make_manifest(content_id(data), ("map_fn",))
@@ -123,7 +52,7 @@ def poison_code(site: Site) -> None:
         site.request(job=code.code_id, output=str(site.directory / f"bad-{name.replace(' ', '-')}"))
 
 
-def poison_store(site: Site) -> None:
+def poison_store(site: PoisonedCluster) -> None:
     """Keys of another type, ids that are no UTF-8, records that are none."""
     site.redis.zadd("mr:jobs", {b"\xff\xfe": 1, "wrong-type": 2, "no-record": 3, "absurd": 4})
     site.redis.zadd("mr:workers", {b"\xff": 10**12, "w9": 10**13, "w8": 10**13})
@@ -136,7 +65,7 @@ def poison_store(site: Site) -> None:
     site.redis.hset("mr:{absurd}:job", mapping={"record": msgspec.msgpack.encode({"maps": 2**64 - 1})})
 
 
-def test_poison_ends_no_daemon_nor_its_restart(site: Site) -> None:
+def test_poison_ends_no_daemon_nor_its_restart(site: PoisonedCluster) -> None:
     poison_messages(site)
     poison_code(site)
     poison_store(site)
@@ -150,16 +79,13 @@ def test_poison_ends_no_daemon_nor_its_restart(site: Site) -> None:
     assert depth(url, DEAD_QUEUE) > 0
     site.normal_job("first")
     site.alive()
-    for name in list(site.cluster.daemons):
-        site.cluster.kill(name)
-    site.cluster.ensure()
-    site.pids = site.running()
+    site.restart()
     site.normal_job("second")
     site.alive()
 
 
 @pytest.mark.parametrize("kind", ["claims", "results:map", "spec"])
-def test_a_job_whose_keys_are_spoilt_fails_alone(site: Site, kind: str) -> None:
+def test_a_job_whose_keys_are_spoilt_fails_alone(site: PoisonedCluster, kind: str) -> None:
     """While it runs: its keys turn into lists."""
     job = site.directory / "slow.py"
     job.write_text(COUNTING.replace("yield line, 1", "import time; time.sleep(3); yield line, 1"))

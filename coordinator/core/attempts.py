@@ -1,5 +1,7 @@
 """What an attempt's end means for its task and job: committed, failed or lost. Pure."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from mr.coordinator.core.decisions import Decisions
@@ -15,6 +17,7 @@ from mr.protocol.jobs import JobSpec
 from mr.protocol.messages import PauseWorker, StopAttempt, TaskFailed
 from mr.protocol.records import (
     MAX_FAILED_KEPT,
+    IncidentKind,
     MapOutput,
     Outcome,
     PartOutput,
@@ -153,7 +156,7 @@ def fail_attempt(decisions: Decisions, job: ActiveJob, task: Task, report: TaskF
         failure=kept,
     )
     decisions.add_failure(job, task, kept)
-    decisions.emit_task_event(job, task, str(TaskState.FAILED), attempt, report.worker, failure.message)
+    decisions.emit_task_event(job, task, str(TaskState.FAILED), attempt, report.worker, failure)
     if rule.fault is Fault.WORKER or rule.ends_process:
         _blame(decisions, job, report.worker)
     if _is_final(decisions, job, task, failure):
@@ -198,7 +201,18 @@ def _blame(decisions: Decisions, job: ActiveJob, worker: WorkerId) -> None:
     if decisions.state.membership.blame(worker, job.job_id, decisions.now):
         seconds = decisions.state.settings.exclude_seconds
         reason = f"tasks of {decisions.state.settings.exclude_jobs} jobs failed here within {seconds:g} s"
-        decisions.control(PauseWorker(worker, seconds, reason), "tasks of many jobs failed there")
+        _pause(decisions, job, PauseWorker(worker, seconds, reason), "tasks of many jobs failed there")
+
+
+def _pause(decisions: Decisions, job: ActiveJob, pause: PauseWorker, cause: str) -> None:
+    """Have a worker take no tasks for a while, and record it in this job and those of which it runs tasks."""
+    decisions.control(pause, cause)
+    if not pause.seconds:
+        return
+    for other in decisions.state.jobs.values():
+        if other is job or pause.worker in other.running_on().values():
+            reason = f"no tasks for {pause.seconds:g} s: {pause.reason}"
+            decisions.note(other, IncidentKind.WORKER_EXCLUDED, pause.worker, reason=reason)
 
 
 def give_up(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) -> None:
@@ -212,8 +226,12 @@ def give_up(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) 
 # --- lost
 
 
-def lose_attempts(decisions: Decisions, job: ActiveJob, task: Task, due_at: float) -> None:
-    """Take in that the workers that ran a task are gone: it may run again from `due_at`."""
+def lose_attempts(
+    decisions: Decisions, job: ActiveJob, task: Task, due_at: float, ran_on: Iterable[Incarnation]
+) -> None:
+    """Take in that nobody runs a task any more which ran on these workers: it may run again from `due_at`."""
+    for incarnation in sorted(ran_on):
+        decisions.note_lost(job, incarnation, "nobody ran it any more", attempts=1)
     losses = clamped(task.record.losses + 1)
     fields = {"losses": losses, "worker": WorkerId(""), "started_at": 0.0}
     decisions.change(job, task, TaskCause.ATTEMPT_LOST, **fields)
@@ -259,7 +277,7 @@ def reopen_lost_inputs(decisions: Decisions, job: ActiveJob, report: TaskFailed)
         if output.worker in judgement.lost:
             reopened |= reopen_output(decisions, job, task, "its worker cannot be reached")
     for pause in judgement.pauses:
-        decisions.control(pause, "workers cannot reach each other")
+        _pause(decisions, job, pause, "workers cannot reach each other")
     for worker in sorted(refused):
         _blame(decisions, job, worker)
     return reopened

@@ -33,10 +33,12 @@ from mr.protocol.failures import Failure
 from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.messages import WIRE_VERSION, Control, EndJob, LifecycleEvent, TaskMessage
 from mr.protocol.queues import task_priority
-from mr.protocol.records import JobRecord, JobState, TaskRecord, Transition
+from mr.protocol.records import Incident, IncidentKind, JobRecord, JobState, TaskRecord, Transition
 
 #: Characters of a cause in a lifecycle event: it may quote what a task printed or raised.
 CAUSE_CHARACTERS = 10_000
+
+NO_INCARNATION = Incarnation("")
 
 T = TypeVar("T")
 
@@ -134,8 +136,55 @@ class Decisions:
     def add_failure(self, job: ActiveJob, task: Task, failure: Failure) -> None:
         """Count a failed attempt in the job's record."""
         job.group_failure(task, failure)
+        self.note(job, IncidentKind.ATTEMPT_FAILED, failure.kind, attempts=1)
         job.write(attempts_failed=clamped(job.record.attempts_failed + 1))
         self._changed[job.job_id].add("attempt failed")
+
+    def note(
+        self,
+        job: ActiveJob,
+        kind: IncidentKind,
+        subject: str = "",
+        incarnation: Incarnation = NO_INCARNATION,
+        reason: str = "",
+        *,
+        times: int = 1,
+        attempts: int = 0,
+        outputs: int = 0,
+    ) -> None:
+        """Add to a job's story what happened beside its plan. It is saved with the next change of the job."""
+        incident = Incident(
+            kind=kind,
+            at=self.time_of_day,
+            subject=subject,
+            incarnation=incarnation,
+            reason=reason,
+            times=times,
+            attempts=attempts,
+            outputs=outputs,
+        )
+        job.story.note(incident)
+
+    def note_ended(self, ended: set[Incarnation]) -> None:
+        """Note the end of workers in the jobs of which they ran tasks or held map outputs."""
+        if ended:
+            for job in self.state.jobs.values():
+                for incarnation in sorted(ended & (job.outputs.keys() | job.running_on().keys())):
+                    self.note_lost(job, incarnation, "")
+
+    def note_lost(
+        self, job: ActiveJob, incarnation: Incarnation, cause: str, *, attempts: int = 0, outputs: int = 0
+    ) -> None:
+        """Note what a job has lost with a worker, or for some `cause` although the worker lives."""
+        membership, times = self.state.membership, 0
+        if membership.has_left(incarnation):
+            kind, cause = IncidentKind.WORKER_LEFT, ""
+        elif membership.is_dead(incarnation):
+            kind, cause = IncidentKind.WORKER_DIED, ""
+        else:
+            kind, times = IncidentKind.OUTPUT_LOST if outputs else IncidentKind.ATTEMPT_LOST, 1
+        worker = membership.worker_of(incarnation)
+        self.note(job, kind, worker, incarnation, cause, times=times, attempts=attempts, outputs=outputs)
 
     def save_all(self, job: ActiveJob, cause: str) -> None:
         """Save a job and all of its tasks."""
@@ -147,6 +196,7 @@ class Decisions:
     def reopen(self, job: ActiveJob, task: Task, place: Placement, cause: str) -> None:
         """Declare a committed output lost."""
         self._lost[job.job_id].add(cause, (task.task_id, place))
+        self.note_lost(job, place.incarnation, cause, outputs=1)
 
     def release_dead(self, job: ActiveJob, task: Task, incarnation: Incarnation, cause: str) -> None:
         """Give back the lease of an incarnation that is known to have ended."""
@@ -155,6 +205,8 @@ class Decisions:
     def speculate(self, job: ActiveJob, task: Task, cause: str) -> None:
         """Allow a task a backup attempt."""
         self._backups[job.job_id].add(cause, task.task_id)
+        if not task.record.speculative:  # else only its message is published again
+            self.note(job, IncidentKind.BACKUP, reason=cause, attempts=1)
 
     def publish(self, job: ActiveJob, task: Task, cause: str, *, priority: int | None = None) -> None:
         """Put a message for a task on the queue, by default at its job's priority."""
@@ -221,7 +273,7 @@ class Decisions:
         state: str,
         attempt: int,
         worker: WorkerId,
-        detail: str | None = None,
+        failure: Failure | None = None,
     ) -> None:
         """Publish how an attempt ended."""
         event = LifecycleEvent(
@@ -232,7 +284,8 @@ class Decisions:
             task.task_id,
             attempt,
             worker,
-            cause=None if detail is None else bounded(detail, CAUSE_CHARACTERS),
+            cause=None if failure is None else bounded(failure.message, CAUSE_CHARACTERS),
+            failure_kind=None if failure is None else failure.kind,
         )
         self._events.append(EmitEvent(event, cause=f"attempt {state.lower()}"))
 

@@ -31,6 +31,8 @@ class WorkerIncarnation:
     final: bool = False
     #: Proven to have ended, not only silent: only a later heartbeat disproves it.
     gone: bool = False
+    #: It was seen to drain.
+    draining: bool = False
     #: It gave its leases back before it stopped.
     released: bool = False
     #: If dead: until then another worker may start in its spool and adopt the outputs.
@@ -71,6 +73,8 @@ class Membership:
         self._observed_at: float | None = None
         #: Until then silence proves nothing, because the store was not asked for a while.
         self._grace_until = 0.0
+        #: Incarnations that the last look showed draining for the first time.
+        self.began_draining: set[Incarnation] = set()
         #: Live workers by id.
         self.views: dict[WorkerId, WorkerView] = {}
 
@@ -113,6 +117,7 @@ class Membership:
             self._grace_until = now + lease_seconds
         self._observed_at = now
         self.views = {}
+        self.began_draining = set()
         for view in views:
             beat = view.beat
             known = self.hear_of(beat.worker, beat.incarnation, now)
@@ -123,6 +128,9 @@ class Membership:
             if view.live:
                 known.dead = known.gone = False
                 self.views[beat.worker] = view
+                if beat.draining and not known.draining:
+                    known.draining = True
+                    self.began_draining.add(beat.incarnation)
         ended = {name for name, known in self._incarnations.items() if self._has_ended(name, known, now)}
         for name in ended:
             self._incarnations[name].dead = True
@@ -238,6 +246,15 @@ class Membership:
     def is_dead(self, incarnation: Incarnation) -> bool:
         """Whether an incarnation has ended, as far as is known."""
         return self._get(incarnation).dead
+
+    def has_left(self, incarnation: Incarnation) -> bool:
+        """Whether an incarnation drains, or was drained or stopped in good order."""
+        known = self._get(incarnation)
+        return known.final or (known.draining and not known.dead)
+
+    def worker_of(self, incarnation: Incarnation) -> WorkerId:
+        """The worker of an incarnation; empty if that is not known."""
+        return self._get(incarnation).worker
 
     def is_beating(self, worker: WorkerId, incarnation: Incarnation, now: float) -> bool:
         """Whether this incarnation has missed no heartbeat."""

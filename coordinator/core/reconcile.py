@@ -23,7 +23,7 @@ from mr.coordinator.core.state import OPEN_STATES, ActiveJob, RunningAttempt, Ta
 from mr.coordinator.core.transitions import TaskCause
 from mr.protocol.claims import Claim, Holder
 from mr.protocol.ids import Incarnation, TaskId
-from mr.protocol.records import Outcome, RunningTask, TaskState, WorkerView
+from mr.protocol.records import IncidentKind, Outcome, RunningTask, TaskState, WorkerView
 
 # --- what heartbeats show
 
@@ -153,6 +153,7 @@ def settle_written_back(decisions: Decisions, job: ActiveJob, answer: JobWritten
     Meanwhile it may have granted tasks to other workers, which committed. Workers may have dropped messages
     because the store did not know the job, so queued tasks are published again.
     """
+    decisions.note(job, IncidentKind.STORE_LOST_DATA)
     for task in job.tasks.values():
         claim = answer.claims.get(task.task_id, Claim())
         result = answer.results.get(task.task_id)
@@ -192,6 +193,7 @@ def _settle_open(decisions: Decisions, job: ActiveJob, task: Task, claim: Claim)
         if any(h.attempt not in task.lost for h in holders):
             _lose(decisions, job, task, holders)
         elif is_overdue(decisions, task):
+            decisions.note(job, IncidentKind.MESSAGE_LOST)
             publish_task(decisions, job, task, "its message was lost")
 
 
@@ -242,4 +244,5 @@ def _lose(decisions: Decisions, job: ActiveJob, task: Task, holders: list[Holder
         default=decisions.now,
     )
     task.lost |= {h.attempt for h in holders} | set(task.running)
-    lose_attempts(decisions, job, task, due_at)
+    ran_on = {h.incarnation for h in holders} | {a.incarnation for a in task.running.values()}
+    lose_attempts(decisions, job, task, due_at, ran_on)

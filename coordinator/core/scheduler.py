@@ -32,7 +32,7 @@ from mr.coordinator.core.state import ActiveJob, SchedulerState
 from mr.coordinator.core.transitions import JobCause
 from mr.protocol.ids import Incarnation, JobId
 from mr.protocol.messages import TaskCommitted, TaskFailed, WorkerStopped
-from mr.protocol.records import JobState, RestoredJob
+from mr.protocol.records import IncidentKind, JobState, RestoredJob
 from mr.settings import Settings
 
 
@@ -137,6 +137,7 @@ class Scheduler:
         if event.finished:
             end_job(decisions, job, JobCause.OUTPUT_FINISHED)
             return
+        decisions.note(job, IncidentKind.TAKEN_OVER)
         decisions.save_all(job, "taken over")
         advance(decisions, job)
 
@@ -169,6 +170,7 @@ class Scheduler:
     def _tick(self, decisions: Decisions, event: WorkersObserved) -> None:
         ended = self.state.membership.observe(decisions.now, event.views)
         reconcile.note_running(decisions)
+        decisions.note_ended(ended | self.state.membership.began_draining)
         lost_outputs.doubt_outputs(decisions)
         reconcile.inspect_suspects(decisions, ended)
         speculation.start_backups(decisions)
@@ -187,5 +189,6 @@ class Scheduler:
 
 def _worker_ended(decisions: Decisions, incarnation: Incarnation) -> None:
     """Act on the end of a worker as soon as it is certain."""
+    decisions.note_ended({incarnation})
     lost_outputs.doubt_outputs(decisions)
     reconcile.inspect_suspects(decisions, {incarnation})

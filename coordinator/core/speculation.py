@@ -92,6 +92,6 @@ def _take_slot_elsewhere(task: Task, free: dict[WorkerId, int]) -> bool:
 
 def _publish_backup(decisions: Decisions, job: ActiveJob, task: Task, cause: str) -> None:
     task.backup_at = decisions.now
-    decisions.change(job, task, cause, speculative=True)
     decisions.speculate(job, task, cause)
+    decisions.change(job, task, cause, speculative=True)
     decisions.publish(job, task, cause)

@@ -11,6 +11,7 @@ import msgspec
 from mr.coordinator.core.complaints import Complaints
 from mr.coordinator.core.membership import Membership
 from mr.coordinator.core.policy import MAX_FAILURE_GROUPS, MAX_GROUP_TASKS, MINIMUM_COST_SECONDS
+from mr.coordinator.core.story import Story
 from mr.coordinator.core.totals import Totals
 from mr.coordinator.core.transitions import TaskCause
 from mr.protocol.claims import Placement
@@ -141,6 +142,7 @@ class ActiveJob:
         #: (seconds, index) of committed attempts, sorted.
         self.durations: dict[TaskKind, list[tuple[float, int]]] = {kind: [] for kind in TaskKind}
         self.totals = Totals()
+        self.story = Story(record.incidents)
         self.groups: dict[str, FailureGroup] = {g.failure.signature: g for g in record.failures}
         #: Whether FinishOutput was given and is not answered.
         self.finishing = False
@@ -268,6 +270,11 @@ class ActiveJob:
         """Whether a reduce still has to read map outputs."""
         return self.spec.reduces > 0 and not self.output_done
 
+    def running_on(self) -> dict[Incarnation, WorkerId]:
+        """The workers on which attempts of it are believed to run."""
+        attempts = (attempt for name in self.outstanding for attempt in self.tasks[name].running.values())
+        return {attempt.incarnation: attempt.worker for attempt in attempts}
+
     def median(self, kind: TaskKind) -> tuple[float, int] | None:
         """(seconds, index) of the committed attempt with the median time; None before the first commit."""
         durations = self.durations[kind]
@@ -312,6 +319,7 @@ class ActiveJob:
             tasks_running=sum(self.count(kind, TaskState.RUNNING) for kind in TaskKind),
             stats=self.totals.stats(),
             failures=tuple(self.groups.values()),
+            incidents=self.story.incidents,
         )
         return self._record
 

@@ -9,6 +9,7 @@ import click
 
 from mr.cli import formatting
 from mr.cli.failures import describe_group
+from mr.cli.incidents import describe_incidents
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import describe_stall, progress_share
@@ -60,7 +61,8 @@ def jobs(last: int | None, json: bool, configured: Configured) -> None:
 def status(job: str, json: bool, configured: Configured) -> None:
     """Tell where a job stands, or why its request was refused.
 
-    Its states with their times and causes, progress, counters, and what failed, each cause once.
+    Its states with their times and causes, progress, counters, what happened beside its plan (workers that
+    died, tasks that ran again and why), and what failed, each cause once.
     """
 
     async def at(viewer: Viewer) -> tuple[dict[str, Any] | Refusal, str]:
@@ -165,6 +167,9 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView], refusal: Refusal
         ("peak memory", formatting.size(stats.peak_memory_bytes) if stats.peak_memory_bytes else ""),
     ]
     sections = [formatting.fields(pairs), "history\n" + _history(record)]
+    if record.incidents:
+        happened = formatting.fields(describe_incidents(record.incidents))
+        sections.append("what happened\n" + _indented(happened))
     if stats.counters:
         counters = [(name, formatting.number(value)) for name, value in sorted(stats.counters.items())]
         sections.append("counters\n" + _indented(formatting.fields(counters)))

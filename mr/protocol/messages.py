@@ -3,7 +3,7 @@
 import msgspec
 
 from mr.protocol.bounds import Seconds
-from mr.protocol.failures import Failure
+from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 
 WIRE_VERSION = 1
@@ -98,3 +98,5 @@ class LifecycleEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int | None = None
     worker: WorkerId | None = None
     cause: str | None = None
+    #: Of an attempt that failed: the kind of its failure, as in `mr status`.
+    failure_kind: FailureKind | None = None

@@ -223,6 +223,49 @@ class Transition(msgspec.Struct, frozen=True):
     cause: str
 
 
+class IncidentKind(StrEnum):
+    """What can happen to a job beside its plan."""
+
+    WORKER_DIED = "worker_died"
+    #: It was drained or stopped in good order.
+    WORKER_LEFT = "worker_left"
+    #: It was told to take no tasks for a while.
+    WORKER_EXCLUDED = "worker_excluded"
+    ATTEMPT_FAILED = "attempt_failed"
+    #: Nobody held it any more, though its worker lives.
+    ATTEMPT_LOST = "attempt_lost"
+    #: A map output was gone, though its worker lives.
+    OUTPUT_LOST = "output_lost"
+    BACKUP = "backup"
+    MESSAGE_LOST = "message_lost"
+    TAKEN_OVER = "taken_over"
+    STORE_LOST_DATA = "store_lost_data"
+    #: What came after MAX_INCIDENTS, counted together.
+    MORE = "more"
+
+
+#: Incidents kept of a job; equal ones are counted in one.
+MAX_INCIDENTS = 200
+
+
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What happened to a job beside its plan, one or more times, and what ran again because of it."""
+
+    kind: IncidentKind
+    #: When it first happened, in seconds since the epoch.
+    at: Real
+    #: The worker; of a failed attempt the kind of failure.
+    subject: str = ""
+    #: Which process of the worker.
+    incarnation: Incarnation = Incarnation("")
+    reason: str = ""
+    times: Int64 = 1
+    #: Attempts that ended by it without a result, or were begun as a backup.
+    attempts: Int64 = 0
+    #: Committed map outputs that were lost and are made again.
+    outputs: Int64 = 0
+
+
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The coordinator's record of one job; kept for `history_seconds` after the job's end."""
 
@@ -243,6 +286,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: One line for a job that FAILED or was CANCELLED.
     cause: str = ""
     failures: tuple[FailureGroup, ...] = ()
+    #: What happened beside the plan, in the order in which it began; at most MAX_INCIDENTS.
+    incidents: tuple[Incident, ...] = ()
     #: What keeps the job from going on (`no live workers`); empty if nothing does.
     waiting_for: str = ""
     #: What was asked for, shortened, secrets only by name: see `mr.request_summary`.

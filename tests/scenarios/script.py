@@ -4,6 +4,7 @@
     > workers w1.1 w2.1:4 w3.1:1(a/map-00000/1@20s~40%)  live incarnations, slots (default 2), what they run
     > workers w1.1(a/map-00000/1@20s~40%!9s)             its attempt has finished no record for 9 s
     > workers w1.1+0.5s:4                                as of half a second ago
+    > workers w1.1:2d                                   it drains
     > workers w1.1=                                      by the same heartbeat as in the look before
     > probed w1.1 gone                                   or `reached`
     > wait 10s
@@ -17,6 +18,7 @@
     > written a map-00000=committed/2@w2.1           the store came back older; written back, it says so
     > cancel a, finished a, unfinished a
     > takeover                                         a new scheduler goes on from what the store knows
+    > story a                                          what its saved record tells of what happened to it
     > refill a                                         what an emptied store is given back
 
 Time stands still but for `wait`. Events of the outside are left out unless a script says `> events on`,
@@ -37,6 +39,8 @@ from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, TaskKind, Wor
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.queues import task_priority
 from mr.protocol.records import (
+    Incident,
+    JobRecord,
     MapOutput,
     Outcome,
     PartOutput,
@@ -80,6 +84,8 @@ class Script:
         self.with_causes = False
         #: Number of each incarnation's last heartbeat.
         self.numbers: dict[Incarnation, int] = {}
+        #: As they were last saved.
+        self.records: dict[JobId, JobRecord] = {}
         #: Jobs whose maps write the output parts.
         self.map_only: set[str] = set()
 
@@ -101,6 +107,8 @@ class Script:
         if verb in ("events", "probes", "causes"):
             setattr(self, f"with_{verb}", rest == ["on"])
             return []
+        if verb == "story":
+            return [_incident(incident) for incident in self.records[JobId(rest[0])].incidents]
         if verb == "takeover":
             return self._takeover()
         if verb == "refill":
@@ -113,6 +121,9 @@ class Script:
         check(self.scheduler.state)
         steps = [command.effect for command in commands]
         assert steps == sorted(steps), "the order of effects"
+        for command in commands:
+            if isinstance(command, c.SaveJob | c.CloseJob):
+                self.records[command.record.job_id] = command.record
         rendered = [(self._render(command), command.cause) for command in commands]
         return [f"{text}  ({cause})" if self.with_causes else text for text, cause in rendered if text]
 
@@ -141,7 +152,7 @@ class Script:
         return e.WorkersObserved(self.now, tuple(self._view(text) for text in texts))
 
     def _view(self, text: str) -> WorkerView:
-        match = re.fullmatch(r"([\w.]+)(=)?(?:\+([\d.]+)s)?(?::(\d+))?(?:\((.*)\))?", text)
+        match = re.fullmatch(r"([\w.]+)(=)?(?:\+([\d.]+)s)?(?::(\d+d?))?(?:\((.*)\))?", text)
         assert match is not None, text
         worker, incarnation = incarnation_of(match[1])
         if match[2] is None:
@@ -149,7 +160,8 @@ class Script:
         running = []
         for attempt in filter(None, (match[5] or "").split(",")):
             running.append(self._running(attempt))
-        slots = int(match[4] or 2)
+        draining = (match[4] or "").endswith("d")
+        slots = int((match[4] or "").removesuffix("d") or 2)
         beat = WorkerBeat(
             worker=worker,
             incarnation=incarnation,
@@ -158,7 +170,8 @@ class Script:
             version="0",
             started_at=0.0,
             slots=slots,
-            open_slots=slots,
+            open_slots=0 if draining else slots,
+            draining=draining,
             running=tuple(running),
             number=self.numbers[incarnation],
             control_queue=f"control-{incarnation}",
@@ -335,6 +348,13 @@ class Script:
         usual = task_priority(spec.options.priority, task_kind(message.task_id))
         aged = "" if publication.priority == usual else f"@{publication.priority}"
         return f"{message.job_id}/{message.task_id}{aged}"
+
+
+def _incident(incident: Incident) -> str:
+    counts = {"times": incident.times, "attempts": incident.attempts, "outputs": incident.outputs}
+    counted = [f"{name}={count}" for name, count in counts.items() if count > (name == "times")]
+    what = [str(incident.kind), incident.incarnation or incident.subject, *counted]
+    return " ".join(filter(None, what)) + (f" ({incident.reason})" if incident.reason else "")
 
 
 def _waiting(command: c.SaveJob) -> str:

@@ -46,6 +46,12 @@ def test_lost_inputs_are_acted_on_but_not_kept() -> None:
     assert [failure.lost for failure in kept] == [(), ()]
 
 
+def test_the_event_of_a_failed_attempt_tells_the_kind() -> None:
+    commands = fed(accepted(1, 1), failed(MAP[0], 1, Failure(FailureKind.KILLED, "by a signal")))[1]
+    event = only(commands, c.EmitEvent).event
+    assert (event.failure_kind, event.cause) == (FailureKind.KILLED, "by a signal")
+
+
 def test_a_map_that_runs_again_counts_once() -> None:
     stats = TaskStats(records_in=3, counters={"bad": 1})
     lost = Failure(FailureKind.INPUT_LOST, "gone", lost=(LostInput(MAP[0], 1, WORKER),))

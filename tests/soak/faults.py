@@ -102,6 +102,16 @@ async def worker_drained(strike: Strike) -> None:
     strike.site.begin(strike.worker)
 
 
+async def worker_asked_to_drain(strike: Strike) -> None:
+    strike.site.expected_ends.add(strike.worker)
+    done = await strike.site.in_thread(strike.site.cluster.run, "drain", strike.worker)
+    if done.returncode:  # it is not back in the store yet
+        strike.site.expected_ends.discard(strike.worker)
+        raise NothingToStrike
+    await strike.site.end(strike.worker)
+    strike.site.begin(strike.worker)
+
+
 async def worker_stopped_at_once(strike: Strike) -> None:
     await strike.site.end(strike.worker, signal.SIGTERM, signal.SIGTERM)
     await strike.last(SHORT_SECONDS)
@@ -173,7 +183,7 @@ async def coordinator_stopped(strike: Strike) -> None:
 
 
 async def coordinator_frozen_beyond_its_lease(strike: Strike) -> None:
-    await _freeze(strike, strike.chance.choice(COORDINATORS), LONG_SECONDS)
+    await _freeze(strike, strike.chance.choice(COORDINATORS), (4.0, 10.0))
     await strike.leader()
 
 
@@ -189,6 +199,29 @@ async def rabbitmq_killed(strike: Strike) -> None:
 async def rabbitmq_restarted(strike: Strike) -> None:
     await strike.site.in_thread(strike.site.rabbitmq.stop)
     await strike.site.in_thread(strike.site.rabbitmq.start)
+
+
+async def rabbitmq_emptied(strike: Strike) -> None:
+    await strike.site.in_thread(strike.site.rabbitmq.kill)
+    await strike.site.in_thread(shutil.rmtree, strike.site.directory / "rabbitmq" / "mnesia")
+    await strike.site.in_thread(strike.site.rabbitmq.start)
+
+
+async def rabbitmq_short_of_memory(strike: Strike) -> None:
+    control = strike.site.rabbitmq.control
+    await strike.site.in_thread(control, "set_vm_memory_high_watermark", "0.000001")
+    try:
+        await strike.last(LONG_SECONDS)
+    finally:
+        await strike.site.in_thread(control, "set_vm_memory_high_watermark", "0.4")
+
+
+async def redis_paused(strike: Strike) -> None:
+    def pause() -> None:
+        with redis.Redis.from_url(strike.site.redis.url) as client:
+            client.client_pause(round(1000 * strike.chance.uniform(*LONG_SECONDS)))
+
+    await strike.site.in_thread(pause)
 
 
 async def redis_killed(strike: Strike) -> None:
@@ -218,25 +251,29 @@ async def redis_back_to_an_older_state(strike: Strike) -> None:
     await strike.leader()
 
 
-async def _purge(strike: Strike, queue: str) -> None:
-    def purge() -> None:
-        connection = pika.BlockingConnection(pika.URLParameters(strike.site.rabbitmq.url))
-        connection.channel().queue_purge(queue)
-        connection.close()
+async def _on_channel(strike: Strike, act: Callable[[Any], None]) -> None:
+    def connect_and_act() -> None:
+        with pika.BlockingConnection(pika.URLParameters(strike.site.rabbitmq.url)) as connection:
+            act(connection.channel())
 
-    await strike.site.in_thread(purge)
+    await strike.site.in_thread(connect_and_act)
 
 
 async def tasks_purged(strike: Strike) -> None:
-    await _purge(strike, TASKS_QUEUE)
+    await _on_channel(strike, lambda channel: channel.queue_purge(TASKS_QUEUE))
 
 
 async def reports_purged(strike: Strike) -> None:
-    await _purge(strike, REPORTS_QUEUE)
+    await _on_channel(strike, lambda channel: channel.queue_purge(REPORTS_QUEUE))
 
 
 async def requests_purged(strike: Strike) -> None:
-    await _purge(strike, JOBS_QUEUE)
+    await _on_channel(strike, lambda channel: channel.queue_purge(JOBS_QUEUE))
+
+
+async def a_queue_deleted(strike: Strike) -> None:
+    queue = strike.chance.choice((TASKS_QUEUE, REPORTS_QUEUE, JOBS_QUEUE))
+    await _on_channel(strike, lambda channel: channel.queue_delete(queue))
 
 
 # --- the network
@@ -319,7 +356,9 @@ class Fault:
 ALL = (
     Fault(6, worker_killed, (WORKER,)),
     Fault(2, worker_lost_with_its_disk, (WORKER,)),
-    Fault(4, worker_drained, (WORKER,)),
+    Fault(3, worker_drained, (WORKER,)),
+    # Redis keeps the order to drain until the worker sees it.
+    Fault(2, worker_asked_to_drain, (WORKER, REDIS)),
     Fault(3, worker_stopped_at_once, (WORKER,)),
     Fault(4, worker_frozen_shortly, (WORKER,)),
     Fault(4, worker_frozen_beyond_its_lease, (WORKER,)),
@@ -333,12 +372,16 @@ ALL = (
     Fault(2, coordinator_cut_off, (MEMORY,)),
     Fault(2, rabbitmq_killed, (RABBITMQ,)),
     Fault(1, rabbitmq_restarted, (RABBITMQ,)),
+    Fault(1, rabbitmq_emptied, (RABBITMQ,)),
+    Fault(1, rabbitmq_short_of_memory, (RABBITMQ,)),
     Fault(2, redis_killed, (REDIS,)),
+    Fault(2, redis_paused, (REDIS,)),
     Fault(2, redis_emptied, (MEMORY, REDIS)),
     Fault(3, redis_back_to_an_older_state, (MEMORY, REDIS)),
     Fault(2, tasks_purged, (RABBITMQ,)),
     Fault(2, reports_purged, (RABBITMQ,)),
     Fault(1, requests_purged, (RABBITMQ,)),
+    Fault(2, a_queue_deleted, (RABBITMQ,)),
     Fault(6, worker_cut_off, (WORKER,)),
     Fault(2, all_connections_broken),
     Fault(4, map_output_deleted),

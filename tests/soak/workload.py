@@ -217,7 +217,7 @@ class Workload:
             elif draw.job in self._cancelled:
                 yield "wrong end", "its cancel was accepted"
             else:
-                yield from _compare(Result.read(output), expected)
+                yield from compare(Result.read(output), expected)
                 if left := set(_files(output)) - {"_SUCCESS", *expected.parts}:
                     yield "left behind", f"OUT holds {sorted(left)[:5]}"
             return
@@ -255,7 +255,7 @@ class Workload:
         await asyncio.to_thread(cluster.run, "cancel", draw.job)
 
 
-def _compare(result: Result, expected: Result) -> Iterator[tuple[str, str]]:
+def compare(result: Result, expected: Result) -> Iterator[tuple[str, str]]:
     """Say how a completed job differs from its embedded run, if it does."""
     numbers = {"rows": (result.rows, expected.rows)}
     for name, number in expected.counters.items():

@@ -57,8 +57,13 @@ def test_a_killed_worker_is_missed_before_its_lease_ends(
 ) -> None:
     job = GatedJob(cluster, tmp_path, f"death-in-{phase}", phase, *MAPS_AND_REDUCES).submit()
     job.wait_begun(3)
-    cluster.kill(sorted(job.workers_of_begun())[0])
+    victim = sorted(job.workers_of_begun())[0]
+    cluster.kill(victim)
     finish(job)
+    (died,) = [i for i in job.status()["incidents"] if i["kind"] == "worker_died"]
+    assert (died["subject"], died["attempts"]) == (victim, 1)
+    assert died["outputs"] == 0 or phase == "reduce"
+    assert f"worker {victim} died: 1 running task" in cluster.succeed("status", job.job_id).stdout.decode()
 
 
 def test_an_idle_worker_that_held_outputs_is_missed_before_its_lease_ends(

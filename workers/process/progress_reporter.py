@@ -75,8 +75,10 @@ class ProgressReporter:
         self._end()
 
     def _after_fork(self) -> None:
-        self._start()
-        self._lock.release()
+        try:
+            self._start()
+        finally:
+            self._lock.release()
 
     def _in_fork(self) -> None:
         self._read = None

@@ -41,6 +41,11 @@ def task(body: bytes) -> OutgoingMessage:
     return OutgoingMessage(routing_key=TASKS_QUEUE, body=body)
 
 
+@pytest.mark.fault(
+    fault="RabbitMQ times consumers out",
+    phase="while a delivery is held",
+    outcome="the consumer subscribes again, and takes what comes next",
+)
 async def test_a_consumer_that_was_timed_out_goes_on(server: PrivateRabbitMQ) -> None:
     """3.10 closes the channel. 4.3 sends basic.cancel, and times out consumers of quorum queues alone."""
     with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
@@ -96,6 +101,11 @@ async def test_confirmed_messages_survive_the_death_of_the_server(server: Privat
     await broker.close()
 
 
+@pytest.mark.fault(
+    fault="RabbitMQ out of memory",
+    phase="for longer than reconnect_seconds",
+    outcome="what publishes or asks gives up, and says why",
+)
 async def test_publishers_wait_while_the_server_is_short_of_memory(
     server: PrivateRabbitMQ, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,11 +11,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from tests.support import server_versions
 from tests.support.own_process import OwnProcess, accepts, free_port
@@ -43,16 +42,7 @@ def installed(binary: str) -> bool:
 class PrivateRedis:
     """One redis-server; its data outlive `restart()` when `persistent`."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        persistent: bool = False,
-        password: str = "",
-        environ: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        """`environ`: further variables of the server."""
-        self._environ = {**os.environ, **environ}
+    def __init__(self, directory: Path, *, persistent: bool = False, password: str = "") -> None:
         self._directory = directory
         self._persistent = persistent
         self._password = password
@@ -78,7 +68,7 @@ class PrivateRedis:
         command += ["--appendonly", "yes" if self._persistent else "no"]
         command += ["--appendfsync", "always"] if self._persistent else []
         command += ["--requirepass", self._password] if self._password else []
-        self._process = OwnProcess(command, self._directory / "redis.log", self._environ)
+        self._process = OwnProcess(command, self._directory / "redis.log")
         self._process.wait_until(self._answers, REDIS_START_SECONDS)
         server_versions.note_redis(self.url)
 

@@ -25,6 +25,8 @@ PATIENCE_SECONDS = 90.0
 PHASES = ("map", "reduce", "finish")
 #: Debian's package faketime.
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+#: A worker that others cannot reach is given time to be left out; the next test waits for its return.
+EXCLUDE_SECONDS = "12"
 #: Of a worker's spool, where the test may mount one.
 SPOOL_BYTES = 64 * 1024 * 1024
 
@@ -32,7 +34,7 @@ SPOOL_BYTES = 64 * 1024 * 1024
 class Site:
     """A private RabbitMQ and Redis, a coordinator and three workers; every connection is a link.
 
-    The spool of w1 is a file system of its own where `mounts` (that needs root). With `clocks` each process
+    The spool of w1 is a file system of its own where `mounts` (that needs root). With `clocks` each daemon
     has its own clock of the day.
     """
 
@@ -41,9 +43,8 @@ class Site:
         self.mounts = os.geteuid() == 0
         self.links = Links()
         self.rabbitmq = PrivateRabbitMQ(directory / "rabbitmq")
-        clocks_of = self._clocks_of if clocks else lambda name: {}
-        self.redis = PrivateRedis(directory / "redis", persistent=True, environ=clocks_of("redis"))
-        self._clocks_of_daemons = clocks_of
+        self.redis = PrivateRedis(directory / "redis", persistent=True)
+        self._clocks = clocks
         self.cluster: LinkedCluster
         #: Whether the last test left everything as it should be.
         self.sound = True
@@ -59,8 +60,8 @@ class Site:
                 self.directory / "cluster",
                 self.rabbitmq.port,
                 self.redis.port,
-                extra=self._clocks_of_daemons,
-                settings={"MR_SPOOL_RESERVE_BYTES": "1MiB", "MR_EXCLUDE_SECONDS": "3"},
+                extra=self._clock_of if self._clocks else lambda name: {},
+                settings={"MR_SPOOL_RESERVE_BYTES": "1MiB", "MR_EXCLUDE_SECONDS": EXCLUDE_SECONDS},
             )
             self.mount_spool()
             self.cluster.ensure()
@@ -87,10 +88,9 @@ class Site:
 
     # --- what can be harmed
 
-    def _clocks_of(self, name: str) -> dict[str, str]:
-        """What makes a process ask a file how far its clock is off."""
+    def _clock_of(self, name: str) -> dict[str, str]:
+        """What makes a daemon ask a file how far its clock is off."""
         file = self.directory / f"clock-{name}"
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("+0")
         return {
             "LD_PRELOAD": str(FAKETIME),
@@ -100,7 +100,7 @@ class Site:
         }
 
     def set_clocks(self, seconds: int, name: str = "*") -> None:
-        """Set a process's clock, or all of them, so many seconds ahead or, if negative, back."""
+        """Set a daemon's clock, or all of them, so many seconds ahead or, if negative, back."""
         for file in self.directory.glob(f"clock-{name}"):
             scratch = file.with_name(f"next-{file.name}")
             scratch.write_text(f"{seconds:+d}")
@@ -122,6 +122,11 @@ class Site:
         """A client of Redis that bypasses all links."""
         return redis.Redis(port=self.redis.port)
 
+    def wait_taking(self) -> None:
+        """Wait until no worker is paused."""
+        with self.store as store:
+            until(lambda: not store.keys("mr:pause:*"), "the end of all pauses")
+
     def freeze(self, name: str) -> None:
         """SIGSTOP to a daemon."""
         pid = self.cluster.daemons[name].pid
@@ -141,14 +146,18 @@ class Site:
         job = GatedJob(self.cluster, directory, job_id, at, "-m", MAPS, "-r", REDUCES, *flags).submit()
         job.wait_begun(len(self.cluster.names))
         if phase == "finish":
-            self.freeze("coordinator")
-            job.open()
-            with self.store as store:
-                until(lambda: store.hlen(f"mr:{{{job_id}}}:results:reduce") == REDUCES, "all results")
+            self.pass_to_finish(job)
         return job
 
-    def prove(self, job: GatedJob, reference: Path) -> None:
-        """Let a job go on: it must complete, exactly, and nothing may be left of it."""
+    def pass_to_finish(self, job: GatedJob) -> None:
+        """Freeze the coordinator, and wait until all reduces are committed."""
+        self.freeze("coordinator")
+        job.open()
+        with self.store as store:
+            until(lambda: store.hlen(f"mr:{{{job.job_id}}}:results:reduce") == REDUCES, "all results")
+
+    def finish(self, job: GatedJob) -> None:
+        """Let a job go on, to its end."""
         self.thaw()
         job.open()
         until(
@@ -156,6 +165,10 @@ class Site:
             f"the end of {job.job_id}; see {self.cluster.root}/*.log",
             PATIENCE_SECONDS,
         )
+
+    def prove(self, job: GatedJob, reference: Path) -> None:
+        """Let a job go on: it must complete, exactly, and nothing may be left of it."""
+        self.finish(job)
         job.wait_state("COMPLETED")
         self.check_output(job, reference)
         job.wait_clean()

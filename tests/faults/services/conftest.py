@@ -23,6 +23,7 @@ class Sites:
             self._site = Site(self._factory.mktemp("site")).__enter__()
         self._site.links.heal()
         self._site.cluster.ensure()
+        self._site.wait_taking()
         self._site.mark_logs()
         self._site.sound = False
         return self._site

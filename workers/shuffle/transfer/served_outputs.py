@@ -46,7 +46,8 @@ class ServedOutputs:
     def admits(self, job: JobId, token: str) -> bool:
         """Whether this is the job's token, compared in constant time."""
         entry = self._jobs.get(job)
-        return entry is not None and hmac.compare_digest(entry.token.encode(), token.encode())
+        shown = token.encode("utf-8", "surrogateescape")  # a header may hold any bytes
+        return entry is not None and hmac.compare_digest(entry.token.encode(), shown)
 
     def find(self, attempt: AttemptId) -> Path | None:
         """The file of an output; None when it is not here."""

@@ -344,3 +344,9 @@ async def test_a_body_that_cannot_be_decoded_is_the_reducers_fault(
     reducer: Reducer, headers: dict[str, str], body: bytes
 ) -> None:
     assert (await reducer.ask((), headers={**ADMITTED, **headers}, body=body))[0] == 400
+
+
+async def test_a_token_of_any_bytes_is_compared(outputs: ServedOutputs) -> None:
+    """aiohttp decodes a header as UTF-8 with lone surrogates for what is none."""
+    assert not outputs.admits(JOB, "s\udcfbcret")
+    assert outputs.admits(JOB, "secret")

@@ -31,7 +31,7 @@ MAP = TaskId("map-00000")
 #: How long an answer to a malformed request is waited for; none need come.
 ANSWER_SECONDS = 0.05
 #: In which a good request has its answer.
-SERVED_SECONDS = 5.0
+SERVED_SECONDS = 20.0
 
 _HEAD = (
     "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: {length}\r\n{more}\r\n"

@@ -1,6 +1,7 @@
 """What a job file declares about itself: `JOB = mr.Job(reduces=4, input_format="csv")`."""
 
 import difflib
+import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -8,6 +9,7 @@ import msgspec
 
 from mr.error_text import safe_repr
 from mr.errors import BadJob
+from mr.protocol.option_values import requirement
 from mr.protocol.options import Duration, GivenOptions, JobOptions, Size
 
 Keywords = ParamSpec("Keywords")
@@ -51,12 +53,6 @@ def _unknown_option(name: str) -> str:
 
 
 def _wrong_value(options: dict[str, Any], complaint: str) -> str:
-    """Turn `Expected int, got str - at $.maps` into a sentence that names the option and its value."""
-    text, _, place = complaint.partition(" - at `$.")
-    path = place.rstrip("`")
-    name = path.partition(".")[0].partition("[")[0]
-    if name not in options:
-        return f"mr.Job: {complaint}"
-    reason = text.replace("`", "")
-    shown = safe_repr(options[name], 80)
-    return f"mr.Job option {path} cannot take {shown}: {reason[:1].lower()}{reason[1:]}"
+    path, words = requirement(complaint)
+    shown = safe_repr(options.get(re.split(r"[.\[]", path)[0]), 80)
+    return f"mr.Job option {path} cannot take {shown}: {words}"

@@ -9,6 +9,7 @@ import msgspec
 from mr.errors import BadJob, BadSetting
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import Buffers, CodeManifest, JobRequest, JobSpec
+from mr.protocol.option_values import requirement
 from mr.protocol.options import GivenOptions, Option, ResolvedOptions, option_table
 from mr.request_summary import request_summary
 from mr.settings import PARSERS, Settings
@@ -56,8 +57,11 @@ def _parsed(option: Option, value: Any) -> Any:
     try:
         parsed = PARSERS[option.unit](value) if option.unit else value
         return msgspec.convert(parsed, option.type)
-    except (BadSetting, msgspec.ValidationError) as error:
+    except BadSetting as error:
         raise BadJob(f"{option.name} {value!r}: {error}") from error
+    except msgspec.ValidationError as error:
+        words = requirement(f"{error} - at `$.{option.name}`")[1]
+        raise BadJob(f"{option.name} {value!r}: {words}") from error
 
 
 def resolve_spec(

@@ -16,6 +16,7 @@ from mr.error_text import error_text
 from mr.errors import BadInput, BadJob
 from mr.protocol.ids import is_id
 from mr.protocol.jobs import REQUEST_VERSION, CodeManifest, JobRequest
+from mr.protocol.option_values import requirement
 from mr.protocol.options import JobOptions
 from mr.resolve import resolve_request
 from mr.settings import Settings
@@ -79,7 +80,8 @@ def prepare_job(
     try:
         request = msgspec.convert(raw, JobRequest)
     except msgspec.ValidationError as error:
-        raise BadJob(f"{error}") from error
+        path, words = requirement(str(error))
+        raise BadJob(f"{path}: {words}") from error
     options = resolve_request(request, manifest, settings)  # refused here, before anything is stored
     request = msgspec.structs.replace(request, job_id=job_id or new_job_id(options.name))
     return Prepared(bundle, manifest, request)

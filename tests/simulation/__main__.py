@@ -56,8 +56,8 @@ def run_batch(first: int, end: int) -> Batch:
     return batch
 
 
-def _batches(first: int, end: int, processes: int) -> Iterator[Batch]:
-    edges = [(start, min(start + BATCH, end)) for start in range(first, end, BATCH)]
+def _batches(first: int, end: int, processes: int, size: int) -> Iterator[Batch]:
+    edges = [(start, min(start + size, end)) for start in range(first, end, size)]
     if processes == 1:
         yield from (run_batch(*edge) for edge in edges)
         return
@@ -69,7 +69,7 @@ def _batches(first: int, end: int, processes: int) -> Iterator[Batch]:
 def run_many(first: int, end: int, processes: int, *, until_failure: bool) -> int:
     """Run many seeds and print what came of them. Exit code 1 when one failed."""
     total, began, told = Batch(), time.monotonic(), time.monotonic()
-    for batch in _batches(first, end, processes):
+    for batch in _batches(first, end, processes, 1 if until_failure else BATCH):
         for failure in batch.failures[: SHOWN - len(total.failures)]:
             print(failure, file=sys.stderr, flush=True)
         total.add(batch)

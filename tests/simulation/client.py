@@ -37,12 +37,12 @@ class SimulatedClient:
         #: Jobs of which the owner knows that they were accepted.
         self.accepted: set[JobId] = set()
 
-    def own(self, job: SimulatedJob, submit_after: float, cancel_after: float | None, *, twice: bool) -> None:
-        """Submit a job after some seconds, perhaps cancel it some seconds later, perhaps use its id again."""
+    def own(self, job: SimulatedJob, submit_after: float, cancel_after: int | None, *, twice: bool) -> None:
+        """Submit a job after some seconds, perhaps cancel it after some commits, perhaps use its id again."""
         self._life.start(self._noting(self._submit(job, submit_after, twice=twice)), "a submission")
         if cancel_after is not None:
             job.cancelled = True
-            self._life.start(self._noting(self._cancel(job, submit_after + cancel_after)), "a cancellation")
+            self._life.start(self._noting(self._cancel(job, cancel_after)), "a cancellation")
 
     async def _noting(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -89,8 +89,12 @@ class SimulatedClient:
             return None
         return decode(answer, RequestReply, JSON)
 
-    async def _cancel(self, job: SimulatedJob, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def _cancel(self, job: SimulatedJob, commits: int) -> None:
+        while self._cluster.store.commits[job.id] < commits:
+            if job.id in self._cluster.store.ended:
+                return
+            await asyncio.sleep(0.25)
+        await asyncio.sleep(self._world.delay(0.3))
         self._world.say(f"client: cancels {job.id}")
         while True:
             request = CancelRequest(version=1, job_id=job.id)

@@ -16,6 +16,7 @@ from tests.simulation.client import SimulatedClient
 from tests.simulation.coordinator import SimulatedCoordinator
 from tests.simulation.data import SimulatedJob, make_job
 from tests.simulation.files import SimulatedFileSystem
+from tests.simulation.forgery import forge
 from tests.simulation.loop import Life
 from tests.simulation.network import Link, Peers
 from tests.simulation.spool import Disk
@@ -48,14 +49,21 @@ class Cluster:
         #: What must not happen, and did.
         self.failures: list[tuple[str, BaseException | None]] = []
         SimulatedFileSystem.files, SimulatedFileSystem.directories = {}, set()
-        self.calm = chance.random() < 0.05
+        #: Nothing happens that costs an attempt: then each task runs once, and once more for each time that
+        #: its code raises.
+        self.gentle = chance.random() < 0.3
+        #: Whether tasks take longer than a lease.
+        self.long_tasks = self.gentle and chance.random() < 0.4
         large = chance.random() < 0.1
         self.queues = MemoryBrokerServer()
         self.store = SimulatedStoreServer(world)
         self.peers = Peers(world)
-        self._broker_faults = BrokerFaults(drop=self._draw(0.05), double=self._draw(0.3))
-        self._lost_answers = self._draw(0.05)
+        self._broker_faults = BrokerFaults(
+            drop=self._draw(0.05, mild=True), double=self._draw(0.3, mild=True)
+        )
+        self._lost_answers = self._draw(0.05, mild=True)
         self._files_fail = self._draw(0.05)
+        world.loop.slow_disks = self._draw(0.2)
         SimulatedFileSystem.fails = staticmethod(self._file_system_fails)
         self.jobs: dict[JobId, SimulatedJob] = {}
         self.workers: list[SimulatedWorker] = []
@@ -70,10 +78,15 @@ class Cluster:
             self._make_job(number, large)
         self._plan_misfortunes()
 
-    def _draw(self, most: float) -> float:
-        """How likely a kind of fault is. Often it has no faults, so that none hides another."""
+    def _draw(self, most: float, *, mild: bool = False) -> float:
+        """How likely a kind of fault is. Often it does not come at all, so that none hides another.
+
+        `mild`: it costs no attempt.
+        """
         chance = self.chance
-        return 0.0 if self.calm or chance.random() < 0.45 else chance.uniform(0.0, most)
+        if (self.gentle and not mild) or chance.random() < 0.45:
+            return 0.0
+        return chance.uniform(0.0, most)
 
     def fail(self, message: str, error: BaseException | None = None) -> None:
         """Note that something happened that must not."""
@@ -130,7 +143,7 @@ class Cluster:
             disk = disks[-1]
             address = f"{disk.host}:{number + 1}"
             self._add_worker(WorkerId(f"worker-{number}"), disk, faults, address, f"worker-{number}")
-        if not self.calm and chance.random() < 0.1:  # two workers of one name
+        if not self.gentle and chance.random() < 0.1:  # two workers of one name
             twin = disks[0] if chance.random() < 0.5 else Disk(world, "host-twin", full)
             self._add_worker(WorkerId("worker-0"), twin, faults, f"{twin.host}:99", "twin")
         world.loop.answers = self._answers
@@ -145,15 +158,16 @@ class Cluster:
         job = make_job(chance, number, large)
         self.jobs[job.id] = job
         submit_after = chance.choice((0.0, 0.0, chance.uniform(0, 20)))
-        cancel_after = chance.uniform(1.0, 20.0) if chance.random() < 0.1 else None
-        twice = not self.calm and chance.random() < 0.1
+        cancel_after = None
+        if chance.random() < 0.15:  # at the latest when the last task has committed
+            cancel_after = chance.choice((len(job.words), job.parts, chance.randint(1, len(job.words))))
+            cancel_after += len(job.words) if chance.random() < 0.5 and job.reduces else 0
+        twice = chance.random() < 0.1
         self.client.own(job, submit_after, cancel_after, twice=twice)
 
     # --- misfortunes
 
     def _plan_misfortunes(self) -> None:
-        if self.calm:
-            return
         world, chance = self.world, self.chance
         for worker in self.workers:
             self._plan_for(worker)
@@ -170,9 +184,11 @@ class Cluster:
         world.now_and_then(
             jump, lambda: self.store.clock.jump(chance.choice((-1, 1)) * chance.uniform(1, 40))
         )
+        jump = self._draw(0.02, mild=True)
         for coordinator in self.coordinators:
             world.now_and_then(jump, lambda c=coordinator: c.wall.jump(chance.uniform(-500, 500)))  # type: ignore[misc]
-        world.now_and_then(self._draw(0.005), self._restart_broker)
+        world.now_and_then(self._draw(0.005, mild=True), self._restart_broker)
+        world.now_and_then(self._draw(0.1, mild=True), lambda: forge(self))
         hosts = [*{worker.disk.host: None for worker in self.workers}, "coordinator"]
         world.now_and_then(
             self._draw(0.05),
@@ -182,18 +198,21 @@ class Cluster:
     def _plan_for(self, worker: SimulatedWorker) -> None:
         world, chance = self.world, self.chance
 
-        def often(most: float, act: Callable[[], object]) -> None:
-            world.now_and_then(self._draw(most), act)
+        def often(most: float, act: Callable[[], object], *, mild: bool = False) -> None:
+            world.now_and_then(self._draw(most, mild=mild), act)
 
         often(0.03, worker.crash)
-        often(0.01, lambda: worker.signal(kill=False))
+        often(0.01, lambda: worker.signal(kill=False), mild=True)
         often(0.01, lambda: worker.signal(kill=True))
-        often(0.01, lambda: self._drain(worker))
+        often(0.01, lambda: self._drain(worker), mild=True)
         often(0.015, lambda: worker.freeze(chance.uniform(0.5, 40.0)))
-        often(0.01, lambda: worker.wall.jump(chance.uniform(-500, 500)))
-        often(0.03, lambda: worker.with_daemon(lambda d: d.broker.disconnect(chance.uniform(0.1, 3.0))))
+        often(0.01, lambda: worker.wall.jump(chance.uniform(-500, 500)), mild=True)
+        often(0.03, lambda: worker.with_daemon(self._disconnect), mild=True)
         often(0.03, lambda: worker.with_daemon(self._cut))
         often(0.02, lambda: worker.with_daemon(self._slow))
+
+    def _disconnect(self, daemon: Daemon) -> None:
+        daemon.broker.disconnect(self.chance.uniform(0.1, 3.0))
 
     def _cut(self, daemon: Daemon) -> None:
         chance = self.chance
@@ -225,7 +244,8 @@ class Cluster:
 
     def _plan_for_coordinators(self) -> None:
         world, chance = self.world, self.chance
-        crash, freeze, stop, cut = self._draw(0.03), self._draw(0.015), self._draw(0.01), self._draw(0.02)
+        crash, stop = self._draw(0.03, mild=True), self._draw(0.01, mild=True)
+        freeze, cut = self._draw(0.015), self._draw(0.02)
         for coordinator in self.coordinators:
             world.now_and_then(crash, coordinator.crash)
             world.now_and_then(freeze, lambda c=coordinator: c.freeze(chance.uniform(0.5, 40.0)))  # type: ignore[misc]

@@ -103,12 +103,12 @@ class SimulatedExecutor:
 
     async def _work(self, child: _Child) -> None:
         run_task, chance, faults = child.run_task, self.worker.world.chance, self.worker.faults
-        seconds = chance.uniform(0.1, 2.0)
+        seconds = chance.uniform(12.0, 15.0) if self.worker.cluster.long_tasks else chance.uniform(0.1, 2.0)
         if self.worker.world.strikes(faults.slow):
             seconds *= 30
         await asyncio.sleep(seconds / 2)
         try:
-            outcome = await self._outcome(run_task, seconds / 2)
+            outcome = await self._outcome(run_task, seconds)
         except Exception as error:  # noqa: BLE001 (whatever it is, it fails the simulation)
             self.worker.cluster.fail(f"{self.life.name}'s child: {error!r}", error)
             return
@@ -124,7 +124,7 @@ class SimulatedExecutor:
             if isinstance(fetched, Failure):
                 return Outcome(failure=fetched)
             segments = fetched
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds / 2)
         if world.strikes(self.worker.faults.infrastructure):
             return Outcome(failure=Failure(FailureKind.INFRASTRUCTURE, "the disk is full"))
         if job.raises(attempt.task):
@@ -133,10 +133,10 @@ class SimulatedExecutor:
             return Outcome(failure=Failure(FailureKind.USER_ERROR, "ValueError: bad", traceback="line 3"))
         if task_kind(attempt.task) is TaskKind.REDUCE:
             part = merged(segments)
-            return self._write_part(run_task, part, TaskStats(wall_seconds=1.0))
+            return self._write_part(run_task, part, TaskStats(wall_seconds=seconds))
         index = task_index(attempt.task)
         words = job.words[index]
-        stats = TaskStats(records_in=len(words), wall_seconds=1.0, counters={"words": len(words)})
+        stats = TaskStats(records_in=len(words), wall_seconds=seconds, counters={"words": len(words)})
         if job.reduces == 0:
             return self._write_part(run_task, as_part((word, 1) for word in words), stats)
         made = f"{run_task.work_dir}/segments"

@@ -6,6 +6,8 @@ from typing import Any
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
+FILES_AWAY = "the file system is away"
+
 
 class Away(OSError):
     """The file system does not answer."""
@@ -66,7 +68,7 @@ class SimulatedFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _may_fail(self) -> None:
         if self.fails():
-            raise Away("the file system is away")
+            raise Away(FILES_AWAY)
 
     def mv(self, path1: str, path2: str, **_: Any) -> None:
         """Rename a file. Raises FileNotFoundError."""

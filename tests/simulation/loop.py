@@ -118,6 +118,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = 0
         self._closing = False
+        #: The share of blocking calls that take long.
+        self.slow_disks = 0.0
         #: What a connection to an address comes to: see `connect`.
         self.answers: Callable[[str], bool | None] = lambda address: None
 
@@ -178,6 +180,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return future
         chance = self._chance
         late = chance.uniform(0.0, 0.1) if chance.random() < 0.2 else 0.0
+        slow = chance.uniform(0.1, 3.0) if chance.random() < self.slow_disks else 0.0
 
         def answer(outcome: Any, error: BaseException | None) -> None:
             if future.done():
@@ -192,12 +195,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 outcome, error = func(*args), None
             except Exception as raised:  # noqa: BLE001 (handed to the one who awaits it)
                 outcome, error = None, raised
-            if late:
-                self.call_later(late, answer, outcome, error)
+            if late or slow:
+                self.call_later(late or slow, answer, outcome, error)
             else:
                 answer(outcome, error)
 
-        self.call_later(chance.uniform(0.0005, 0.01), call)
+        self.call_later(slow or chance.uniform(0.0005, 0.01), call)
         return future
 
     async def create_connection(  # type: ignore[override]

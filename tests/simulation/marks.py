@@ -23,6 +23,7 @@ MARKS = {
     "a task message is lost": "the broker drops a task message",
     "a message comes twice": "the broker doubles a message",
     "a worker misses a control message": " misses a message",
+    "a message is forged": "somebody forges a ",
     "an answer is lost": "an answer to ",
     "the store is slow": "the store is slow",
     "the store is emptied": "the store is emptied",

@@ -1,6 +1,6 @@
 """The real store in memory behind a network, and what may happen to its server."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -55,6 +55,8 @@ class SimulatedStoreServer:
         self.server = MemoryStoreServer()
         #: How each job ended, when its end was written first.
         self.ended: dict[JobId, JobRecord] = {}
+        #: How many commits each job has seen.
+        self.commits: Counter[JobId] = Counter()
         #: Whether a coordinator may die: then no store may go back behind what it has acknowledged of a
         #: job's begin or end, because nobody is left who knows.
         self.keeps_promises = False
@@ -148,6 +150,7 @@ class SimulatedStore:
         self._say(f"asks for {job} {task}: {reply.verdict}{granted}")
 
     def _note_commit(self, won: bool, attempt: AttemptId, *_: object) -> None:
+        self._server.commits[attempt.job] += won
         self._say(f"{'commits' if won else 'may not commit'} {attempt}")
 
     def _note_release(self, _: object, attempt: AttemptId, *__: object) -> None:

@@ -176,7 +176,9 @@ class SimulatedWorker:
         if self.daemon is daemon:
             self.daemon = None
             daemon.life.end()
-            self.world.after(self.world.chance.uniform(0.5, 20.0), self._start_again)
+            self.world.after(
+                self.world.chance.uniform(0.5, 4.0 if cluster.gentle else 20.0), self._start_again
+            )
 
     def _start_again(self) -> None:
         if self.daemon is None:

@@ -82,7 +82,11 @@ class ShuffleServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a connection's one request."""
-        response = await self._reply(request)
+        try:
+            response = await self._reply(request)
+        except ConnectionError as error:  # its reducer was killed, or gave up: nobody reads an answer
+            log.info("a request for %s was dropped: %s", request.rel_url.raw_path, error)
+            response = web.Response(status=499)
         response.force_close()
         return response
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import resource
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,40 @@ async def test_half_a_request_is_not_waited_for(
         async with asyncio.timeout(STUCK_SECONDS):
             assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["before the answer", "in its request"])
+async def test_a_reducer_that_is_gone_is_no_error_of_the_worker(
+    outputs: ServedOutputs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, whole: bool
+) -> None:
+    looking, gone, lost = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    find, connection_lost = server_module._find, connections.BoundedServer.connection_lost
+
+    def wait_and_find(*arguments: Any) -> Any:
+        loop.call_soon_threadsafe(looking.set)
+        assert gone.wait(STUCK_SECONDS)
+        return find(*arguments)
+
+    def note_lost(*arguments: Any) -> None:
+        connection_lost(*arguments)
+        lost.set()
+
+    monkeypatch.setattr(server_module, "_find", wait_and_find)
+    monkeypatch.setattr(connections.BoundedServer, "connection_lost", note_lost)
+    body = msgspec.msgpack.encode(FetchRequest(((TaskId("map-00000"), 1),)))
+    head = f"POST {fetch_path(JOB, 0)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n"
+    async with bounded(outputs, monkeypatch, 2, 4) as port, asyncio.timeout(STUCK_SECONDS):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + (body if whole else body[:1]))
+        if whole:
+            await looking.wait()
+        else:
+            await writer.drain()
+        writer.close()
+        await lost.wait()
+        gone.set()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_an_answer_under_way_is_never_broken_off_for_others(

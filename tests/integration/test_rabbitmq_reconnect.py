@@ -1,6 +1,7 @@
 """Publishing and consuming recover from a lost connection, channel or queue."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ import pika
 import pytest
 
 from mr.adapters.rabbitmq.broker import RabbitBroker
+from mr.adapters.rabbitmq.connection import Connection, read_url
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.protocol.queues import EVENTS_EXCHANGE, JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
@@ -238,3 +240,18 @@ async def test_an_answer_to_a_forged_address_is_sent_once(broker: RabbitBroker, 
     await broker.publish(forged)
     await broker.publish(to(TASKS_QUEUE, b"later"))
     await inbox.holds(b"later")
+
+
+@pytest.mark.parametrize("steps", [0, 2, 4, 8])
+async def test_a_connection_can_be_abandoned_at_any_step_of_its_opening(
+    clean_broker_url: str, steps: int
+) -> None:
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    opening = asyncio.create_task(Connection.open(read_url(clean_broker_url, connect_seconds=5.0)))
+    for _ in range(steps):
+        await asyncio.sleep(0.0005)
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await (await opening).close()
+    assert complaints == []

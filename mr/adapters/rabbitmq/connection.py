@@ -209,10 +209,16 @@ async def _abandon(
     opened: "asyncio.Future[BaseException | None]",
     closed: "asyncio.Future[BaseException]",
 ) -> None:
-    """Abort a connection that is being opened, and wait until its socket is closed."""
+    """Close a connection that is being opened, and wait until its socket is closed.
+
+    pika fails in a callback if it is closed in the middle of the handshake: that may end first.
+    """
+    await asyncio.wait({opened}, timeout=CLOSE_SECONDS)
+    if opened.done() and opened.result() is not None:
+        return
     try:
         raw.close()
     except AMQPError as error:
         _logger.debug("the connection was gone already: %s", error)
-    pending: set[asyncio.Future[Any]] = {opened, closed}
-    await asyncio.wait(pending, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    ended: asyncio.Future[Any] = closed if opened.done() else opened
+    await asyncio.wait({ended}, timeout=CLOSE_SECONDS)

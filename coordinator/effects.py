@@ -34,7 +34,12 @@ from mr.coordinator.core.job_records import bare_record
 from mr.coordinator.probes import Prober
 from mr.error_text import fault
 from mr.errors import BadMessage, MrError, StoreBehind
-from mr.formats.output.directory import abandon_output, finish_output, read_manifest
+from mr.formats.output.directory import (
+    abandon_output,
+    finish_output,
+    read_manifest,
+    remove_temporary,
+)
 from mr.guards import FATAL, surviving
 from mr.ports.broker import Broker, OutgoingMessage
 from mr.ports.clock import Clock
@@ -285,15 +290,27 @@ class Effects:
         return {job_id for job_id, finished in zip(outputs, found, strict=True) if finished}
 
     async def _has_finished(self, job_id: JobId, output: str) -> bool:
-        """Whether a job's `_SUCCESS` exists; False if that cannot be determined in time."""
+        """Whether a job's `_SUCCESS` exists; False if that cannot be determined in time.
+
+        A coordinator that ended right after writing it has left the temporary files: they are removed.
+        """
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 manifest = await asyncio.to_thread(read_manifest, output)
+                if manifest is not None and manifest.job_id == job_id:
+                    await self._clear(job_id, output)
         except (MrError, TimeoutError) as error:
             reason = error or f"no answer within {LOOK_SECONDS:g} s"
             log.warning("job %s: whether %s is complete is not known: %s", job_id, output, reason)
             return False
         return manifest is not None and manifest.job_id == job_id
+
+    async def _clear(self, job_id: JobId, output: str) -> None:
+        """Remove the temporary files of a finished output."""
+        try:
+            await asyncio.to_thread(remove_temporary, output, job_id)
+        except (OSError, MrError, ValueError) as error:
+            log.warning("job %s: the temporary files of %s cannot be removed: %s", job_id, output, error)
 
     async def abandon(self, job_id: JobId, output: str) -> None:
         """Remove what a failed or cancelled job wrote. Idempotent."""

@@ -57,7 +57,7 @@ def prepare_output(output: str, job_id: JobId) -> None:
             _refuse_taken(output, job_id)
         except OutputExists:
             # two jobs came at the same time: now each sees the other and gives up
-            _remove_ours(output, job_id)
+            remove_temporary(output, job_id)
             raise
     except OSError as error:
         raise BadJob(f"the output directory {output} cannot be made: {error_text(error)}") from error
@@ -164,7 +164,7 @@ def finish_output(
     _remove_attempts(output, job_id)
     storage.sync_directory(output)
     storage.write_file(join(output, SUCCESS), f"{as_json(manifest)}\n".encode())
-    _remove_ours(output, job_id)
+    remove_temporary(output, job_id)
 
 
 def _remove_attempts(output: str, job_id: JobId) -> None:
@@ -187,7 +187,8 @@ def _verify(output: str, part: PartOutput, output_format: OutputFormatName) -> N
         _lost(part, path, "has other bytes than were written (its checksum differs)")
 
 
-def _remove_ours(output: str, job_id: JobId) -> None:
+def remove_temporary(output: str, job_id: JobId) -> None:
+    """Remove `OUT/_temporary/<job_id>/`, and `OUT/_temporary` if it is empty then. Raises OSError."""
     temporary = join(output, TEMPORARY)
     storage.remove_tree(temporary_directory(output, job_id))
     storage.remove_empty_directory(temporary)
@@ -210,7 +211,7 @@ def abandon_output(output: str, job_id: JobId) -> None:
     for name in names:
         if name.startswith(PART_PREFIX) and name + _MARK in marks:
             storage.remove_file(join(output, name))
-    _remove_ours(output, job_id)
+    remove_temporary(output, job_id)
     directory = storage.local_path(output)
     if directory is None:
         storage.remove_empty_directory(output)

@@ -110,3 +110,18 @@ async def test_a_job_whose_success_is_there_has_completed_whatever_the_store_say
         assert await ended(site) is JobState.COMPLETED
         assert b"has ended: COMPLETED" in await site.broker.request(CANCEL, timeout_seconds=30)
     assert (site.tmp_path / "out" / "_SUCCESS").exists()
+
+
+async def test_what_was_left_by_a_coordinator_that_died_after_success_is_removed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = site.tmp_path / "out"
+    async with site.coordinator():
+        await site.submit()
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "remove_temporary", lambda *_: None)
+        directory.finish_output(str(output), JOB, (), "text", MANIFEST)
+    assert (output / "_temporary").exists()
+    async with site.coordinator():
+        assert await ended(site) is JobState.COMPLETED
+        assert [path.name for path in output.iterdir()] == ["_SUCCESS"]

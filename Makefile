@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-newest soak soak-servers soak-simulation fuzz mutants bench bench-faults clean
+.PHONY: help install demo lint format docs fault-matrix services test test-core test-services test-faults test-newest soak soak-servers soak-simulation fuzz mutants bench bench-faults clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -62,6 +62,10 @@ test-core: install ## the tiers that need no service
 
 test-services: install ## the tiers on real RabbitMQ and Redis
 	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration tests/e2e
+	$(PYTEST) -q -n 2 --dist worksteal $(MEASURE) -m selected tests/faults
+
+test-faults: install services ## every fault at every point, on real servers and processes, about 10 min
+	$(PYTEST) -q -n 2 --dist worksteal tests/faults
 
 # A server that cannot be started fails its tests (CI): none is skipped.
 test-newest: install ## the same and the faults on the newest RabbitMQ and Redis of Debian, in a root of their own; as root

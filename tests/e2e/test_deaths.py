@@ -51,6 +51,11 @@ def finish(job: GatedJob) -> None:
     same_parts(job.run_embedded(), job.output)
 
 
+@pytest.mark.fault(
+    fault="worker killed",
+    phase="while its tasks run, leases of 300 s",
+    outcome="its closed connection tells; its tasks run elsewhere long before the lease ends",
+)
 @pytest.mark.parametrize("phase", ["map", "reduce"])
 def test_a_killed_worker_is_missed_before_its_lease_ends(
     cluster: Cluster, tmp_path: Path, phase: str
@@ -66,6 +71,11 @@ def test_a_killed_worker_is_missed_before_its_lease_ends(
     assert f"worker {victim} died: 1 running task" in cluster.succeed("status", job.job_id).stdout.decode()
 
 
+@pytest.mark.fault(
+    fault="worker killed",
+    phase="idle, with map outputs that a reduce needs",
+    outcome="the outputs are made again long before its lease ends",
+)
 def test_an_idle_worker_that_held_outputs_is_missed_before_its_lease_ends(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -79,6 +89,11 @@ def test_an_idle_worker_that_held_outputs_is_missed_before_its_lease_ends(
     finish(job)
 
 
+@pytest.mark.fault(
+    fault="worker killed and restarted",
+    phase="while its tasks run, leases of 300 s",
+    outcome="it takes part again at once under its name",
+)
 def test_a_worker_that_was_killed_and_restarted_does_not_wait_for_its_ghost(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -89,6 +104,11 @@ def test_a_worker_that_was_killed_and_restarted_does_not_wait_for_its_ghost(
     finish(job)
 
 
+@pytest.mark.fault(
+    fault="coordinator killed, a standby takes over",
+    phase="while tasks run, leases of 300 s",
+    outcome="the standby leads long before the lease ends",
+)
 def test_a_standby_leads_before_the_lease_of_the_dead_ends(cluster: Cluster, tmp_path: Path) -> None:
     job = GatedJob(cluster, tmp_path, "death-of-the-leader", "map", *MAPS_AND_REDUCES).submit()
     job.wait_begun(3)
@@ -101,6 +121,11 @@ def test_a_standby_leads_before_the_lease_of_the_dead_ends(cluster: Cluster, tmp
     assert "coordinating" in cluster.log("coordinator-2")
 
 
+@pytest.mark.fault(
+    fault="coordinator killed and restarted",
+    phase="while tasks run, leases of 300 s",
+    outcome="it leads again long before the lease ends",
+)
 def test_a_coordinator_that_was_killed_and_restarted_does_not_wait_for_its_ghost(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -36,6 +36,11 @@ def worker_beat(cluster: Cluster, name: str) -> dict[str, Any]:
     return {"draining": False, **beat}
 
 
+@pytest.mark.fault(
+    fault="worker stopped at once and restarted",
+    phase="each worker in turn, while a job reduces",
+    outcome="the next one in its spool adopts the map outputs; no map runs again",
+)
 def test_rolling_restart(four: Cluster, tmp_path: Path) -> None:
     job = GatedJob(four, tmp_path, "rolling", "reduce", *MAPS_AND_REDUCES).submit()
     job.wait_begun(4)
@@ -54,6 +59,11 @@ def test_rolling_restart(four: Cluster, tmp_path: Path) -> None:
     job.wait_clean()
 
 
+@pytest.mark.fault(
+    fault="worker drained",
+    phase="while a job reduces",
+    outcome="it serves its map outputs until no reduce needs them; no map runs again",
+)
 def test_one_drains(four: Cluster, tmp_path: Path) -> None:
     job = GatedJob(four, tmp_path, "one-drains", "reduce", *MAPS_AND_REDUCES).submit()
     job.wait_begun(4)

@@ -92,12 +92,11 @@ async def watch(site: Site, tally: Tally) -> None:
         print(f"{tally.line()}; largest daemon {memory // MIB} MiB, disk {used // MIB} MiB", flush=True)
 
 
-async def soak(site: Site, arguments: argparse.Namespace) -> Tally:
+async def soak(site: Site, tally: Tally, arguments: argparse.Namespace) -> None:
     """Everything, for as long as asked."""
     current = asyncio.current_task()
     assert current is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
-    tally = Tally(site.directory / "events.log")
     chosen = [faults.BY_NAME[name] for name in arguments.faults.split(",") if name] or faults.ALL
     settings = load_settings(environ=site.cluster.environment)
     kinds.write_inputs(site.directory / "inputs")
@@ -124,7 +123,6 @@ async def soak(site: Site, arguments: argparse.Namespace) -> Tally:
             finally:
                 watching.cancel()
                 await asyncio.wait((watching,))
-    return tally
 
 
 def main() -> int:
@@ -136,18 +134,18 @@ def main() -> int:
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="mrmq-soak-"))
     print(f"soak of {arguments.minutes:g} min, seed {arguments.seed}, in {directory}", flush=True)
+    tally, code = Tally(directory / "events.log"), 0
     try:
-        tally = asyncio.run(soak(Site(directory), arguments))
+        asyncio.run(soak(Site(directory), tally, arguments))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        shutil.rmtree(directory)
-        print("interrupted; nothing is left", flush=True)
-        return 130
+        print("interrupted", flush=True)
+        code = 130
     print(tally.summary(), flush=True)
     if not tally.clean:
         print(f"seed {arguments.seed}; logs are kept in {directory}", flush=True)
         return 1
     shutil.rmtree(directory)
-    return 0
+    return code
 
 
 def may_mount() -> bool:

@@ -110,7 +110,7 @@ async def test_replaced(jobs: Jobs, expected: Expected, at: At) -> None:
     "coordinator frozen beyond its lease, then continued",
     POINTS,
     lambda at: "a standby takes over and ends the job; awake again, the old leader stands by",
-    selected=("while finishing, before _SUCCESS",),
+    selected=("between persist and publish of maps",),
 )
 async def test_frozen(jobs: Jobs, expected: Expected, at: At) -> None:
     cluster = jobs.cluster

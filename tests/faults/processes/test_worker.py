@@ -47,7 +47,7 @@ async def test_killed(jobs: Jobs, expected: Expected, at: At) -> None:
     "worker killed and restarted",
     WORKER_POINTS,
     lambda at: KEPT if at.point in RECORDED else AGAIN,
-    selected=("after the Redis record", "mid-reduce", "after rename"),
+    selected=("after the Redis record", "after rename"),
 )
 async def test_restarted(jobs: Jobs, expected: Expected, at: At) -> None:
     job, reached = await strike(jobs, at)
@@ -67,7 +67,7 @@ async def test_restarted(jobs: Jobs, expected: Expected, at: At) -> None:
         if at.point in NOT_BEGUN
         else "it finishes the task and ends with 0; no attempt is made twice"
     ),
-    selected=("before claim", "after report"),
+    selected=("after report",),
 )
 async def test_drained(jobs: Jobs, expected: Expected, at: At) -> None:
     job, reached = await strike(jobs, at)
@@ -93,7 +93,7 @@ async def test_drained(jobs: Jobs, expected: Expected, at: At) -> None:
         if at.point in SUPERSEDED
         else "another worker commits the task; what it made is discarded"
     ),
-    selected=("after data write", "kept, before the Redis record"),
+    selected=("kept, before the Redis record",),
 )
 async def test_frozen(jobs: Jobs, expected: Expected, at: At) -> None:
     cluster = jobs.cluster

@@ -266,6 +266,7 @@ class Effects:
                     command.parts,
                     command.output_format,
                     command.manifest,
+                    command.bad_records,
                 )
                 event = OutputFinished(self._clock.now(), job_id)
             except FATAL:

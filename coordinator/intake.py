@@ -12,7 +12,8 @@ from mr.dead_letters import dead_letter
 from mr.error_text import bounded, fault
 from mr.errors import BadInput, BadJob, BadMessage, NotFound
 from mr.formats.allowed_paths import AllowedPaths
-from mr.formats.input.files import InputFile, list_inputs
+from mr.formats.input.bad_splits import plan_bad_records
+from mr.formats.input.files import list_inputs
 from mr.formats.input.splits import plan_splits
 from mr.formats.output.directory import prepare_output
 from mr.formats.registry import require_input, require_output
@@ -23,6 +24,7 @@ from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, check_size, decode, encode
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
+from mr.protocol.options import ResolvedOptions
 from mr.protocol.records import JobRecord, Refusal
 from mr.request_summary import differences, request_summary
 from mr.resolve import resolve_request, resolve_spec
@@ -270,14 +272,10 @@ def plan_job(
     options = resolve_request(request, manifest, settings)
     require_input(options.input_format)
     require_output(options.output_format)
-    files = _list_files(request, settings)
-    splits = plan_splits(
-        files,
-        input_format=options.input_format,
-        split_bytes=options.split_size,
-        maps=options.maps,
-        encoding=options.encoding,
-    )
+    _check_places(request, settings)
+    splits = _plan_splits(request, options)
+    paths = {piece.path: None for split in splits for piece in split.ranges}
+    AllowedPaths(settings).check_inputs(paths)
     spec = resolve_spec(
         request,
         manifest,
@@ -293,8 +291,26 @@ def plan_job(
     return spec, splits
 
 
-def _list_files(request: JobRequest, settings: Settings) -> tuple[InputFile, ...]:
-    """List the inputs, and check that all paths are absolute and allowed. Raises BadJob or BadInput."""
+def _plan_splits(request: JobRequest, options: ResolvedOptions) -> tuple[Split, ...]:
+    """Split the inputs, or make splits of the bad records of other jobs. Raises BadInput."""
+    if request.retry_bad:
+        return plan_bad_records(
+            request.inputs,
+            input_format=options.input_format,
+            maps=options.maps,
+            encoding=options.encoding,
+        )
+    return plan_splits(
+        list_inputs(request.inputs),
+        input_format=options.input_format,
+        split_bytes=options.split_size,
+        maps=options.maps,
+        encoding=options.encoding,
+    )
+
+
+def _check_places(request: JobRequest, settings: Settings) -> None:
+    """Check that all paths of a request are absolute and allowed. Raises BadJob or BadInput."""
     for path in (*request.inputs, request.output):
         if "://" not in path and not path.startswith("/"):
             raise BadJob(f"{path!r} is a relative path; give an absolute one or a URL, as the workers see it")
@@ -302,6 +318,3 @@ def _list_files(request: JobRequest, settings: Settings) -> tuple[InputFile, ...
     places.check_output(request.output)
     for pattern in request.inputs:
         places.check_pattern(pattern)
-    files = list_inputs(request.inputs)
-    places.check_inputs(file.path for file in files)
-    return files

@@ -39,6 +39,10 @@ class RunTask(msgspec.Struct, frozen=True):
     split: Split | None
     #: For a reduce task: all committed map outputs.
     map_outputs: PackedOutputs
+    #: For a map that may skip bad records: the file of those that earlier runs of the attempt found.
+    known_bad: str = ""
+    #: If set, the run is a search for bad records: the file in which it notes each record it begins.
+    started: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):

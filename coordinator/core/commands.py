@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import msgspec
 
+from mr.protocol.bad_records import BadRecordsFile
 from mr.protocol.claims import Placement
 from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import Incarnation, JobId, TaskId
@@ -177,6 +178,8 @@ class FinishOutput(Command, frozen=True):
     #: In order of index.
     parts: tuple[PartOutput, ...]
     manifest: Manifest
+    #: By index of the map.
+    bad_records: dict[int, BadRecordsFile] = {}
 
 
 class AbandonOutput(Command, frozen=True):

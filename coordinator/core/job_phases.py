@@ -5,16 +5,30 @@ from mr.coordinator.core.decisions import Decisions
 from mr.coordinator.core.policy import retry_delay_seconds
 from mr.coordinator.core.state import OPEN_STATES, ActiveJob
 from mr.coordinator.core.transitions import JobCause, TaskCause
+from mr.protocol.bad_records import READ_OPTIONS, BadRecordLimit, BadRecordsFile
 from mr.protocol.failures import Failure
-from mr.protocol.ids import TaskId, TaskKind, task_index
-from mr.protocol.part_names import final_part
-from mr.protocol.records import JobState, Manifest, ManifestPart, PartOutput, TaskState
+from mr.protocol.ids import TaskId, TaskKind, task_id, task_index
+from mr.protocol.part_names import final_bad_records, final_part
+from mr.protocol.records import (
+    JobState,
+    Manifest,
+    ManifestBadRecords,
+    ManifestPart,
+    PartOutput,
+    TaskState,
+)
 
 MANIFEST_VERSION = 1
 
 
 def advance(decisions: Decisions, job: ActiveJob) -> None:
-    """Start the reduces when all maps are committed, and finish the output when all parts are."""
+    """Start the reduces when all maps are committed, and finish the output when all parts are.
+
+    Ends the job if it has too many bad records.
+    """
+    if too_many := _too_many_bad_records(job):
+        end_job(decisions, job, JobCause.TOO_MANY_BAD_RECORDS, too_many)
+        return
     maps_done = job.maps_done and job.spec.reduces > 0
     if job.record.state is JobState.MAPPING and maps_done:
         decisions.step(job, JobCause.MAPS_COMMITTED)
@@ -23,16 +37,49 @@ def advance(decisions: Decisions, job: ActiveJob) -> None:
         decisions.finish(_finish(job, decisions.time_of_day))
 
 
+def _too_many_bad_records(job: ActiveJob) -> str:
+    """Why a job fails that has too many bad records; empty if it has not.
+
+    A number is exceeded at once. A share is one of all records read: it is judged when the last map commits.
+    """
+    given, bad = job.spec.options.skip_bad_records, job.totals.bad_records
+    if given is None or not bad or job.finishing or (job.output_done and job.spec.reduces > 0):
+        return ""
+    read = None
+    if job.maps_done and job.record.state is JobState.MAPPING:
+        maps = [task.record.stats for task in job.tasks.values() if task.kind is TaskKind.MAP]
+        read = sum(stats.records_in for stats in maps) + bad
+    if not BadRecordLimit.of(given).exceeded(bad, read):
+        return ""
+    of_all = "" if read is None else f" of {read}"
+    files = (task.record.stats.bad_file for task in job.tasks.values())
+    first = next((file.first for file in files if file is not None), "")
+    return (
+        f"{bad}{of_all} records are bad, more than --skip-bad-records {given} allows; mend the input or the "
+        f"job, or allow more. The first: {first}"
+    )
+
+
 def _finish(job: ActiveJob, now: float) -> FinishOutput:
     spec = job.spec
     results = (task.result for task in job.tasks.values())
     parts = tuple(r.output for r in results if r is not None and isinstance(r.output, PartOutput))
-    manifest = _manifest(job, parts, now)
+    # Of the records, not of the results: a map whose output is made again has none.
+    bad = {
+        task_index(task.task_id): task.record.stats.bad_file
+        for task in job.tasks.values()
+        if task.record.stats.bad_file is not None
+    }
+    manifest = _manifest(job, parts, bad, now)
     cause = "all parts are committed"
-    return FinishOutput(job.job_id, spec.output, spec.options.output_format, parts, manifest, cause=cause)
+    return FinishOutput(
+        job.job_id, spec.output, spec.options.output_format, parts, manifest, bad_records=bad, cause=cause
+    )
 
 
-def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Manifest:
+def _manifest(
+    job: ActiveJob, parts: tuple[PartOutput, ...], bad: dict[int, BadRecordsFile], now: float
+) -> Manifest:
     spec = job.spec
     listed = (
         ManifestPart(
@@ -45,6 +92,18 @@ def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Mani
         )
         for part in parts
     )
+    skipped = (
+        ManifestBadRecords(
+            task_id(TaskKind.MAP, index),
+            file.attempt,
+            final_bad_records(spec.output, index),
+            file.records,
+            file.bytes,
+            file.checksum,
+        )
+        for index, file in sorted(bad.items())
+    )
+    read_as = {name: getattr(spec.options, name) for name in READ_OPTIONS} if bad else {}
     return Manifest(
         version=MANIFEST_VERSION,
         job_id=job.job_id,
@@ -54,6 +113,8 @@ def _manifest(job: ActiveJob, parts: tuple[PartOutput, ...], now: float) -> Mani
         bytes=sum(part.bytes for part in parts),
         parts=tuple(listed),
         counters=job.totals.counters,
+        bad_records=tuple(skipped),
+        read_as=read_as,
     )
 
 

@@ -17,7 +17,9 @@ class Totals:
     """
 
     _SUMMED = tuple(
-        f.name for f in msgspec.structs.fields(TaskStats) if f.name not in ("peak_memory_bytes", "counters")
+        f.name
+        for f in msgspec.structs.fields(TaskStats)
+        if f.name not in ("peak_memory_bytes", "counters", "bad_file")
     )
 
     def __init__(self) -> None:
@@ -38,6 +40,11 @@ class Totals:
         if len(self._counters) > MAX_JOB_COUNTERS:
             first = sorted(self._counters)[:MAX_JOB_COUNTERS]
             self._counters = {name: self._counters[name] for name in first}
+
+    @property
+    def bad_records(self) -> int:
+        """Records that were skipped."""
+        return int(self._sums["bad_records"])
 
     @property
     def counters(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ class JobCause(StrEnum):
     MAP_OUTPUT_LOST = "map output lost"
     OUTPUT_FINISHED = "output complete"
     TASK_GAVE_UP = "a task failed for good"
+    TOO_MANY_BAD_RECORDS = "too many bad records"
     OUTPUT_FAILED = "output cannot be written"
     BROKEN = "it cannot be handled"
     CANCELLED = "cancelled"
@@ -45,12 +46,15 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
     # A job without reduces.
     (JobState.MAPPING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
     (JobState.MAPPING, JobCause.TASK_GAVE_UP): JobState.FAILED,
+    (JobState.MAPPING, JobCause.TOO_MANY_BAD_RECORDS): JobState.FAILED,
     (JobState.MAPPING, JobCause.OUTPUT_FAILED): JobState.FAILED,
     (JobState.MAPPING, JobCause.BROKEN): JobState.FAILED,
     (JobState.MAPPING, JobCause.CANCELLED): JobState.CANCELLED,
     (JobState.REDUCING, JobCause.MAP_OUTPUT_LOST): JobState.REDUCING,
     (JobState.REDUCING, JobCause.OUTPUT_FINISHED): JobState.COMPLETED,
     (JobState.REDUCING, JobCause.TASK_GAVE_UP): JobState.FAILED,
+    # A lost map output was made again, and the other attempt skipped more.
+    (JobState.REDUCING, JobCause.TOO_MANY_BAD_RECORDS): JobState.FAILED,
     (JobState.REDUCING, JobCause.OUTPUT_FAILED): JobState.FAILED,
     (JobState.REDUCING, JobCause.BROKEN): JobState.FAILED,
     (JobState.REDUCING, JobCause.CANCELLED): JobState.CANCELLED,

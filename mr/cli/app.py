@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mr.cli import daemons, dead, doctor, drain, inspect_jobs, results, run, settings, submit
+from mr.cli import daemons, dead, doctor, drain, inspect_jobs, results, retry_bad, run, settings, submit
 from mr.cli.options import cluster_options, keep_cluster_flags
 
 
@@ -43,6 +43,7 @@ for command in (
     results.logs,
     submit.watch,
     submit.cancel,
+    retry_bad.retry_bad,
     submit.register,
     dead.dead,
     doctor.doctor,

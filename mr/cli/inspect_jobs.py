@@ -13,11 +13,12 @@ from mr.cli.incidents import describe_incidents
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import describe_stall, progress_share
+from mr.cli.run import skipped
 from mr.client import Snapshot, TaskView, Viewer
 from mr.error_text import bounded
 from mr.errors import NotFound
 from mr.protocol.ids import TaskKind, task_kind
-from mr.protocol.records import JobRecord, Refusal, RunningTask, TaskRecord, TaskState, WorkerView
+from mr.protocol.records import JobRecord, JobState, Refusal, RunningTask, TaskRecord, TaskState, WorkerView
 from mr.protocol.records import as_json as render_json
 
 Seen = TypeVar("Seen")
@@ -159,6 +160,7 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView], refusal: Refusal
         ("failed attempts", str(record.attempts_failed) if record.attempts_failed else ""),
         ("priority", str(record.priority)),
         ("output", record.output),
+        ("bad records", _bad_records(record)),
         ("refused since", refusal.reason if refusal is not None else ""),
         ("read", _volume((s.records_in, s.bytes_in) for s in maps)),
         ("shuffled", _volume((s.records_out, s.bytes_out) for s in maps) if record.reduces else ""),
@@ -181,6 +183,15 @@ def _stalled(snapshot: Snapshot) -> list[str]:
     named = [describe_stall(stall) for stall in snapshot.stalled[:_STALLED_NAMED]]
     more = len(snapshot.stalled) - len(named)
     return [*named, f"and {more} more"] if more else named
+
+
+def _bad_records(record: JobRecord) -> str:
+    """How many were skipped; of a completed job also where they are listed."""
+    if not record.stats.bad_records:
+        return ""
+    if record.state is JobState.COMPLETED:
+        return skipped(record)
+    return f"{formatting.number(record.stats.bad_records)} skipped so far"
 
 
 _JOB_HEADERS = ("JOB", "NAME", "STATE", "MAPS", "REDUCES", "FAILED", "SUBMITTED", "TOOK")

@@ -125,6 +125,14 @@ as_json = click.option("--json", "json", is_flag=True, help="Print JSON instead 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 
 
+spool_option = click.option(
+    "--spool",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory for intermediate files. [default: the system's temporary directory]",
+)
+
+
 def slots_option(*short_flags: str) -> Callable[[Command], Command]:
     """How many tasks run at a time in one process."""
     return click.option(

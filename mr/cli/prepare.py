@@ -72,6 +72,8 @@ def prepare_job(
         "output": absolute(flags["output"]),
         **{name: flags[name] for name in _REQUEST_OPTIONS if flags[name] is not None},
     }
+    if flags.get("retry_bad"):
+        raw["retry_bad"] = True
     if params:
         raw["params"] = params
     if secrets:

@@ -20,13 +20,15 @@ from mr.cli.cpu_quota import usable_cores
 from mr.cli.failures import describe_end
 from mr.cli.formatting import duration, number, size
 from mr.cli.logging import configure_logging, log_level
-from mr.cli.options import Configured, job_options, quiet, slots_option, with_settings
+from mr.cli.options import Configured, job_options, quiet, slots_option, spool_option, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import ProgressLine
 from mr.error_text import error_text, printable_line
 from mr.errors import BadSetting, Interrupted, MrError
+from mr.formats.storage import join
 from mr.protocol.ids import JobId
 from mr.protocol.jobs import JobRequest
+from mr.protocol.part_names import BAD_RECORDS
 from mr.protocol.records import JobRecord, JobState, Manifest
 
 log = logging.getLogger("mr")
@@ -43,12 +45,7 @@ _SPOOL_PREFIX = "mr-run-"
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @job_options
 @slots_option("-j")
-@click.option(
-    "--spool",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory for intermediate files. [default: the system's temporary directory]",
-)
+@spool_option
 @quiet
 @log_level("error")
 @with_settings
@@ -67,6 +64,23 @@ def run(
     INPUT: files, directories, patterns, URLs, or - for standard input. What the job prints is shown
     on stderr, each line behind its task, once the task has ended.
     """
+    return run_here(
+        job_file, inputs, flags, configured, slots=slots, spool=spool, quiet=quiet, log_level=log_level
+    )
+
+
+def run_here(
+    job_file: Path,
+    inputs: tuple[str, ...],
+    flags: dict[str, Any],
+    configured: Configured,
+    *,
+    slots: int | None,
+    spool: Path | None,
+    quiet: bool,
+    log_level: str,
+) -> int:
+    """Run a job embedded; returns the exit code."""
     started = time.monotonic()
     configure_logging(log_level)
     with _spool_directory(spool) as directory:
@@ -140,9 +154,20 @@ def summary(record: JobRecord, manifest: Manifest | None, seconds: float) -> str
         parts = "1 part" if len(manifest.parts) == 1 else f"{number(len(manifest.parts))} parts"
         counted = f": {number(manifest.rows)} rows, {size(manifest.bytes)} in {parts}"
     lines = [f"done in {duration(seconds)}{counted} in {printable_line(record.output)}"]
+    if record.stats.bad_records:
+        lines.append(
+            f"  {skipped(record)}; `mr retry-bad {printable_line(record.output)} JOB.py -o NEW` runs them"
+        )
     counters = sorted(record.stats.counters.items())
     lines += [f"  {printable_line(name)} = {number(value)}" for name, value in counters]
     return "\n".join(lines)
+
+
+def skipped(record: JobRecord) -> str:
+    """How many bad records a completed job skipped, and where they are listed."""
+    count = record.stats.bad_records
+    records = "1 bad record was" if count == 1 else f"{number(count)} bad records were"
+    return f"{records} skipped and listed in {printable_line(join(record.output, BAD_RECORDS))}"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from mr.client import Client, Unanswered
 from mr.errors import BadInput, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.records import JobRecord, JobState
+from mr.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -46,11 +47,31 @@ def submit(
     INPUT: files, directories, patterns or URLs, as the workers see them. Where no coordinator
     runs, the request stays queued until one does: the id is printed, and the exit code is 3.
     """
-    from mr.cli.prepare import Prepared, prepare_job
-
     if "-" in inputs:
         raise BadInput("workers cannot read this terminal's standard input; save it to a file they see")
-    settings = configured.settings
+    return submit_job(
+        job_file,
+        inputs,
+        flags,
+        configured.settings,
+        wait=wait,
+        quiet=quiet,
+        cancel_on_interrupt=cancel_on_interrupt,
+    )
+
+
+def submit_job(
+    job_file: Path,
+    inputs: tuple[str, ...],
+    flags: dict[str, Any],
+    settings: Settings,
+    *,
+    wait: bool,
+    quiet: bool,
+    cancel_on_interrupt: bool = False,
+) -> int:
+    """Submit a job, and follow it if asked to; returns the exit code."""
+    from mr.cli.prepare import Prepared, prepare_job
 
     async def send(prepared: Prepared) -> int:
         from mr.cli.connect import connected

@@ -14,6 +14,7 @@ class FailureKind(StrEnum):
     USER_ERROR = "user_error"
     KILLED = "killed"
     TIMED_OUT = "timed_out"
+    BAD_INPUT = "bad_input"
     INPUT_UNREADABLE = "input_unreadable"
     OUTPUT_UNWRITABLE = "output_unwritable"
     INPUT_LOST = "input_lost"
@@ -46,6 +47,7 @@ FAILURE_RULES: dict[FailureKind, FailureRule] = {
     FailureKind.USER_ERROR: FailureRule(retry=True, counts=True, fault=Fault.JOB),
     FailureKind.KILLED: FailureRule(retry=True, counts=True, fault=Fault.JOB, ends_process=True),
     FailureKind.TIMED_OUT: FailureRule(retry=True, counts=True, fault=Fault.JOB, ends_process=True),
+    FailureKind.BAD_INPUT: FailureRule(retry=False, counts=True, fault=Fault.JOB),
     FailureKind.INPUT_UNREADABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
     FailureKind.OUTPUT_UNWRITABLE: FailureRule(retry=True, counts=True, fault=Fault.WORKER),
     FailureKind.INPUT_LOST: FailureRule(retry=True, counts=False, fault=Fault.NOBODY),

@@ -37,6 +37,8 @@ class JobRequest(
     output: Place
     #: Parameters that no status, event or log shows; read by the job like those of `params`.
     secret_params: dict[str, str] | None = None
+    #: Whether the inputs are output directories of completed jobs, whose bad records alone are to be run.
+    retry_bad: bool | None = None
     #: Chosen by the sender: the same id twice is one job; with another request it is refused.
     job_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
 
@@ -87,6 +89,8 @@ class FileRange(msgspec.Struct, frozen=True, array_like=True):
     length: Annotated[int, Meta(ge=-1, le=MAX_INT64)]
     #: Size of the file in bytes when the splits were planned.
     file_bytes: Natural
+    #: Positions (see BadRecord) of the only records to map; empty: all that begin in the range.
+    only: tuple[Natural, ...] = ()
 
     @property
     def covered_bytes(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Never, TypeV
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from mr.protocol.bad_records import SkipLimit
 from mr.protocol.bounds import MAX_BYTES, MAX_TASKS, Natural, Seconds
 from mr.protocol.formats import InputFormatName, OutputFormatName
 
@@ -122,10 +123,20 @@ class JobOptions(
     max_record_bytes: Annotated[
         Bytes | NotGiven,
         option(
-            "Longest line of text, jsonl or csv input; a longer one fails the job. For these formats only.",
-            default=MAX_BYTES,
-            default_text="no limit",
+            "Longest line of text, jsonl or csv input; a longer one is a bad record. For these formats only.",
+            default=64 * 1024 * 1024,
+            default_text="64MiB",
             unit="bytes",
+        ),
+    ] = _NOT_GIVEN
+    skip_bad_records: Annotated[
+        SkipLimit | None,
+        option(
+            "Skip this many bad records of the whole job, or this share of all it reads, and list them.",
+            default=None,
+            default_text="none: a bad record fails the job",
+            metavar="N|P%",
+            scheduling=True,
         ),
     ] = _NOT_GIVEN
     priority: Annotated[

@@ -5,6 +5,8 @@ from mr.protocol.ids import Incarnation, JobId, is_id
 
 PART_PREFIX = "part-"
 TEMPORARY = "_temporary"
+#: Directory of the lists of bad records in the output directory.
+BAD_RECORDS = "_bad_records"
 
 
 def part_name(index: int, output_format: OutputFormatName) -> str:
@@ -32,6 +34,19 @@ def temporary_part(
     stem, dot, suffix = part_name(index, output_format).partition(".")
     name = f"{stem}-attempt-{attempt}-{_inner(incarnation)}{dot}{suffix}"
     return f"{temporary_directory(output, job_id)}/{name}"
+
+
+def temporary_bad_records(
+    output: str, job_id: JobId, index: int, attempt: int, incarnation: Incarnation
+) -> str:
+    """Name the list of bad records that one attempt of a map writes. Raises as `temporary_part` does."""
+    name = f"bad-records-{index:05d}-attempt-{attempt}-{_inner(incarnation)}.jsonl"
+    return f"{temporary_directory(output, job_id)}/{name}"
+
+
+def final_bad_records(output: str, index: int) -> str:
+    """Name the list of a map's bad records that stays."""
+    return f"{output.rstrip('/')}/{BAD_RECORDS}/map-{index:05d}.jsonl"
 
 
 def final_part(output: str, index: int, output_format: OutputFormatName) -> str:

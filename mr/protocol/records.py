@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mr.protocol.bad_records import BadRecordsFile
 from mr.protocol.bounds import Attempt, Int64, Natural, Real, Seconds, Slots
 from mr.protocol.claims import Claim, Placement
 from mr.protocol.failures import Failure
@@ -55,6 +56,10 @@ class TaskStats(msgspec.Struct, frozen=True, omit_defaults=True):
     peak_memory_bytes: Int64 = 0
     #: The user's `mr.counter`s.
     counters: dict[str, Int64] = {}
+    #: Records of a map that were skipped; they are not in `records_in`.
+    bad_records: Int64 = 0
+    #: The list of them. Of one task only: sums over tasks have none.
+    bad_file: BadRecordsFile | None = None
 
 
 class MapOutput(msgspec.Struct, frozen=True, tag="map"):
@@ -348,7 +353,19 @@ class ManifestPart(msgspec.Struct, frozen=True):
     checksum: str
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class ManifestBadRecords(msgspec.Struct, frozen=True):
+    """The list of the bad records that one map skipped, as it lies in `OUT/_bad_records/`."""
+
+    task_id: TaskId
+    attempt: Attempt
+    path: str
+    records: Natural
+    bytes: Natural
+    #: xxh3-64 of the file's bytes, 16 hex digits.
+    checksum: str
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The JSON inside `_SUCCESS`: what a completed job wrote."""
 
     version: Int64
@@ -359,6 +376,15 @@ class Manifest(msgspec.Struct, frozen=True):
     bytes: Natural
     parts: tuple[ManifestPart, ...]
     counters: dict[str, Int64]
+    #: Lists of the bad records that were skipped.
+    bad_records: tuple[ManifestBadRecords, ...] = ()
+    #: How the input was read, if there are any: the options input_format, encoding, encoding_errors.
+    read_as: dict[str, str] = {}
+
+    @property
+    def skipped(self) -> int:
+        """Number of bad records that were skipped."""
+        return sum(listed.records for listed in self.bad_records)
 
 
 def every_field(record: Any) -> Any:

@@ -93,13 +93,13 @@ class Workbench:
 
     def map(self, split: Split) -> TaskResult:
         """Run one map task."""
-        return run_attempt(self.run_task(task_id(TaskKind.MAP, split.index), split), self._watch)
+        return run_attempt(self.run_task(task_id(TaskKind.MAP, split.index), split), self.watch)
 
     def reduce(self, partition: int, outputs: Sequence[MapOutput]) -> TaskResult:
         """Run one reduce task."""
-        return run_attempt(self.run_task(task_id(TaskKind.REDUCE, partition), None, outputs), self._watch)
+        return run_attempt(self.run_task(task_id(TaskKind.REDUCE, partition), None, outputs), self.watch)
 
-    def _watch(self, read: Callable[[], Progress]) -> None:
+    def watch(self, read: Callable[[], Progress]) -> None:
         _watched.append((self, read))
 
     def look(self) -> Progress:

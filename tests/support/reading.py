@@ -8,6 +8,7 @@ from typing import Any
 
 import zstandard
 
+from mr.formats.input.bad_records import BadRecords
 from mr.formats.input.files import list_inputs
 from mr.formats.input.options import ReadOptions
 from mr.formats.input.reader import RecordChunk, read_batches, read_records
@@ -78,8 +79,12 @@ def planned_records(
 
 
 def read_options(
-    input_format: Any = "text", read_bytes: int = 8, chunk_rows: int = 3, **options: Any
+    input_format: Any = "text",
+    read_bytes: int = 8,
+    chunk_rows: int = 3,
+    bad: BadRecords | None = None,
+    **options: Any,
 ) -> ReadOptions:
     """Options for a reader: small blocks, and defaults for what is not given."""
     job = default_options(Settings(), input_format=input_format, **options)
-    return ReadOptions(job, read_bytes, chunk_rows)
+    return ReadOptions(job, read_bytes, chunk_rows, bad or BadRecords())

@@ -30,7 +30,7 @@ MAP = [task_id(TaskKind.MAP, index) for index in range(100)]
 REDUCE = [task_id(TaskKind.REDUCE, index) for index in range(8)]
 
 
-def accepted(maps: int, reduces: int, job: str = "a", **options: int) -> e.JobAccepted:
+def accepted(maps: int, reduces: int, job: str = "a", **options: int | str) -> e.JobAccepted:
     return e.JobAccepted(0.0, make_spec(job, maps, reduces, **options), make_splits(maps))  # type: ignore[arg-type]
 
 

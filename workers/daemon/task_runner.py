@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import HeldAttempt, Stopped, StopReason
 from mr.workers.daemon.lifecycle import BEFORE_COMMIT, AttemptEvent
 from mr.workers.daemon.preparation import Preparation, Unprepared
+from mr.workers.daemon.record_search import RecordSearch, may_skip
 from mr.workers.daemon.reports import encode_report, publish_report
 from mr.workers.daemon.spool import Spool
 from mr.workers.messages import RunTask, WorkerIdentity
@@ -279,13 +281,24 @@ class TaskRunner:
             attempt.stop(StopReason.JOB_ENDED)
             raise Stopped
         attempt.advance(AttemptEvent.PREPARED)
+        run = partial(self._run_child, attempt)
+        if run_task.split is not None and may_skip(run_task):
+            outcome = await RecordSearch(run_task, run_task.split, run).outcome()
+            attempt.check()
+        else:
+            outcome = await run(run_task)
+        return await self._keep(attempt, run_task, outcome)
+
+    async def _run_child(self, attempt: HeldAttempt, run_task: RunTask) -> Outcome:
+        """Run an attempt in a child process. Raises Stopped if a stop came before its end."""
+        attempt.check()
         outcome = await self._executor.run(run_task, on_start=lambda: self._stop_if_asked(attempt))
         if outcome.printed:  # also that of an attempt that was stopped: `mr logs` shows it
             await self._store.put_log(attempt.id, outcome.printed, self._settings.log_total_bytes)
         if outcome.stopped and not attempt.stopping:
             attempt.stop(StopReason.WORKER_STOPPING)  # the executor was closed around it
         attempt.check()
-        return await self._keep(attempt, run_task, outcome)
+        return outcome
 
     def _stop_if_asked(self, attempt: HeldAttempt) -> None:
         """Let a stop take effect that came while the child was being started."""

@@ -152,6 +152,15 @@ class _Running:
         #: Why the executor kills it: a failure, or None for a stop.
         self.verdict: Failure | None = None
         self.killed = False
+        #: Ends it at its time limit.
+        self.timer: asyncio.TimerHandle | None = None
+
+    def begun_bytes(self) -> int:
+        """Size of the notes that a search makes of each record it begins; 0 if it is none."""
+        try:
+            return os.stat(self.run_task.started).st_size if self.run_task.started else 0  # noqa: PTH116
+        except OSError:
+            return 0
 
     def note(self, progress: Progress) -> None:
         """Take in what the child reports."""
@@ -325,12 +334,12 @@ class Executor:
     async def _converse(self, running: _Running) -> Outcome:
         """Send the RunTask and listen until the child answers or dies."""
         child, run_task = running.child, running.run_task
-        timer = self._arm_timer(running)
+        self._arm_timer(running)
         try:
             answer = await self._listen(running, frames.frame(run_task))
         finally:
-            if timer is not None:
-                timer.cancel()
+            if running.timer is not None:
+                running.timer.cancel()
         if answer is None or running.killed:
             status = await self._exit_status(running)
         child.drain()
@@ -385,14 +394,17 @@ class Executor:
 
     # --- limits
 
-    def _arm_timer(self, running: _Running) -> asyncio.TimerHandle | None:
+    def _arm_timer(self, running: _Running) -> None:
         seconds = running.run_task.spec.options.task_timeout
-        if seconds <= 0:
-            return None
-        loop = asyncio.get_running_loop()
-        return loop.call_later(seconds, self._time_out, running)
+        if seconds > 0:
+            loop = asyncio.get_running_loop()
+            running.timer = loop.call_later(seconds, self._time_out, running, running.begun_bytes())
 
-    def _time_out(self, running: _Running) -> None:
+    def _time_out(self, running: _Running, begun_bytes: int) -> None:
+        """Kill an attempt at its time limit. In a search for bad records the limit is that of each record."""
+        if running.begun_bytes() > begun_bytes:
+            self._arm_timer(running)
+            return
         limit_seconds = running.run_task.spec.options.task_timeout
         failure = exit_failures.too_slow(limit_seconds, running.stalled_seconds, running.record)
         self._kill(running, failure)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mr.errors import BadInput
+from mr.formats.input.bad_records import MalformedRecord, TooManyBadRecords
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import task_index
 from mr.protocol.jobs import Buffers, JobSpec
@@ -132,9 +133,15 @@ class Attempt:
             raise user_failure(self.run_task, function, error, record=record, input_path=path) from error
 
     def reading(self, chunks: Iterator[T]) -> Iterator[T]:
-        """Pass the input on; an error in it becomes a failure that names this worker and the file."""
+        """Pass the input on.
+
+        A malformed record is the input's failure; any other error in it names this worker and the file.
+        """
         try:
             yield from chunks
+        except (MalformedRecord, TooManyBadRecords) as error:
+            advice = "" if isinstance(error, TooManyBadRecords) else "; or skip some: --skip-bad-records N"
+            raise TaskError(Failure(FailureKind.BAD_INPUT, f"{error}{advice}")) from error
         except (BadInput, OSError, UnicodeError) as error:
             text = str(error) if isinstance(error, BadInput) else describe(error)
             worker = self.run_task.identity.worker

@@ -61,6 +61,8 @@ def check_places(run_task: RunTask) -> None:
         if task_kind(run_task.attempt.task) is run_task.spec.output_kind:
             require_output(run_task.spec.options.output_format)
             places.check_output(run_task.spec.output)
+        elif run_task.split is not None and run_task.spec.options.skip_bad_records is not None:
+            places.check_output(run_task.spec.output)  # for the list of bad records
     except BadInput as error:
         raise TaskError(Failure(FailureKind.INPUT_UNREADABLE, f"worker {worker}: {error}")) from error
     except BadJob as error:

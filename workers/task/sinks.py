@@ -60,7 +60,7 @@ class PartSink:
         try:
             self._writer = PartWriter(self._path, spec.options.output_format)
         except OutputUnwritable as error:
-            raise _not_here(attempt, error) from error
+            raise not_here(attempt, error) from error
 
     def add(self, keys: list[Any], values: list[Any]) -> None:
         """Write one batch of pairs, of the same kinds that may travel from map to reduce."""
@@ -109,7 +109,7 @@ class PartSink:
         self._writer.abort()
 
 
-def _not_here(attempt: Attempt, error: OutputUnwritable) -> BaseException:
+def not_here(attempt: Attempt, error: OutputUnwritable) -> BaseException:
     """The failure for an output that cannot be opened: the worker lacks the directory, or its disk fails."""
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno not in _NOT_HERE:

@@ -1,10 +1,12 @@
 """Text encodings: which may be cut at a newline byte, and errors that name file and offset."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
 from mr.errors import BadInput
+from mr.formats.input.bad_records import MalformedRecord
 from mr.formats.input.compression import Stream
 from mr.formats.input.options import ReadOptions
 
@@ -36,13 +38,13 @@ def splits_at_newline(encoding: str) -> bool:
     return not name.startswith(_STATEFUL) and "\n".encode(name) == b"\n"
 
 
-def undecodable(path: str, offset: int, encoding: str, error: UnicodeError) -> BadInput:
+def undecodable(path: str, offset: int, encoding: str, error: UnicodeError) -> MalformedRecord:
     """Make the error for bytes that are not text; it names the place and the flags that help."""
     what = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
     shown = ""
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):
         shown = f" 0x{error.object[error.start]:02x}"
-    return BadInput(
+    return MalformedRecord(
         f"{path}:{offset}: byte{shown} is not {encoding} ({what}); "
         "use --encoding NAME or --encoding-errors replace|surrogateescape"
     )
@@ -66,7 +68,10 @@ def decode_stream(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, i
     """
     encoding = options.job.encoding
     name = canonical(encoding)
-    decoder = codecs.getincrementaldecoder(name)(options.job.encoding_errors)
+    errors = options.job.encoding_errors
+    if errors == "strict" and options.bad.tolerant:
+        errors = "surrogateescape"  # the lines that hold an escaped byte are refused: see `undecoded`
+    decoder = codecs.getincrementaldecoder(name)(errors)
     fed = 0
     first = True
     while True:
@@ -92,6 +97,15 @@ def decode_stream(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, i
         yield text, mark, stream.position()
         if not data:
             return
+
+
+_ESCAPED = re.compile("[\udc80-\udcff]")
+
+
+def undecoded(text: str, encoding: str) -> str:
+    """What is wrong with text that was decoded with its undecodable bytes escaped; empty if nothing is."""
+    found = _ESCAPED.search(text)
+    return f"byte 0x{ord(found[0]) - 0xDC00:02x} is not {encoding}" if found else ""
 
 
 def width_codec(name: str) -> str:

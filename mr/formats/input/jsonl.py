@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from mr.errors import BadInput
 from mr.formats.input import text
+from mr.formats.input.bad_records import BadRecords
 from mr.formats.input.encodings import canonical, decode
 from mr.formats.input.lines import line_blocks
 from mr.formats.input.options import ReadOptions, Rows, batches, sliced
@@ -26,7 +26,7 @@ def read(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
         return
     for offsets, lines, consumed in text.read(piece, options):
         # the standard library's parser accepts surrogates, which stand for bytes that are not text
-        keys, values = _parsed(_parse_slowly, offsets, lines, piece.path)
+        keys, values = _parsed(_parse_slowly, offsets, lines, piece.path, options.bad)
         del lines
         yield keys, values, consumed
         del values
@@ -41,7 +41,7 @@ def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
         offsets, consumed = block.line_offsets().tolist(), block.consumed_bytes
         lines = [data] if len(offsets) == 1 else data.removesuffix(b"\n").split(b"\n")
         del block, data
-        keys, values = _parsed(decode_fast, offsets, lines, piece.path)
+        keys, values = _parsed(decode_fast, offsets, lines, piece.path, options.bad)
         del lines
         yield from sliced(keys, values, before, consumed, options)
         before = consumed
@@ -49,20 +49,21 @@ def _read_utf8(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
 
 
 def _parsed(
-    parse: Callable[[Any], Any], offsets: list[int], lines: list[Any], path: str
+    parse: Callable[[Any], Any], offsets: list[int], lines: list[Any], path: str, bad: BadRecords
 ) -> tuple[list[int], list[Any]]:
     """Parse lines, leaving out blank ones. Raises BadInput."""
     try:
         return offsets, list(map(parse, lines))
     except (ValueError, RecursionError):
-        keys = [offset for offset, line in zip(offsets, lines, strict=True) if line.strip()]
-        full = [line for line in lines if line.strip()]
-    values = []
-    for offset, line in zip(keys, full, strict=True):
+        full = [(offset, line) for offset, line in zip(offsets, lines, strict=True) if line.strip()]
+    keys, values = [], []
+    for offset, line in full:
         try:
             values.append(_parse_again(parse, line))
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}:{offset}: not a JSON value: {error}") from error
+            bad.refuse(offset, f"{path}:{offset}: not a JSON value: {error}", line)
+        else:
+            keys.append(offset)
     return keys, values
 
 

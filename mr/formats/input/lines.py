@@ -12,10 +12,11 @@ from typing import TypeAlias
 import numpy as np
 
 from mr.errors import BadInput
+from mr.formats.input.bad_records import MalformedRecord
 from mr.formats.input.compression import Stream
-from mr.formats.input.encodings import canonical, decode_stream, width_codec
+from mr.formats.input.encodings import canonical, decode, decode_stream, width_codec
 from mr.formats.input.options import ReadOptions
-from mr.protocol.bounds import MAX_BYTES
+from mr.protocol.bad_records import RECORD_CHARACTERS
 from mr.protocol.jobs import FileRange
 
 #: One integer for each line.
@@ -99,32 +100,43 @@ def _blocks(stream: Stream, start: int, end: int, options: ReadOptions, *, base:
     """
     read_bytes, limit = options.read_bytes, options.job.max_record_bytes
     held: list[bytes] = []
+    dropping = False
     line_start = position = start
 
-    def block() -> LineBlock:
+    def blocks() -> list[LineBlock]:
         data = b"".join(held)
         held.clear()
         made = LineBlock(data, line_start, min(stream.position(), end) - base)
-        if len(data) > limit:
-            _check_lines(made, stream.path, limit)
-        return made
+        return (
+            _without_bad(made, stream.path, options) if len(data) > limit or options.bad.tolerant else [made]
+        )
 
     while line_start < end:
         inside = position < end
         data = stream.read(min(read_bytes, end - position) if inside else min(read_bytes, _TAIL_BYTES))
         if not data:
             break
+        if dropping:
+            length = data.find(b"\n") + 1
+            position += length or len(data)
+            if not length:
+                continue
+            dropping, line_start, data = False, position, data[length:]
+            if not inside:
+                return
+            if not data:
+                continue
         # beyond the range only the line that began inside is completed
         cut = (data.rfind(b"\n") if inside else data.find(b"\n")) + 1
         begun = 0
         if cut and position - line_start >= read_bytes:
             begun = data.find(b"\n") + 1
             held.append(data[:begun])
-            yield block()
+            yield from _given(blocks())
             line_start = position + begun
         if cut > begun:
             held.append(data[begun:cut])
-            yield block()
+            yield from _given(blocks())
             line_start = position + cut
         if cut and not inside:
             return
@@ -132,29 +144,78 @@ def _blocks(stream: Stream, start: int, end: int, options: ReadOptions, *, base:
             held.append(data[cut:])
         position += len(data)
         if held and position - line_start > limit:
-            raise _too_long(stream.path, line_start, limit)
+            options.bad.refuse(line_start, _too_long(stream.path, line_start, limit), held[0])
+            held.clear()
+            dropping = True
     if held and line_start < end:
-        yield block()
+        yield from _given(blocks())
 
 
-def _check_lines(block: LineBlock, path: str, limit: int) -> None:
-    """Refuse a block with a line of more than `limit` bytes. Raises BadInput."""
+def _given(blocks: list[LineBlock]) -> Iterator[LineBlock]:
+    """Yield blocks without keeping them."""
+    blocks.reverse()
+    while blocks:
+        yield blocks.pop()
+
+
+def _without_bad(block: LineBlock, path: str, options: ReadOptions) -> list[LineBlock]:
+    """Refuse the lines of a block that are too long or not text; returns what is left. Raises BadInput."""
+    limit = options.job.max_record_bytes
     ends = block.line_ends()
     offsets = block.line_offsets(ends)
-    long = np.flatnonzero(ends + block.offset - offsets > limit)
-    if len(long):
-        raise _too_long(path, int(offsets[long[0]]), limit)
+    bad = dict.fromkeys(np.flatnonzero(ends + block.offset - offsets > limit).tolist(), "")
+    for row in bad:
+        bad[row] = _too_long(path, int(offsets[row]), limit)
+    if options.bad.tolerant:
+        bad |= {
+            row: why for row, why in _undecodable(block, offsets, path, options).items() if row not in bad
+        }
+    edges = [*(offsets - block.offset).tolist(), len(block.data)]
+    left, first = [], 0
+    for row, why in sorted(bad.items()):
+        end = min(edges[row + 1], edges[row] + RECORD_CHARACTERS)
+        options.bad.refuse(int(offsets[row]), why, block.data[edges[row] : end])
+        left.append((first, row))
+        first = row + 1
+    return [
+        LineBlock(block.data[edges[start] : edges[stop]], int(offsets[start]), block.consumed_bytes)
+        for start, stop in (*left, (first, len(offsets)))
+        if start < stop
+    ]
 
 
-def _too_long(path: str, offset: int, limit: int) -> BadInput:
-    return BadInput(f"{path}:{offset}: the record is longer than --max-record-bytes ({limit} bytes)")
+def _undecodable(block: LineBlock, offsets: Positions, path: str, options: ReadOptions) -> dict[int, str]:
+    """The lines of a block that are not text of the input's encoding, by row, with what is wrong."""
+    encoding, errors = canonical(options.job.encoding), options.job.encoding_errors
+    try:
+        decode(block.data, path, block.offset, encoding, errors)
+    except BadInput:
+        edges = [*(offsets - block.offset).tolist(), len(block.data)]
+    else:
+        return {}
+    found = {}
+    for row, offset in enumerate(offsets.tolist()):
+        try:
+            decode(memoryview(block.data)[edges[row] : edges[row + 1]], path, offset, encoding, errors)
+        except BadInput as error:
+            found[row] = str(error)
+    return found
+
+
+def _too_long(path: str, offset: int, limit: int) -> str:
+    return f"{path}:{offset}: the record is longer than --max-record-bytes ({limit} bytes)"
+
+
+#: Begins what stands for a line that was too long, followed by its size in bytes: no text holds it.
+TOO_LONG = "\ud800"
 
 
 def decoded_lines(stream: Stream, options: ReadOptions) -> Iterator[tuple[list[str], int, int]]:
     """Decode a stream into lines with their ends, block by block; an unfinished line is in memory once.
 
     Yields lines, the bytes of a byte order mark before the first, and how far the stored file was read.
-    Only the last line of the file may lack its end. Raises BadInput.
+    Only the last line of the file may lack its end. Raises BadInput; where bad records may be skipped, a line
+    that is too long is TOO_LONG and its size instead, and bytes that are not text are escaped.
     """
     held: list[str] = []
     mark = position = 0
@@ -180,23 +241,36 @@ def _decoded(stream: Stream, options: ReadOptions) -> Iterator[tuple[str, int, i
     codec = width_codec(canonical(options.job.encoding))
     errors = "surrogatepass" if codec.startswith("utf-") else "replace"
     end_bytes = len("\n".encode(codec))
-    line_start = line_bytes = position = 0
+    line_start = line_bytes = position = consumed = 0
     for text, mark_bytes, consumed in decode_stream(stream, options):
         position += mark_bytes
-        for number, piece in enumerate(text.split("\n") if limit < MAX_BYTES else ()):
+        size = len(text.encode(codec, errors))
+        if line_bytes + size <= limit:  # no line can be too long
+            position += size
+            last = text.rfind("\n") + 1
+            line_bytes = len(text[last:].encode(codec, errors)) if last else line_bytes + size
+            line_start = position - line_bytes
+            yield text, mark_bytes, consumed
+            continue
+        pieces: list[str] = []
+        for number, piece in enumerate(text.split("\n")):
             if number:
+                pieces[-1] += f"{TOO_LONG}{line_bytes}" if line_bytes > limit else ""
                 position += end_bytes
                 line_start, line_bytes = position, 0
             width = len(piece.encode(codec, errors))
             position += width
             line_bytes += width
-            if line_bytes > limit:
-                raise _too_long(stream.path, line_start, limit)
-        yield text, mark_bytes, consumed
+            if line_bytes > limit and not options.bad.tolerant:
+                raise MalformedRecord(_too_long(stream.path, line_start, limit))
+            pieces.append("" if line_bytes > limit else piece)
+        yield "\n".join(pieces), mark_bytes, consumed
+    if line_bytes > limit:
+        yield f"{TOO_LONG}{line_bytes}", 0, consumed
 
 
 def _joined(held: list[str]) -> str:
     """Join the pieces of a line, which are not held any longer then."""
     line = "".join(held)
     held.clear()
-    return line
+    return line[line.index(TOO_LONG) :] if TOO_LONG in line else line

@@ -1,10 +1,11 @@
 """What every reader is given, and what it yields."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mr.errors import BadInput
+from mr.formats.input.bad_records import BadRecords
 from mr.protocol.options import ResolvedOptions
 
 #: Some records: keys, values, and the bytes of the stored range consumed after them.
@@ -20,6 +21,8 @@ class ReadOptions:
     read_bytes: int
     #: Most records yielded at a time.
     chunk_rows: int
+    #: Decides of records that are malformed, or known to be bad.
+    bad: BadRecords = field(default_factory=BadRecords)
 
 
 def sliced(

@@ -12,8 +12,8 @@ from typing import Any
 
 from mr.errors import BadInput
 from mr.formats.input.compression import Stream
-from mr.formats.input.encodings import canonical, decode, splits_at_newline, width_codec
-from mr.formats.input.lines import UTF8_MARK, LineBlock, Positions, decoded_lines, line_blocks
+from mr.formats.input.encodings import canonical, decode, splits_at_newline, undecoded, width_codec
+from mr.formats.input.lines import TOO_LONG, UTF8_MARK, LineBlock, Positions, decoded_lines, line_blocks
 from mr.formats.input.options import ReadOptions, Rows, sliced
 from mr.protocol.jobs import FileRange
 
@@ -83,13 +83,42 @@ def _read_stream(piece: FileRange, options: ReadOptions) -> Iterator[Rows]:
     offset = before = 0
     with Stream(piece) as stream:
         for lines, mark, position in decoded_lines(stream, options):
-            widths = [len(line.encode(codec, errors)) for line in lines]
+            widths = [_width(line, codec, errors) for line in lines]
             widths[0] += mark
             offsets = list(accumulate(widths, initial=offset))
             offset = offsets.pop()
             lines = [_without_return(line[:-1]) if line.endswith("\n") else line for line in lines]
+            if options.bad.tolerant:
+                offsets, lines = _readable(offsets, lines, piece.path, options)
             yield from sliced(offsets, lines, before, position, options)
             before = position
+
+
+def _width(line: str, codec: str, errors: str) -> int:
+    """Bytes of a line in its file."""
+    if not line.startswith(TOO_LONG):
+        return len(line.encode(codec, errors))
+    return int(line[1:]) + (len("\n".encode(codec)) if line.endswith("\n") else 0)
+
+
+def _readable(
+    offsets: list[int], lines: list[str], path: str, options: ReadOptions
+) -> tuple[list[int], list[str]]:
+    """Refuse the lines that are too long, or hold escaped bytes; returns the others."""
+    kept: list[tuple[int, str]] = []
+    for offset, line in zip(offsets, lines, strict=True):
+        if wrong := unreadable(line, options):
+            options.bad.refuse(offset, f"{path}:{offset}: {wrong}", "" if line.startswith(TOO_LONG) else line)
+        else:
+            kept.append((offset, line))
+    return [offset for offset, _ in kept], [line for _, line in kept]
+
+
+def unreadable(text: str, options: ReadOptions) -> str:
+    """What is wrong with text from `decoded_lines`; empty if nothing is."""
+    if TOO_LONG in text:
+        return f"the record is longer than --max-record-bytes ({options.job.max_record_bytes} bytes)"
+    return undecoded(text, options.job.encoding) if options.job.encoding_errors == "strict" else ""
 
 
 def _without_return(line: str) -> str:

@@ -8,8 +8,9 @@ that OUT belongs to this job, and names the topmost directory that was made for 
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import NoReturn
 
 import msgspec
@@ -19,13 +20,17 @@ from mr.error_text import error_text
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
 from mr.formats.storage import join
+from mr.protocol.bad_records import BadRecordsFile
 from mr.protocol.codec import UNDECODABLE
 from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import JobId, task_index
 from mr.protocol.part_names import (
+    BAD_RECORDS,
     PART_PREFIX,
     TEMPORARY,
+    final_bad_records,
     final_part,
+    temporary_bad_records,
     temporary_directory,
     temporary_part,
 )
@@ -139,7 +144,11 @@ def _mark(output: str, job_id: JobId, path: str) -> str:
 
 
 def _lost(part: PartOutput, path: str, what: str) -> NoReturn:
-    raise FileNotFoundError(errno.ENOENT, f"the output part {path} of {part.attempt.task} {what}", path)
+    _lost_file(f"output part {path} of {part.attempt.task}", path, what)
+
+
+def _lost_file(name: str, path: str, what: str) -> NoReturn:
+    raise FileNotFoundError(errno.ENOENT, f"the {name} {what}", path)
 
 
 def finish_output(
@@ -148,18 +157,31 @@ def finish_output(
     parts: Sequence[PartOutput],
     output_format: OutputFormatName,
     manifest: Manifest,
+    bad_records: Mapping[int, BadRecordsFile] = MappingProxyType({}),
 ) -> None:
     """Publish the parts that are not yet, then write `_SUCCESS`, which completes the job. Idempotent.
 
-    Every part must have its recorded size and checksum; of parts at a URL only the size is checked. The
-    marks of this job's parts are removed after `_SUCCESS` is written: `abandon_output` needs them until
-    then. Raises OSError, and FileNotFoundError when a part is gone or has other bytes.
+    The lists of bad records (by index of the map) are published as well. Every file must have its recorded
+    size and checksum; at a URL only the size is checked. The marks of what is this job's are removed after
+    `_SUCCESS` is written: `abandon_output` needs them until then. Raises OSError, and FileNotFoundError when
+    a file is gone or has other bytes.
     """
     for part in parts:
         publish_part(output, job_id, part, output_format)
+    _publish_bad_records(output, job_id, bad_records)
+    written: list[tuple[str, str, PartOutput | BadRecordsFile]] = [
+        (f"output part {path} of {part.attempt.task}", path, part)
+        for part in parts
+        for path in (final_part(output, task_index(part.attempt.task), output_format),)
+    ]
+    written += [
+        (f"list of bad records {path}", path, file)
+        for index, file in bad_records.items()
+        for path in (final_bad_records(output, index),)
+    ]
     if storage.local_path(output) is not None:
         with ThreadPoolExecutor(_VERIFIERS) as pool:
-            for _ in pool.map(lambda part: _verify(output, part, output_format), parts):
+            for _ in pool.map(lambda found: _verify(*found), written):
                 continue
     _remove_attempts(output, job_id)
     storage.sync_directory(output)
@@ -175,16 +197,32 @@ def _remove_attempts(output: str, job_id: JobId) -> None:
             storage.remove_file(join(ours, name))
 
 
-def _verify(output: str, part: PartOutput, output_format: OutputFormatName) -> None:
-    """Read a part back. Raises FileNotFoundError when its bytes are not those that were recorded."""
-    path = final_part(output, task_index(part.attempt.task), output_format)
+def _publish_bad_records(output: str, job_id: JobId, files: Mapping[int, BadRecordsFile]) -> None:
+    """Move the lists of bad records to `OUT/_bad_records/`. Idempotent."""
+    if not files:
+        return
+    directory = join(output, BAD_RECORDS)
+    for index, file in files.items():
+        path = final_bad_records(output, index)
+        temporary = temporary_bad_records(output, job_id, index, file.attempt, file.incarnation)
+        if storage.file_size(temporary) is not None:
+            _take_name(output, job_id, directory)
+            storage.make_directory(directory)
+            storage.rename(temporary, path)
+        if storage.file_size(path) != file.bytes:
+            _lost_file(f"list of bad records {path}", path, "is gone, or has other bytes than were written")
+    storage.sync_directory(directory)
+
+
+def _verify(what: str, path: str, part: PartOutput | BadRecordsFile) -> None:
+    """Read a file back. Raises FileNotFoundError when its bytes are not those that were recorded."""
     digest = xxhash.xxh3_64()
     buffer = memoryview(bytearray(min(_VERIFY_BYTES, part.bytes + 1)))
     with storage.open_read(path) as file:
         while size := file.readinto(buffer):  # type: ignore[attr-defined]
             digest.update(buffer[:size])
     if digest.hexdigest() != part.checksum:
-        _lost(part, path, "has other bytes than were written (its checksum differs)")
+        _lost_file(what, path, "has other bytes than were written (its checksum differs)")
 
 
 def remove_temporary(output: str, job_id: JobId) -> None:
@@ -211,6 +249,8 @@ def abandon_output(output: str, job_id: JobId) -> None:
     for name in names:
         if name.startswith(PART_PREFIX) and name + _MARK in marks:
             storage.remove_file(join(output, name))
+    if BAD_RECORDS + _MARK in marks:
+        storage.remove_tree(join(output, BAD_RECORDS))
     remove_temporary(output, job_id)
     directory = storage.local_path(output)
     if directory is None:

@@ -285,8 +285,9 @@ def test_input_that_is_no_utf8_names_the_offset(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield v, 1\n", reduces=0)
     (split,) = bench.plan([bench.write_input("in.txt", b"good\n\xff\xfe\n")])
     failure = bench.map_failure(split)
-    assert failure.kind is FailureKind.INPUT_UNREADABLE
-    assert "in.txt" in failure.message and "5" in failure.message
+    assert failure.kind is FailureKind.BAD_INPUT
+    assert f"{split.ranges[0].path}:5: byte 0xff" in failure.message
+    assert "--skip-bad-records" in failure.message and "worker" not in failure.message
 
 
 def test_output_that_cannot_be_written_is_no_fault_of_the_job(tmp_path: Path) -> None:

@@ -87,10 +87,10 @@ def test_a_line_without_end_is_not_read_to_its_end(
         tracemalloc.stop()
 
 
-def test_the_task_fails_as_for_any_line_that_cannot_be_read(tmp_path: Path) -> None:
+def test_the_task_fails_by_its_input(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, "def map_fn(k, v):\n    yield k, v\n", reduces=0, max_record_bytes=3)
     path = bench.write_input("in.txt", "ab\nabcd\n")
     (split,) = bench.plan([path])
     failure = bench.map_failure(split)
-    assert failure.kind is FailureKind.INPUT_UNREADABLE
+    assert failure.kind is FailureKind.BAD_INPUT
     assert f"{path}:3: the record is longer than --max-record-bytes (3 bytes)" in failure.message

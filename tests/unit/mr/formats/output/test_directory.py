@@ -8,13 +8,16 @@ from pathlib import Path
 import fsspec
 import msgspec
 import pytest
+import xxhash
 
 from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
 from mr.formats.output import directory
 from mr.formats.output.part_writer import PartWriter
 from mr.protocol import part_names
+from mr.protocol.bad_records import BadRecordsFile
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
+from mr.protocol.part_names import temporary_bad_records
 from mr.protocol.records import Manifest, ManifestPart, PartOutput
 
 JOB = JobId("job-1")
@@ -349,3 +352,50 @@ def test_a_part_published_while_the_output_is_removed_does_not_stay(
     monkeypatch.setattr(directory.storage, "list_names", publish_meanwhile)
     directory.abandon_output(output, JOB)
     assert not list_names(output)
+
+
+def make_list(output: str, index: int, attempt: int = 1, data: bytes = b"{}\n") -> BadRecordsFile:
+    """A list of bad records as an attempt writes it."""
+    path = temporary_bad_records(output, JOB, index, attempt, LIFE)
+    storage.write_file(path, data)
+    return BadRecordsFile(attempt, LIFE, 1, len(data), xxhash.xxh3_64(data).hexdigest(), "in:0: bad")
+
+
+def finish_with_lists(output: str, lists: dict[int, BadRecordsFile]) -> None:
+    manifest = Manifest(1, JOB, "a job", 12.5, 0, 0, (), {})
+    directory.finish_output(output, JOB, (), "csv", manifest, lists)
+
+
+def test_the_lists_of_the_attempts_that_committed_are_published(output: str) -> None:
+    directory.prepare_output(output, JOB)
+    make_list(output, 0, attempt=1)
+    lists = {0: make_list(output, 0, attempt=2, data=b"{2}\n"), 12: make_list(output, 12)}
+    finish_with_lists(output, lists)
+    finish_with_lists(output, lists)
+    assert listing(output) == [
+        "_SUCCESS",
+        "_bad_records/map-00000.jsonl",
+        "_bad_records/map-00012.jsonl",
+    ]
+    assert storage.read_file(f"{output}/_bad_records/map-00000.jsonl") == b"{2}\n"
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{3}\n"])
+def test_a_list_with_other_bytes_does_not_count(tmp_path: Path, spoil: bytes) -> None:
+    output = str(tmp_path / "out")
+    directory.prepare_output(output, JOB)
+    lists = {0: make_list(output, 0, data=b"{2}\n")}
+    Path(temporary_bad_records(output, JOB, 0, 1, LIFE)).write_bytes(spoil)
+    with pytest.raises(FileNotFoundError, match=r"list of bad records .*map-00000.jsonl .*other bytes"):
+        finish_with_lists(output, lists)
+    directory.abandon_output(output, JOB)
+    assert not Path(output).exists()
+
+
+def test_lists_of_somebody_else_stay(output: str) -> None:
+    directory.prepare_output(output, JOB)
+    put(output, "_bad_records/map-00000.jsonl")
+    with pytest.raises(FileExistsError, match="_bad_records"):
+        finish_with_lists(output, {0: make_list(output, 0)})
+    directory.abandon_output(output, JOB)
+    assert listing(output) == ["_bad_records/map-00000.jsonl"]

@@ -62,7 +62,11 @@ def test_commands_and_flags_exist(path: Path) -> None:
     known |= {flag for p in application.params for flag in p.opts} | FOREIGN_FLAGS | {"--help", "--version"}
     named = set(re.findall(r"(?<=[\s`(/])--[a-z][a-z-]*[a-z]\b", _without_other_programs(text)))
     assert named <= known
-    commands = set(re.findall(r"(?<=[`$] )mr ([a-z-]+)\b|`mr ([a-z-]+)\b|^mr ([a-z-]+) ", text, re.MULTILINE))
+    commands = set(
+        re.findall(
+            r"(?<=[`$] )mr ([a-z][a-z-]*)\b|`mr ([a-z][a-z-]*)\b|^mr ([a-z][a-z-]*) ", text, re.MULTILINE
+        )
+    )
     assert {name for match in commands for name in match if name} <= {*application.commands}
 
 

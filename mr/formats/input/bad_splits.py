@@ -12,6 +12,7 @@ from mr.formats.input.compression import readable
 from mr.formats.input.splits import is_splittable
 from mr.formats.output.directory import SUCCESS, read_manifest
 from mr.protocol.bad_records import BadRecord
+from mr.protocol.codec import UNDECODABLE
 from mr.protocol.formats import INPUT_FORMATS
 from mr.protocol.ids import task_index
 from mr.protocol.jobs import FileRange, Split
@@ -63,7 +64,7 @@ def _records(output: str, manifest: Manifest) -> Iterator[BadRecord]:
             raise BadInput(f"{path} is gone or was changed; restore {storage.join(output, BAD_RECORDS)}")
         try:
             yield from (msgspec.json.decode(line, type=BadRecord) for line in data.splitlines())
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BadInput(f"{path} is not a list of bad records: {error}") from error
 
 

@@ -9,6 +9,8 @@ _AMOUNTS = {
     "bytes": "it must be a whole number of bytes from 1 on, or text such as '64MiB'",
     "seconds": "it must be a number of seconds from 0 on, or text such as '10m'",
 }
+#: Of others whose types hold patterns, by name.
+_BY_NAME = {"skip_bad_records": "it must be a whole number from 1 on, or a share such as '0.1%'"}
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -30,7 +32,7 @@ def requirement(complaint: str) -> tuple[str, str]:
     text, _, place = complaint.partition(" - at ")
     path = place.rpartition("`$")[2].strip("`").removeprefix(".")
     units = {option.name: option.unit for option in option_table()}
-    if (amount := _AMOUNTS.get(units.get(path, ""))) is not None:
+    if (amount := _BY_NAME.get(path) or _AMOUNTS.get(units.get(path, ""))) is not None:
         return path, amount
     found = _EXPECTED.fullmatch(text)
     if found is None:

@@ -282,7 +282,10 @@ class Effects:
         if await self.finished({command.job_id: command.output}):
             log.warning("job %s has completed, but %s", command.job_id, message)
             return OutputFinished(self._clock.now(), command.job_id)
-        failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
+        # A part that is gone, or is another's, does not come back; a disk may.
+        lost = isinstance(error, FileNotFoundError)
+        kind = FailureKind.OUTPUT_UNWRITABLE if lost else FailureKind.INFRASTRUCTURE
+        failure = Failure(kind=kind, message=message)
         return OutputFailed(self._clock.now(), command.job_id, failure)
 
     async def finished(self, outputs: Mapping[JobId, str]) -> set[JobId]:

@@ -119,13 +119,19 @@ def _manifest(
 
 
 def retry_output(decisions: Decisions, job: ActiveJob, failure: Failure) -> None:
-    """Finish the output again later if the failure's rule and `max_attempts` allow it; else fail the job."""
+    """Finish the output again later if the failure's rule allows it; else fail the job.
+
+    A disk that is away for a while fails no job: such tries are limited by `max_uncounted_attempts` alone.
+    """
+    state, name = decisions.state, TaskId("output")
     job.finishing = False
     job.finish_tries += 1
-    if not failure.rule.retry or job.finish_tries >= job.spec.options.max_attempts:
+    uncounted = state.settings.max_uncounted_attempts
+    limit = job.spec.options.max_attempts if failure.rule.counts else uncounted
+    if not failure.rule.retry or job.finish_tries >= limit:
         end_job(decisions, job, JobCause.OUTPUT_FAILED, failure.message)
         return
-    state, name = decisions.state, TaskId("output")
+    job.finish_failure = failure.message
     seconds = retry_delay_seconds(state.settings, state.seed, job.job_id, name, job.finish_tries)
     job.finish_due_at = decisions.now + seconds
 
@@ -136,7 +142,7 @@ def note_waiting(decisions: Decisions, job: ActiveJob) -> None:
     running = any(job.count(kind, TaskState.RUNNING) for kind in TaskKind)
     waiting_for = ""
     if job.output_done or not membership.observed:
-        waiting_for = ""
+        waiting_for = job.finish_failure
     elif membership.slots == 0:
         # Workers that are just starting have a lease's time to be heard of.
         silent_seconds = decisions.now - job.known_at

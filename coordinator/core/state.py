@@ -148,6 +148,8 @@ class ActiveJob:
         self.finishing = False
         self.finish_tries = 0
         self.finish_due_at = 0.0
+        #: Why the last try failed; empty before that.
+        self.finish_failure = ""
         self.inspected_at = 0.0
         #: The last events about the job, one short line each.
         self.recent: deque[str] = deque(maxlen=RECENT_EVENTS)

@@ -1,7 +1,7 @@
 """Events for the scheduler, and what it answers to them."""
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
@@ -81,9 +81,9 @@ def only(commands: Iterable[c.Command], kind: type[T]) -> T:
     return found
 
 
-def fed(*events: e.Event) -> tuple[Scheduler, list[c.Command]]:
+def fed(*events: e.Event, **settings: Any) -> tuple[Scheduler, list[c.Command]]:
     """A scheduler after some events, and the commands of the last one."""
-    scheduler = Scheduler(Settings(), seed=1)
+    scheduler = Scheduler(Settings(**settings), seed=1)
     commands: list[c.Command] = []
     for event in events:
         commands = scheduler.handle(event)

@@ -1,5 +1,7 @@
 """The scheduler's records and bounds; what happens when is in tests/scenarios."""
 
+import pytest
+
 from mr.coordinator.core import commands as c
 from mr.coordinator.core import events as e
 from mr.coordinator.core.scheduler import Scheduler
@@ -100,16 +102,21 @@ def test_an_ended_job_is_forgotten() -> None:
     assert scheduler.active_jobs() == ("two",)
 
 
-def test_an_output_that_cannot_be_written_fails_the_job_after_its_attempts() -> None:
-    scheduler, _ = fed(accepted(1, 0, max_attempts=2))
+@pytest.mark.parametrize(
+    ("kind", "tries"), [(FailureKind.OUTPUT_UNWRITABLE, 2), (FailureKind.INFRASTRUCTURE, 5)]
+)
+def test_an_output_that_cannot_be_finished_fails_the_job_in_the_end(kind: FailureKind, tries: int) -> None:
+    scheduler, _ = fed(accepted(1, 0, max_attempts=2), max_uncounted_attempts=5)
     only(
         scheduler.handle(recorded(PartOutput(AttemptId(JOB, MAP[0], 1), WORKER, LIFE, 1, 1, "0"))),
         c.FinishOutput,
     )
-    away = Failure(FailureKind.INFRASTRUCTURE, "the file system is away")
-    assert scheduler.handle(e.OutputFailed(2.0, JOB, away)) == []
-    only(scheduler.handle(workers(10.0, 1)), c.FinishOutput)
-    record = only(scheduler.handle(e.OutputFailed(11.0, JOB, away)), c.CloseJob).record
+    away = Failure(kind, "the file system is away")
+    for number in range(1, tries):
+        scheduler.handle(e.OutputFailed(number * 100.0, JOB, away))
+        assert scheduler.state.jobs[JOB].record.waiting_for == "the file system is away"
+        only(scheduler.handle(workers(number * 100.0 + 90.0, 1)), c.FinishOutput)
+    record = only(scheduler.handle(e.OutputFailed(1000.0, JOB, away)), c.CloseJob).record
     assert (record.state, record.cause) == (JobState.FAILED, "the file system is away")
 
 

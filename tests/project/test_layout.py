@@ -103,8 +103,9 @@ def module_of(test: Path, known: set[str]) -> str | None:
 def test_every_mutant_names_tests_that_exist() -> None:
     missing = []
     for patch in sorted((ROOT / "tests" / "mutants").glob("*.patch")):
-        (names,) = [line for line in patch.read_text().splitlines() if line.startswith("Test: ")]
-        for file, _, test in (name.partition("::") for name in re.findall(r"tests/\S+", names)):
+        head = patch.read_text().partition("\ndiff --git")[0]
+        assert re.search("^(Test|Seeds): ", head, re.MULTILINE), f"nothing finds {patch.name}"
+        for file, _, test in (name.partition("::") for name in re.findall(r"tests/\S+", head)):
             function = test.split("::")[-1].split("[")[0]
             path = ROOT / file
             if not path.is_file() or f"def {function}" not in path.read_text():

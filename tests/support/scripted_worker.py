@@ -95,6 +95,8 @@ class ScriptedExecutor:
         self._running: set[AttemptId] = set()
         self.fails: Failure | None = None
         self.prints = ""
+        #: How one run fails, where that differs from run to run of an attempt.
+        self.fails_in: Callable[[RunTask], Failure | None] | None = None
         #: What others do while a task runs, without an await of the worker.
         self.meanwhile: Callable[[TaskId], Awaitable[None]] | None = None
 
@@ -112,8 +114,8 @@ class ScriptedExecutor:
         await self._points.point("task has written")
         if key in self._killed:
             outcome = Outcome(printed=self.prints)
-        elif self.fails is not None:
-            outcome = Outcome(failure=self.fails, printed=self.prints)
+        elif failure := self.fails if self.fails_in is None else self.fails_in(run_task):
+            outcome = Outcome(failure=failure, printed=self.prints)
         else:
             outcome = Outcome(result=result, printed=self.prints)
         # A stop from here on is too late: the process has ended.

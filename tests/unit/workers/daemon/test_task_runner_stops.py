@@ -9,9 +9,12 @@ import pytest
 
 from mr.errors import BadMessage
 from mr.ports.claims import ClaimReply
+from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import AttemptId, JobId, TaskId, TaskKind, task_kind
 from mr.protocol.messages import TaskCommitted, TaskFailed
 from mr.workers.daemon.claimed_attempt import StopReason
+from mr.workers.messages import RunTask
+from mr.workers.task.record_notes import place_of
 from tests.support.scripted_worker import USER_ERROR, WORKER, ScriptedDelivery, ScriptedWorker
 from tests.support.specs import make_spec
 
@@ -61,6 +64,19 @@ async def failing(worker: ScriptedWorker) -> None:
     worker.executor.prints, worker.executor.fails = "said", USER_ERROR
 
 
+async def searching(worker: ScriptedWorker) -> None:
+    """A record ends its process: at full speed, in the search, and alone; without it the attempt succeeds."""
+
+    def fails(run_task: RunTask) -> Failure | None:
+        if Path(run_task.known_bad).exists():
+            return None
+        if run_task.started:
+            Path(run_task.started).write_bytes(place_of(0, 7))
+        return Failure(FailureKind.KILLED, "killed by SIGSEGV", signal=11)
+
+    worker.executor.fails_in = fails
+
+
 async def losing_commit(worker: ScriptedWorker) -> None:
     """Another worker commits while the attempt runs, and the news is late."""
     worker.executor.meanwhile = lambda task: worker.commit_elsewhere(JOB, task)
@@ -92,7 +108,7 @@ async def unreadable(worker: ScriptedWorker) -> None:
     worker.store.claim = claim_unreadably  # type: ignore[method-assign, assignment]
 
 
-WAYS = [succeeding, failing, losing_commit, unkept, unprepared, unreadable]
+WAYS = [succeeding, failing, searching, losing_commit, unkept, unprepared, unreadable]
 TASKS = {"map": (MAP, 2), "reduce": (REDUCE, 2), "map_only": (MAP, 0)}
 
 
@@ -107,7 +123,8 @@ async def run(
     """One attempt with `act` at its await number `at`. Returns whether it has so many awaits."""
     task, reduces = TASKS[kind]
     worker = ScriptedWorker(directory)
-    spec = make_spec(JOB, maps=1, reduces=reduces, output=str(directory))
+    skip = 1 if way is searching and task == MAP else None
+    spec = make_spec(JOB, maps=1, reduces=reduces, output=str(directory), skip_bad_records=skip)
     await worker.open(spec)
     if task == REDUCE:
         await worker.commit_elsewhere(JOB, MAP)

@@ -8,7 +8,7 @@ from mr.adapters.memory.state import MemoryStoreServer
 from mr.adapters.memory.store import MemoryStore
 from mr.ports.store import StateStore
 from mr.protocol.claims import Verdict
-from mr.protocol.ids import AttemptId, JobId
+from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.records import JobRecord
 from tests.simulation.network import Link
 from tests.simulation.world import WallClock, World
@@ -57,6 +57,8 @@ class SimulatedStoreServer:
         self.ended: dict[JobId, JobRecord] = {}
         #: How many commits each job has seen.
         self.commits: Counter[JobId] = Counter()
+        #: Tasks that were allowed a backup.
+        self.backups: set[tuple[JobId, TaskId]] = set()
         #: Whether a coordinator may die: then no store may go back behind what it has acknowledged of a
         #: job's begin or end, because nobody is left who knows.
         self.keeps_promises = False
@@ -182,6 +184,7 @@ class SimulatedStore:
         self._say(f"gives back leases of the dead in {job}")
 
     def _note_speculate(self, _: object, job: JobId, tasks: Any, *__: object) -> None:
+        self._server.backups.update((job, task) for task in tasks)
         self._say(f"allows {job} a backup of {list(tasks)}")
 
     def _note_rewrite(self, _: object, job: Any, *__: object) -> None:

@@ -196,19 +196,42 @@ async def test_a_channel_that_the_broker_closed_is_opened_again(
     await inbox.holds(b"held", b"held", b"next")
 
 
+def delete(url: str, *queues: str) -> None:
+    """Delete queues, as an operator would."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        for queue in queues:
+            connection.channel().queue_delete(queue)
+
+
 async def test_a_deleted_queue_is_declared_and_consumed_again(
     broker: RabbitBroker, other: RabbitBroker, clean_broker_url: str
 ) -> None:
     inbox = Inbox()
     await broker.consume(TASKS_QUEUE, inbox, prefetch=2)
-    connection = pika.BlockingConnection(pika.URLParameters(clean_broker_url))
-    connection.channel().queue_delete(TASKS_QUEUE)
-    connection.channel().queue_delete(REPORTS_QUEUE)
-    connection.close()
+    delete(clean_broker_url, TASKS_QUEUE, REPORTS_QUEUE)
     await other.publish(to(REPORTS_QUEUE, b"report"))
     assert (await other.depth(REPORTS_QUEUE)).ready == 1
     await other.publish(to(TASKS_QUEUE, b"task"))
     await inbox.holds(b"task")
+
+
+async def test_a_deleted_queue_that_nobody_consumes_can_be_asked_about(
+    broker: RabbitBroker, clean_broker_url: str
+) -> None:
+    """A coordinator asks at each tick; it may be the first to miss the queue."""
+    delete(clean_broker_url, TASKS_QUEUE)
+    assert (await broker.depth(TASKS_QUEUE)).ready == 0
+
+
+async def test_a_deleted_queue_that_nobody_consumes_can_be_consumed(
+    broker: RabbitBroker, clean_broker_url: str
+) -> None:
+    """A standby that takes the lead may have connected long before."""
+    inbox = Inbox()
+    delete(clean_broker_url, REPORTS_QUEUE)
+    await broker.consume(REPORTS_QUEUE, inbox, prefetch=1)
+    await broker.publish(to(REPORTS_QUEUE, b"report"))
+    await inbox.holds(b"report")
 
 
 async def test_closing_while_the_broker_is_away_does_not_hang(broker: RabbitBroker, proxy: Proxy) -> None:

@@ -11,10 +11,10 @@ import msgspec
 
 from mr.adapters.rabbitmq.connection import Channel, Connection, read_url, server_name
 from mr.adapters.rabbitmq.declare import declare_topology
-from mr.adapters.rabbitmq.errors import ChannelEnded, ConnectFailed, explain, is_final
+from mr.adapters.rabbitmq.errors import ChannelEnded, ConnectFailed, explain, is_final, is_missing
 from mr.adapters.rabbitmq.publisher import DIRECT_REPLY_TO, Publisher
 from mr.adapters.rabbitmq.subscription import Subscription
-from mr.adapters.topology import PRIVATE_PREFETCH, SINGLE_ACTIVE_QUEUES
+from mr.adapters.topology import PRIVATE_PREFETCH, QUEUE_NAMES, SINGLE_ACTIVE_QUEUES
 from mr.errors import BrokerUnavailable
 from mr.ports.broker import Broker, OnDelivery, OutgoingMessage, QueueDepth
 from mr.settings import Settings
@@ -231,11 +231,13 @@ class RabbitBroker(Broker):
         connection = await self._live_connection()
         self._subscriptions.append(subscription)
         try:
-            await self._answered(subscription.attach(connection))
-        except ChannelEnded as error:
-            if connection.is_open:
-                self._forget(subscription)
-                raise BrokerUnavailable(explain(self._server, error)) from error
+            try:
+                await self._answered(subscription.attach(connection))
+            except ChannelEnded as error:
+                if _is_deleted(queue, error):
+                    await self._answered(self._resubscribe(subscription))
+                elif connection.is_open:
+                    raise BrokerUnavailable(explain(self._server, error)) from error
         except BrokerUnavailable:
             await subscription.cancel()
             raise
@@ -280,13 +282,17 @@ class RabbitBroker(Broker):
     async def depth(self, queue: str) -> QueueDepth:
         """As the port says. Raises BrokerUnavailable, also for a queue that does not exist."""
         self._check_connected()
+        declared = False
         while True:
             connection = await self._live_connection()
             try:
                 channel = await self._answered(self._control_channel())
                 answer = await self._answered(channel.call(channel.raw.queue_declare, queue, passive=True))
             except ChannelEnded as error:
-                if connection.is_open:
+                if _is_deleted(queue, error) and not declared:
+                    await self._declare_again()
+                    declared = True
+                elif connection.is_open:
                     raise BrokerUnavailable(explain(self._server, error)) from error
             else:
                 return QueueDepth(answer.method.message_count, answer.method.consumer_count)
@@ -313,3 +319,8 @@ class RabbitBroker(Broker):
                 f"RabbitMQ at {self._server} has been away for {self._settings.reconnect_seconds:g} s"
             ) from error
         return self._connection
+
+
+def _is_deleted(queue: str, error: ChannelEnded) -> bool:
+    """Whether one of the engine's own queues is missing: it was there when the connection was opened."""
+    return queue in QUEUE_NAMES and is_missing(error)

@@ -52,6 +52,11 @@ def _holds(error: BaseException, *kinds: type[BaseException]) -> bool:
 _CREDENTIALS = (exceptions.AuthenticationError, exceptions.ProbableAuthenticationError)
 
 
+def is_missing(error: BaseException) -> bool:
+    """Whether what was named, such as a queue, does not exist."""
+    return _closed_by_broker(error)[0] == NOT_FOUND
+
+
 def is_final(error: BaseException) -> bool:
     """Whether trying again is useless: bad credentials, unknown virtual host, conflicting declarations."""
     code, text = _closed_by_broker(error)

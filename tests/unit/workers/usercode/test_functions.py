@@ -130,8 +130,8 @@ def test_nothing_is_written_beside_the_code(tmp_path: Path) -> None:
         ("import mr\n" + MAP + "job = mr.Job()\n", ("is called job", "must be called JOB")),
         ("import mr\n" + MAP + "JOB = mr.Job(reduces=2)\n", ("no reduce_fn", "reduces=2")),
         ("import mr\n" + MAP + "JOB = mr.Job(reduce=2)\n", ("line 4", "'reduce'", "did you mean reduces?")),
-        ("import mr\n" + MAP + "JOB = mr.Job(maps='x')\n", ("line 4", "maps", "'x'", "expected int")),
-        ("import mr\n" + MAP + "JOB = mr.Job(params={'a': 1})\n", ("params", "expected str")),
+        ("import mr\n" + MAP + "JOB = mr.Job(maps='x')\n", ("line 4", "maps", "'x'", "a whole number")),
+        ("import mr\n" + MAP + "JOB = mr.Job(params={'a': 1})\n", ("params", "text")),
         (
             "import mr\n" + MAP + "reduce_fn = mr.agg.top_k\n",
             ("reduce_fn is mr.agg.top_k", "call it: mr.agg.top_k(...)"),

@@ -17,7 +17,7 @@ import redis
 
 from mr.adapters.redis.keys import LEADER_KEY
 from mr.protocol.queues import JOBS_QUEUE, REPORTS_QUEUE, TASKS_QUEUE
-from tests.soak.site import COORDINATORS, SMALL_DISK_WORKER, Site
+from tests.soak.site import COORDINATORS, SMALL_DISK_WORKER, Site, everything_below
 from tests.support.waiting import eventually
 
 #: What nobody else may strike while one fault lasts. MEMORY: who remembers the jobs. Promised is that nothing
@@ -57,8 +57,15 @@ class Strike:
 
     async def find_segments(self) -> Path:
         """A map output of any worker. Raises NothingToStrike."""
+        spool = self.site.cluster.spool
         return self.chance.choice(
-            await _found(lambda: sorted(self.site.cluster.spool.rglob("outputs/**/*.segments")))
+            await _found(
+                lambda: sorted(
+                    path
+                    for path in everything_below(spool)
+                    if path.suffix == ".segments" and "outputs" in path.parts
+                )
+            )
         )
 
     async def leader(self) -> None:

@@ -247,10 +247,15 @@ class Site:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def everything_below(directory: Path) -> list[Path]:
+    """All files and directories below. What is removed during the look is no error, unlike with `rglob`."""
+    return [Path(root, name) for root, below, files in os.walk(directory) for name in (*below, *files)]
+
+
 def directory_bytes(directory: Path) -> int:
     """Bytes of all files below a directory."""
     total = 0
-    for path in directory.rglob("*"):
+    for path in everything_below(directory):
         with contextlib.suppress(OSError):
             total += path.lstat().st_size
     return total

@@ -16,7 +16,7 @@ from mr.protocol.ids import JobId
 from mr.protocol.jobs import REQUEST_VERSION, JobRequest
 from mr.protocol.records import JobRecord, JobState
 from tests.soak.kinds import Prepared, Result
-from tests.soak.site import Site
+from tests.soak.site import Site, everything_below
 from tests.soak.tally import Tally
 
 JOBS_AT_ONCE = 4
@@ -271,4 +271,4 @@ def compare(result: Result, expected: Result) -> Iterator[tuple[str, str]]:
 
 
 def _files(directory: Path) -> list[str]:
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+    return sorted(str(path.relative_to(directory)) for path in everything_below(directory))

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 from mr.coordinator.core.commands import (
     AbandonOutput,
@@ -31,15 +30,11 @@ from mr.coordinator.core.events import (
     OutputFinished,
 )
 from mr.coordinator.core.job_records import bare_record
+from mr.coordinator.outputs import Outputs
 from mr.coordinator.probes import Prober
 from mr.error_text import fault
 from mr.errors import BadMessage, MrError, StoreBehind
-from mr.formats.output.directory import (
-    abandon_output,
-    finish_output,
-    read_manifest,
-    remove_temporary,
-)
+from mr.formats.output.directory import finish_output, read_manifest, remove_temporary
 from mr.guards import FATAL, surviving
 from mr.ports.broker import Broker, OutgoingMessage
 from mr.ports.clock import Clock
@@ -49,7 +44,7 @@ from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.messages import LifecycleEvent, PauseWorker
 from mr.protocol.queues import CONTROL_EXCHANGE, EVENTS_EXCHANGE, TASKS_QUEUE, job_event_key, task_event_key
-from mr.protocol.records import JobRecord, Pause, TaskRecord, TaskResult
+from mr.protocol.records import JobRecord, JobState, Pause, TaskRecord, TaskResult
 from mr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -77,6 +72,7 @@ class Effects:
         clock: Clock,
         on_event: Callable[[Event], Awaitable[None]],
         spawn: Spawn,
+        outputs: Outputs,
     ) -> None:
         self.epoch = 0
         self._settings = settings
@@ -85,9 +81,8 @@ class Effects:
         self._clock = clock
         self._on_event = on_event
         self._spawn = spawn
+        self._outputs = outputs
         self._prober = Prober(broker, clock, on_event)
-        #: At most one task at a time finishes or abandons the output of a job.
-        self._output_locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
 
     async def perform(self, commands: Sequence[Command]) -> None:
         """Persist, then publish, then ask. Returns when all is persisted and confirmed.
@@ -167,8 +162,9 @@ class Effects:
     async def _end(self, record: JobRecord, tasks: Iterable[TaskRecord]) -> None:
         """Write a job's end. If its records cannot be written, a record of the plain facts is."""
         seconds = self._settings.history_seconds
+        resume_seconds = 0.0 if record.state is JobState.COMPLETED else self._settings.resume_seconds
         try:
-            await self._store.end_job(record, tasks, self.epoch, seconds)
+            await self._store.end_job(record, tasks, self.epoch, seconds, resume_seconds)
         except _PASSING:
             raise
         except Exception:
@@ -209,7 +205,7 @@ class Effects:
             case LogFault():
                 log.error("%s", command.text)
             case AbandonOutput() if command.output:
-                self._spawn(self.abandon(command.job_id, command.output))
+                self._spawn(self._outputs.clear(command.job_id, command.output, keep=command.keep))
 
     async def _inspect_claims(self, command: InspectClaims) -> None:
         """Read the claims of a job. No event follows if the store has lost data: it is rewritten first."""
@@ -257,7 +253,7 @@ class Effects:
     async def _finish_output(self, command: FinishOutput) -> None:
         job_id = command.job_id
         event: Event
-        async with self._output_lock(job_id):
+        async with self._outputs.lock(job_id):
             try:
                 await asyncio.to_thread(
                     finish_output,
@@ -315,17 +311,6 @@ class Effects:
             await asyncio.to_thread(remove_temporary, output, job_id)
         except (OSError, MrError, ValueError) as error:
             log.warning("job %s: the temporary files of %s cannot be removed: %s", job_id, output, error)
-
-    async def abandon(self, job_id: JobId, output: str) -> None:
-        """Remove what a failed or cancelled job wrote. Idempotent."""
-        async with self._output_lock(job_id):
-            try:
-                await asyncio.to_thread(abandon_output, output, job_id)
-            except (OSError, MrError, ValueError) as error:
-                log.warning("job %s: %s cannot be cleared: %s", job_id, output, error)
-
-    def _output_lock(self, job_id: JobId) -> asyncio.Lock:
-        return self._output_locks.setdefault(job_id, asyncio.Lock())
 
 
 def _event_message(event: LifecycleEvent) -> OutgoingMessage:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from weakref import WeakValueDictionary
 
 from mr.bundle import check_bundle
@@ -23,7 +23,15 @@ from mr.ports.clock import Clock
 from mr.ports.store import StateStore
 from mr.protocol.codec import JSON, check_size, decode, encode
 from mr.protocol.ids import CodeId, JobId
-from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, JobSpec, RequestReply, Split
+from mr.protocol.jobs import (
+    CancelRequest,
+    CodeManifest,
+    JobRequest,
+    JobSpec,
+    RequestReply,
+    ResumeRequest,
+    Split,
+)
 from mr.protocol.options import ResolvedOptions
 from mr.protocol.records import JobRecord, Refusal
 from mr.request_summary import differences, request_summary
@@ -34,8 +42,11 @@ log = logging.getLogger(__name__)
 
 #: AMQP `type` of a request to stop a job; a job request has none.
 CANCEL_TYPE = "cancel"
+#: AMQP `type` of a request to let a failed or cancelled job go on.
+RESUME_TYPE = "resume"
 #: AMQP `type` of a request that only asks for an answer.
 PING_TYPE = "ping"
+_TYPES = (CANCEL_TYPE, RESUME_TYPE, PING_TYPE)
 #: Prefix of the job ids that the coordinator makes up, followed by 12 hex digits.
 _MADE_ID = "job-"
 #: Jobs of identical requests get ids made from a number up to this; further ones get random ids.
@@ -46,8 +57,8 @@ _REASON_CHARACTERS = 10_000
 _TRACE_CHARACTERS = 2000
 
 OnJob = Callable[[JobSpec, tuple[Split, ...], bytes], Awaitable[bool]]
-OnCancel = Callable[[JobId], Awaitable[bool]]
-Unfinished = Callable[[str], int]
+OnCancel = Callable[[JobId, bool], Awaitable[bool]]
+OnResume = Callable[[ResumeRequest], Awaitable[RequestReply]]
 Known = Callable[[JobId], JobRecord | None]
 
 
@@ -55,9 +66,10 @@ class Intake:
     """Answers requests. The planning of one never delays another.
 
     `on_job(spec, splits, bundle)` takes over a planned job and returns when it is in the store, with False if
-    the id is taken; `on_cancel(job)` returns False if the job is unknown or has ended;
-    `unfinished(sender)` counts the jobs of one sender; `known(job)` is the record of a job that is
-    coordinated here or has just ended, which the store may have lost for a moment.
+    the id is taken; `on_cancel(job, keep)` returns False if the job is unknown or has ended;
+    `on_resume(request)` raises BadJob, BadInput or NotFound; `check_share(sender)` raises BadJob for a sender
+    that has too many unfinished jobs; `known(job)` is the record of a job that is coordinated here or has
+    just ended, which the store may have lost for a moment.
     """
 
     def __init__(
@@ -68,7 +80,8 @@ class Intake:
         clock: Clock,
         on_job: OnJob,
         on_cancel: OnCancel,
-        unfinished: Unfinished,
+        on_resume: OnResume,
+        check_share: Callable[[str], None],
         known: Known,
     ) -> None:
         self._settings = settings
@@ -77,7 +90,8 @@ class Intake:
         self._clock = clock
         self._on_job = on_job
         self._on_cancel = on_cancel
-        self._unfinished = unfinished
+        self._on_resume = on_resume
+        self._check_share = check_share
         self._known = known
         #: A lock for each id being planned: a repeated request, or its cancellation, waits for the first.
         self._planning: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
@@ -89,10 +103,10 @@ class Intake:
                 reply = RequestReply(accepted=True, store=await self._store.identity())
             elif delivery.type == CANCEL_TYPE:
                 reply = await self._cancel(decode(delivery.body, CancelRequest, delivery.content_type))
+            elif delivery.type == RESUME_TYPE:
+                reply = await self._resume(decode(delivery.body, ResumeRequest, delivery.content_type))
             elif delivery.type:
-                raise BadMessage(
-                    f"its type is {delivery.type[:40]!r}, not {CANCEL_TYPE}, {PING_TYPE} or empty"
-                )
+                raise BadMessage(f"its type is {delivery.type[:40]!r}, not {', '.join(_TYPES)} or empty")
             else:
                 request = decode(delivery.body, JobRequest, delivery.content_type)
                 reply = await self._accept(request, delivery)
@@ -177,15 +191,6 @@ class Intake:
             )
         return RequestReply(accepted=True, job_id=job_id, duplicate=True)
 
-    def _check_share(self, sender: str) -> None:
-        """Refuse a sender that has too many unfinished jobs already. Raises BadJob."""
-        most = self._settings.max_jobs_per_sender
-        if most and self._unfinished(sender) >= most:
-            who = f"the sender {sender!r} has" if sender else "senders who do not say who they are have"
-            raise BadJob(
-                f"{who} {most} unfinished jobs (max_jobs_per_sender); submit it again when some ended"
-            )
-
     async def _plan(self, job_id: JobId, request: JobRequest, sender: str) -> RequestReply:
         """Plan and hand over one job. A refusal raises BadJob, BadInput, NotFound or BadMessage."""
         if (reply := await self._existing(job_id, request)) is not None:
@@ -197,18 +202,22 @@ class Intake:
             raise NotFound(_unknown_code(request.job))
         check_size(bundle, "the bundle", self._settings.max_bundle_bytes)
         await asyncio.to_thread(check_bundle, bundle, CodeId(manifest.code_id), manifest.entry)
-        spec, splits = await asyncio.to_thread(
+        spec, splits, gone = await asyncio.to_thread(
             plan_job, request, manifest, self._settings, job_id, self._clock.wall(), sender
         )
         if not await self._on_job(spec, splits, bundle):
             again = await self._existing(job_id, request)
             return again or RequestReply(accepted=True, job_id=job_id, duplicate=True)
-        return RequestReply(accepted=True, job_id=job_id)
+        if not gone:
+            return RequestReply(accepted=True, job_id=job_id)
+        note = f"what the ended {_jobs(gone)} had left in {spec.output} was removed"
+        log.warning("job %s: %s", job_id, note)
+        return RequestReply(accepted=True, job_id=job_id, note=note)
 
     async def _cancel(self, request: CancelRequest) -> RequestReply:
         job_id = JobId(request.job_id)
         async with self._lock(job_id):
-            cancelled = await self._on_cancel(job_id)
+            cancelled = await self._on_cancel(job_id, request.keep)
         if cancelled:
             return RequestReply(accepted=True, job_id=job_id)
         try:
@@ -216,6 +225,15 @@ class Intake:
         except BadMessage as error:
             return _refusal(job_id, str(error))
         return RequestReply(accepted=False, job_id=job_id, reason=reason)
+
+    async def _resume(self, request: ResumeRequest) -> RequestReply:
+        job_id = JobId(request.job_id)
+        async with self._lock(job_id):
+            try:
+                return await self._on_resume(request)
+            except (BadJob, BadInput, NotFound, BadMessage, ValueError, OSError) as error:
+                log.info("job %s is not resumed: %s", job_id, error)
+                return _refusal(job_id, str(error))
 
     async def _why_not_cancelled(self, job_id: JobId) -> str:
         """Raises BadMessage when the job is not coordinated because what is stored of it cannot be read."""
@@ -247,6 +265,10 @@ def _unknown_code(job: str) -> str:
     return f"no job is registered as {job!r}; store its code with `mr register` first"
 
 
+def _jobs(ids: Sequence[JobId]) -> str:
+    return f"{'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}"
+
+
 def _digest(delivery: Delivery) -> str:
     """A digest, as 64 hex digits, that is the same if a message is delivered again."""
     stable = (delivery.body, delivery.correlation_id, delivery.reply_to)
@@ -264,8 +286,10 @@ def plan_job(
     job_id: JobId,
     now: float,
     sender: str = "",
-) -> tuple[JobSpec, tuple[Split, ...]]:
+) -> tuple[JobSpec, tuple[Split, ...], Sequence[JobId]]:
     """Resolve the options, split the input, make the output directory. Blocks on the file system.
+
+    Returns with the job the ended ones whose leavings in its output directory were removed.
 
     `now` in seconds since the epoch. Raises BadJob or BadInput with the reason of a refusal.
     """
@@ -287,8 +311,7 @@ def plan_job(
         now=now,
         sender=sender,
     )
-    prepare_output(spec.output, job_id)
-    return spec, splits
+    return spec, splits, prepare_output(spec.output, job_id)
 
 
 def _plan_splits(request: JobRequest, options: ResolvedOptions) -> tuple[Split, ...]:

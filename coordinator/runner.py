@@ -20,7 +20,9 @@ from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.core.scheduler import Scheduler
 from mr.coordinator.effects import Effects
 from mr.coordinator.intake import Intake
+from mr.coordinator.outputs import Outputs
 from mr.coordinator.reports import with_outcomes
+from mr.coordinator.resumer import Resumer
 from mr.coordinator.stored_jobs import StoredJobs
 from mr.dead_letters import dead_letter
 from mr.errors import BadMessage, Deposed, MrError, StoreBehind
@@ -49,8 +51,6 @@ REPORTS_PREFETCH = 200
 JOBS_PREFETCH = 8
 #: How often the list of jobs is pruned.
 HOUSE_SECONDS = 3600.0
-#: A coordinator that takes over clears outputs of jobs that failed or were cancelled within this time.
-SWEEP_SECONDS = 86400.0
 #: Events whose commands are carried out together.
 BATCH_EVENTS = 500
 
@@ -78,15 +78,34 @@ class Runner:
         self._scheduler = Scheduler(settings, seed=epoch)
         self._arrivals: asyncio.Queue[_Arrival] = asyncio.Queue(maxsize=4 * BATCH_EVENTS)
         self._tasks: asyncio.TaskGroup | None = None
-        self._effects = Effects(settings, broker, store, clock, self._arrive, self._spawn)
+        self._outputs = Outputs(store, self._is_unfinished)
+        self._effects = Effects(settings, broker, store, clock, self._arrive, self._spawn, self._outputs)
         self._effects.epoch = epoch
         self._jobs = StoredJobs(
             settings, store, clock, self._effects, self._scheduler.snapshot, self._hold_lead
         )
         #: The lead is renewed or won back by one at a time: an answer is about the epoch it was asked for.
         self._lead_lock = asyncio.Lock()
+        resumer = Resumer(
+            settings,
+            store,
+            clock,
+            self._effects,
+            self._outputs,
+            self._jobs,
+            self._hold_lead,
+            self._arrive_and_wait,
+        )
         self._intake = Intake(
-            settings, broker, store, clock, self._take_job, self._cancel_job, self._unfinished, self._known
+            settings,
+            broker,
+            store,
+            clock,
+            self._take_job,
+            self._cancel_job,
+            resumer.resume,
+            self._jobs.check_share,
+            self._known,
         )
 
     @property
@@ -124,7 +143,7 @@ class Runner:
                         prefetch=JOBS_PREFETCH,
                     ),
                 ]
-                self._spawn(self._sweep_outputs())
+                loops.append(tasks.create_task(self._clear_outputs(), name="outputs"))
                 await stop.wait()
                 for consumer in consumers:
                     await consumer.cancel()
@@ -233,6 +252,14 @@ class Runner:
             with surviving("keeping the code of jobs"):
                 await self._jobs.keep_all_code()
 
+    async def _clear_outputs(self) -> None:
+        """Clear the outputs of ended jobs that a predecessor left, then those that were kept long enough."""
+        with surviving("clearing what a predecessor left"):
+            await self._outputs.sweep(await self._store.list_jobs(), self._clock.wall())
+        while self._settings.resume_seconds > 0:
+            await self._clock.sleep(max(self._settings.tick_seconds, self._settings.resume_seconds / 100))
+            await self._outputs.clear_expired()
+
     async def _watch_broker(self) -> None:
         raise await self._broker.failed()
 
@@ -275,27 +302,24 @@ class Runner:
         await self._arrive_and_wait(JobAccepted(self._clock.now(), spec, splits))
         return True
 
-    def _unfinished(self, sender: str) -> int:
-        return self._jobs.unfinished_of(sender)
+    def _is_unfinished(self, job_id: JobId) -> bool:
+        return self._jobs.is_unfinished(job_id)
 
     def _known(self, job_id: JobId) -> JobRecord | None:
         job = self._scheduler.snapshot(job_id)
         return self._jobs.ended(job_id) if job is None else job.record
 
-    async def _cancel_job(self, job_id: JobId) -> bool:
-        """Stop a job. False if it is unknown or has ended, or its output is being finished."""
+    async def _cancel_job(self, job_id: JobId, keep: bool) -> bool:
+        """Stop a job; `keep`: what has committed is kept.
+
+        False if it is unknown or has ended, or its output is being finished.
+        """
         if not self._jobs.is_unfinished(job_id):
             return False
-        await self._arrive_and_wait(CancelRequested(self._clock.now(), job_id, "cancelled on request"))
+        event = CancelRequested(self._clock.now(), job_id, "cancelled on request", keep)
+        await self._arrive_and_wait(event)
         ended = self._jobs.ended(job_id)
         return ended is not None and ended.state is JobState.CANCELLED
-
-    async def _sweep_outputs(self) -> None:
-        """Abandon outputs that a predecessor left because it died right after it had ended the job."""
-        earliest = self._clock.wall() - SWEEP_SECONDS
-        for record in await self._store.list_jobs():
-            if record.state in (JobState.FAILED, JobState.CANCELLED) and record.history[-1].at >= earliest:
-                await self._effects.abandon(record.job_id, record.output)
 
 
 async def _survived(work: Coroutine[Any, Any, None]) -> None:

@@ -11,7 +11,7 @@ from mr.coordinator.core.events import Event, JobBroken, JobRestored
 from mr.coordinator.core.job_records import unreadable_record
 from mr.coordinator.effects import Effects
 from mr.error_text import fault
-from mr.errors import StoreBehind
+from mr.errors import BadJob, StoreBehind
 from mr.guards import FATAL, surviving
 from mr.ports.clock import Clock
 from mr.ports.code import CodeStore
@@ -86,9 +86,14 @@ class StoredJobs:
         """Whether a job was accepted and has not ended."""
         return job_id in self._codes
 
-    def unfinished_of(self, sender: str) -> int:
-        """How many unfinished jobs one sender has."""
-        return sum(code.sender == sender for code in self._codes.values())
+    def check_share(self, sender: str) -> None:
+        """Refuse a sender that has too many unfinished jobs already. Raises BadJob."""
+        most = self._settings.max_jobs_per_sender
+        if most and sum(code.sender == sender for code in self._codes.values()) >= most:
+            who = f"the sender {sender!r} has" if sender else "senders who do not say who they are have"
+            raise BadJob(
+                f"{who} {most} unfinished jobs (max_jobs_per_sender); submit it again when some ended"
+            )
 
     def ended(self, job_id: JobId) -> JobRecord | None:
         """The last record of a job that ended recently; None for any other."""
@@ -104,6 +109,10 @@ class StoredJobs:
         while len(self._ended) > ENDED_JOBS or (tasks > ENDED_TASKS and len(self._ended) > 1):
             _, oldest = self._ended.popitem(last=False)
             tasks -= len(oldest.command.tasks)
+
+    def forget_end(self, job_id: JobId) -> None:
+        """Forget how a job ended: it was resumed."""
+        self._ended.pop(job_id, None)
 
     # --- code
 

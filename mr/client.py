@@ -17,8 +17,8 @@ from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.store import StateStore
 from mr.protocol import codec, queues
 from mr.protocol.claims import Claim
-from mr.protocol.ids import JobId, TaskId, WorkerId, is_id, task_sort_key
-from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply
+from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId, is_id, task_sort_key
+from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply, ResumeRequest
 from mr.protocol.messages import DrainWorker
 from mr.protocol.records import (
     JobRecord,
@@ -63,6 +63,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     missing: str = ""
     #: The longest first.
     stalled: tuple[Stall, ...] = ()
+    #: Whether the job has ended and `mr resume` lets it go on.
+    resumable: bool = False
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -122,7 +124,7 @@ class Viewer:
         if record is None:
             return None
         if record.state.terminal:
-            return Snapshot(record, ())
+            return Snapshot(record, (), resumable=await self.can_be_resumed(record))
         slots = [(worker, task) for worker, task in await self._slots() if task.job_id == job]
         stalled = [
             Stall(task.task_id, task.attempt, worker, task.stalled_seconds, task.phase, task.record)
@@ -210,6 +212,11 @@ class Viewer:
             raise BadJob(f"{name!r} cannot be a name: letters, digits, '.', '_' and '-', at most 64")
         await self.store.register(name, manifest, self.settings.code_seconds)
 
+    async def can_be_resumed(self, record: JobRecord) -> bool:
+        """Whether a job has failed or was cancelled, and what a resume needs is still kept."""
+        ended = record.state in (JobState.FAILED, JobState.CANCELLED)
+        return ended and await self.store.get_spec(record.job_id) is not None
+
     async def _slots(self) -> list[tuple[WorkerId, RunningTask]]:
         """What the slots of the live workers do."""
         views = await self.store.workers()
@@ -246,12 +253,28 @@ class Client(Viewer):
             raise BadJob(reply.reason)
         return reply
 
-    async def cancel(self, job: JobId, timeout_seconds: float | None = None) -> RequestReply:
-        """Ask to stop a job. Raises BadJob when it cannot be, Unanswered as `submit` does."""
-        request = CancelRequest(version=1, job_id=job)
+    async def cancel(
+        self, job: JobId, timeout_seconds: float | None = None, *, keep: bool = False
+    ) -> RequestReply:
+        """Ask to stop a job; `keep`: what has committed is kept for a resume.
+
+        Raises BadJob when it cannot be stopped, Unanswered as `submit` does.
+        """
+        request = CancelRequest(version=1, job_id=job, keep=keep)
         reply = await self._ask(codec.encode(request, codec.JSON), "cancel", timeout_seconds)
         if not reply.accepted:
             raise BadJob(f"job {job} cannot be cancelled: {reply.reason}")
+        return reply
+
+    async def resume(self, record: JobRecord, code: CodeId | None = None) -> RequestReply:
+        """Ask to let a failed or cancelled job go on, with other code if it is given.
+
+        Raises BadJob with the coordinator's reason for a refusal, Unanswered as `submit` does.
+        """
+        request = ResumeRequest(version=1, job_id=record.job_id, job=code, resumed=record.resumed)
+        reply = await self._ask(codec.encode(request, codec.JSON), "resume", None)
+        if not reply.accepted:
+            raise BadJob(f"job {record.job_id} cannot be resumed: {reply.reason}")
         return reply
 
     async def drain(self, beat: WorkerBeat) -> None:

@@ -52,6 +52,7 @@ def embedded_settings(settings: Settings) -> Settings:
         # A worker short of disk leaves tasks to others; without others the job would wait for ever.
         spool_reserve_bytes=0,
         shuffle_local_reads=True,
+        resume_seconds=0,  # nothing of it is left once the command has ended
     )
 
 

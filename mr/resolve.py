@@ -49,10 +49,10 @@ def _resolved(option: Option, given: GivenOptions, declared: GivenOptions, defau
         return {**default, **(in_file or {}), **(value or {})}
     if value is None:
         value = in_file
-    return default if value is None else _parsed(option, value)
+    return default if value is None else resolve_option(option, value)
 
 
-def _parsed(option: Option, value: Any) -> Any:
+def resolve_option(option: Option, value: Any) -> Any:
     """The value in the option's unit. Raises BadJob for one that is out of its bounds."""
     try:
         parsed = PARSERS[option.unit](value) if option.unit else value

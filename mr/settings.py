@@ -33,6 +33,7 @@ _MAY_BE_ZERO = frozenset(
         "retry_max_seconds",
         "reconnect_seconds",
         "history_seconds",
+        "resume_seconds",
         "drain_seconds",
         "fetch_patience_seconds",
         "max_uncounted_attempts",
@@ -112,6 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connect_seconds: float = 5.0
     #: How long the record of an ended job stays, and code without a name after its last use.
     history_seconds: float = 7 * 86400.0
+    #: How long a failed job, and one cancelled with --keep, can be resumed; 0 = not at all.
+    resume_seconds: float = 12 * 3600.0
     #: How long a draining worker finishes its tasks and serves its map outputs.
     drain_seconds: float = 600.0
     #: How long the inspection of a job file may take.
@@ -197,7 +200,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def code_seconds(self) -> float:
         """How long code without a name stays after its last use: a request for it may wait in the queue."""
-        return max(self.history_seconds, _MIN_CODE_SECONDS)
+        return max(self.history_seconds, 2 * self.resume_seconds, _MIN_CODE_SECONDS)
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -220,7 +220,7 @@ def give_up(decisions: Decisions, job: ActiveJob, task: Task, failure: Failure) 
     decisions.move(job, task, TaskCause.GAVE_UP, ended_at=decisions.time_of_day)
     group = job.groups.get(failure.signature)
     first = group.failure if group is not None else failure
-    end_job(decisions, job, JobCause.TASK_GAVE_UP, f"{task.task_id}: {first.message}")
+    end_job(decisions, job, JobCause.TASK_GAVE_UP, f"{task.task_id}: {first.message}", keep=True)
 
 
 # --- lost

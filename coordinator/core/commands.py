@@ -185,13 +185,15 @@ class FinishOutput(Command, frozen=True):
 class AbandonOutput(Command, frozen=True):
     """`abandon_output(output, job_id)`: the job failed or was cancelled. No event answers.
 
-    With an empty output, when it is not known, nothing is done.
+    With `keep` it is `leave_output`: what has committed stays for a resume. With an empty output, when it is
+    not known, nothing is done.
     """
 
     effect = Effect.ASK
 
     job_id: JobId
     output: str
+    keep: bool = False
 
 
 class LogFault(Command, frozen=True):

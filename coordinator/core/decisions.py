@@ -133,6 +133,10 @@ class Decisions:
             job.write(waiting_for=waiting_for)
             self._changed[job.job_id].add("what it waits for")
 
+    def note_kept(self, job: ActiveJob, kept: bool) -> None:
+        """Record whether the outputs of a job that has just ended are kept."""
+        job.write(kept=kept)
+
     def add_failure(self, job: ActiveJob, task: Task, failure: Failure) -> None:
         """Count a failed attempt in the job's record."""
         job.group_failure(task, failure)
@@ -308,7 +312,7 @@ class Decisions:
             *self._questions(),
             *(finish for finish in self._finished if finish.job_id in self.state.jobs),
             *(
-                AbandonOutput(job.job_id, job.spec.output, cause=cause)
+                AbandonOutput(job.job_id, job.spec.output, keep=job.record.kept, cause=cause)
                 for job, cause in self._closed
                 if job.record.state is not JobState.COMPLETED
             ),

@@ -27,12 +27,14 @@ class JobAccepted(msgspec.Struct, frozen=True):
 
 
 class JobRestored(msgspec.Struct, frozen=True):
-    """A coordinator that took over has read an unfinished job. Ignored if the job is active."""
+    """A coordinator that took over or resumed a job has read it. Ignored if the job is active."""
 
     now: float
     job: RestoredJob
     #: Whether its `_SUCCESS` exists: then it has completed, and only its end is not recorded.
     finished: bool = False
+    #: Whether it was opened again just now, after it had ended.
+    resumed: bool = False
 
 
 class ReportReceived(msgspec.Struct, frozen=True):
@@ -123,6 +125,8 @@ class CancelRequested(msgspec.Struct, frozen=True):
     job_id: JobId
     #: One line for the record.
     cause: str
+    #: Whether what has committed is kept for a resume.
+    keep: bool = False
 
 
 class JobBroken(msgspec.Struct, frozen=True):

@@ -129,7 +129,7 @@ def retry_output(decisions: Decisions, job: ActiveJob, failure: Failure) -> None
     uncounted = state.settings.max_uncounted_attempts
     limit = job.spec.options.max_attempts if failure.rule.counts else uncounted
     if not failure.rule.retry or job.finish_tries >= limit:
-        end_job(decisions, job, JobCause.OUTPUT_FAILED, failure.message)
+        end_job(decisions, job, JobCause.OUTPUT_FAILED, failure.message, keep=True)
         return
     job.finish_failure = failure.message
     seconds = retry_delay_seconds(state.settings, state.seed, job.job_id, name, job.finish_tries)
@@ -156,9 +156,15 @@ def note_waiting(decisions: Decisions, job: ActiveJob) -> None:
     decisions.note_waiting(job, waiting_for)
 
 
-def end_job(decisions: Decisions, job: ActiveJob, cause: JobCause, detail: str = "") -> None:
-    """End a job: cancel its open tasks, have it closed in the store and by the workers, forget it."""
+def end_job(
+    decisions: Decisions, job: ActiveJob, cause: JobCause, detail: str = "", *, keep: bool = False
+) -> None:
+    """End a job: cancel its open tasks, have it closed in the store and by the workers, forget it.
+
+    `keep`: what has committed is kept for a resume, if the settings allow that.
+    """
     decisions.step(job, cause, detail)
+    decisions.note_kept(job, keep and decisions.state.settings.resume_seconds > 0)
     for task in job.tasks.values():
         if task.state in OPEN_STATES:
             decisions.move(job, task, TaskCause.JOB_ENDED, ended_at=decisions.time_of_day)

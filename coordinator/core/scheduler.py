@@ -115,7 +115,7 @@ class Scheduler:
                 reconcile.settle_written_back(decisions, job, event)
             # While the output is being finished nothing else ends the job: `_SUCCESS` may appear any moment.
             case CancelRequested() if not job.finishing:
-                end_job(decisions, job, JobCause.CANCELLED, event.cause)
+                end_job(decisions, job, JobCause.CANCELLED, event.cause, keep=event.keep)
             case JobBroken() if not job.finishing:
                 end_job(decisions, job, JobCause.BROKEN, event.cause)
             case OutputFinished() if job.output_done:
@@ -137,8 +137,11 @@ class Scheduler:
         if event.finished:
             end_job(decisions, job, JobCause.OUTPUT_FINISHED)
             return
-        decisions.note(job, IncidentKind.TAKEN_OVER)
-        decisions.save_all(job, "taken over")
+        if event.resumed:
+            decisions.emit_job_event(job.record, JobCause.RESUMED)
+        else:
+            decisions.note(job, IncidentKind.TAKEN_OVER)
+        decisions.save_all(job, JobCause.RESUMED if event.resumed else "taken over")
         advance(decisions, job)
 
     def _plan(self, decisions: Decisions, job: ActiveJob) -> None:

@@ -19,6 +19,7 @@ class JobCause(StrEnum):
     OUTPUT_FAILED = "output cannot be written"
     BROKEN = "it cannot be handled"
     CANCELLED = "cancelled"
+    RESUMED = "resumed by its owner"
 
 
 class TaskCause(StrEnum):
@@ -34,6 +35,7 @@ class TaskCause(StrEnum):
     OUTPUT_LOST = "output lost with its worker"
     GAVE_UP = "attempts used up"
     JOB_ENDED = "job ended"
+    RESUMED = "job resumed"
 
 
 #: A job that loses map outputs while REDUCING stays REDUCING: those maps run again, the reduces wait.
@@ -58,6 +60,9 @@ JOB_TRANSITIONS: dict[tuple[JobState, JobCause], JobState] = {
     (JobState.REDUCING, JobCause.OUTPUT_FAILED): JobState.FAILED,
     (JobState.REDUCING, JobCause.BROKEN): JobState.FAILED,
     (JobState.REDUCING, JobCause.CANCELLED): JobState.CANCELLED,
+    # Its reduces go on as soon as all maps are committed, which they may be already.
+    (JobState.FAILED, JobCause.RESUMED): JobState.MAPPING,
+    (JobState.CANCELLED, JobCause.RESUMED): JobState.MAPPING,
 }
 
 TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
@@ -85,6 +90,10 @@ TASK_TRANSITIONS: dict[tuple[TaskState, TaskCause], TaskState] = {
     (TaskState.RUNNING, TaskCause.JOB_ENDED): TaskState.CANCELLED,
     # A map whose output a reduce still needs.
     (TaskState.COMMITTED, TaskCause.OUTPUT_LOST): TaskState.WAITING,
+    (TaskState.FAILED, TaskCause.RESUMED): TaskState.WAITING,
+    (TaskState.CANCELLED, TaskCause.RESUMED): TaskState.WAITING,
+    # Its output is gone, or was made by code that is replaced.
+    (TaskState.COMMITTED, TaskCause.RESUMED): TaskState.WAITING,
 }
 
 #: Steps taken before, oldest first: (when, why).

@@ -43,6 +43,7 @@ for command in (
     results.logs,
     submit.watch,
     submit.cancel,
+    submit.resume,
     retry_bad.retry_bad,
     submit.register,
     dead.dead,

@@ -8,13 +8,15 @@ from mr.protocol.records import FailureGroup, JobRecord, JobState
 _TASKS_NAMED = 3
 
 
-def describe_end(record: JobRecord) -> str:
-    """Say why a job FAILED or was CANCELLED: its cause, then every group of failures."""
+def describe_end(record: JobRecord, *, resumable: bool = False) -> str:
+    """Say why a job FAILED or was CANCELLED: its cause, every group of failures, how to let it go on."""
     verb = "failed" if record.state is JobState.FAILED else "was cancelled"
     cause = f": {record.cause}" if record.cause else ""
     lines = [printable_line(f"mr: job {record.job_id} {verb}{cause}")]
     if record.state is JobState.FAILED:
         lines += [describe_group(group) for group in record.failures]
+    if resumable:
+        lines += ["", f"resume it with: mr resume {record.job_id}"]
     return "\n".join(lines)
 
 

@@ -151,6 +151,7 @@ def describe_job(snapshot: Snapshot, views: Sequence[TaskView], refusal: Refusal
         ("job", record.job_id),
         ("name", record.name),
         ("state", record.state + (f": {record.cause}" if record.cause else "")),
+        ("resume it with", f"mr resume {record.job_id}" if snapshot.resumable else ""),
         ("waiting for", snapshot.waiting_for),
         *zip(["stalled", *[""] * _STALLED_NAMED], _stalled(snapshot), strict=False),
         ("progress", formatting.percent(progress_share(snapshot))),

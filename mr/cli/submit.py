@@ -1,4 +1,4 @@
-"""`mr submit`, `mr watch`, `mr cancel`, `mr register`: what changes or follows a job on the cluster."""
+"""`mr submit`, `watch`, `cancel`, `resume` and `register`: what changes or follows a job on the cluster."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from mr.cli.failures import describe_end
 from mr.cli.options import Configured, include_option, job_options, quiet, with_settings
 from mr.cli.printing import say
 from mr.cli.progress import ProgressLine
-from mr.client import Client, Unanswered
+from mr.client import Client, Snapshot, Unanswered
 from mr.errors import BadInput, Interrupted, MrError
 from mr.protocol.ids import JobId
 from mr.protocol.records import JobRecord, JobState
@@ -82,7 +82,7 @@ def submit_job(
             began = await client.store.server_time()
             queued_since = None
             try:
-                await client.submit(prepared.request)
+                reply = await client.submit(prepared.request)
             except Unanswered:
                 say(job)
                 if not wait:
@@ -91,6 +91,8 @@ def submit_job(
                 queued_since = began
             else:
                 say(job)
+                if reply.note:
+                    say(f"mr: {reply.note}", error=True)
             if not wait:
                 return 0
             return await _follow(
@@ -122,8 +124,9 @@ def watch(job: str, json: bool, quiet: bool, configured: Configured) -> int:
 
 @click.command()
 @click.argument("job", metavar="ID")
+@click.option("--keep", is_flag=True, help="Keep what has committed, so that mr resume goes on from there.")
 @with_settings
-def cancel(job: str, configured: Configured) -> None:
+def cancel(job: str, keep: bool, configured: Configured) -> None:
     """Stop a job: its running tasks are killed, its files removed."""
 
     async def ask() -> None:
@@ -131,12 +134,57 @@ def cancel(job: str, configured: Configured) -> None:
 
         async with connected(configured.settings) as client:
             record = await client.find(job)
-            await client.cancel(record.job_id)
+            await client.cancel(record.job_id, keep=keep)
             state = await _wait_for_end(client, record.job_id)
             word = "is cancelled" if state is JobState.CANCELLED else f"is {state}"
             say(f"job {record.job_id} {word if state else 'is being cancelled'}")
 
     asyncio.run(ask())
+
+
+@click.command()
+@click.argument("job", metavar="ID")
+@click.option(
+    "--code",
+    type=click.Path(path_type=Path),
+    metavar="JOB.py",
+    help="Go on with this code. Reduces run with it; maps run again unless what they make stays the same.",
+)
+@include_option
+@click.option("--wait", is_flag=True, help="Show progress until the job ends; exit 0 or 1 by its result.")
+@quiet
+@with_settings
+def resume(
+    job: str, code: Path | None, includes: tuple[Path, ...], wait: bool, quiet: bool, configured: Configured
+) -> int:
+    """Let a failed or cancelled job go on from its committed tasks.
+
+    Says what runs again. The job keeps its id, its parameters and its output directory. It can be resumed for
+    resume_seconds after its end.
+    """
+    from mr.cli.prepare import prepare_code
+
+    if includes and code is None:
+        raise BadInput("--include packs files with the job file: give that too, as --code JOB.py")
+
+    async def ask() -> int:
+        from mr.cli.connect import connected
+
+        async with connected(configured.settings) as client:
+            record = await client.find(job)
+            code_id = None
+            if code is not None:
+                spec = await client.store.get_spec(record.job_id)
+                params = {} if spec is None else {**spec.options.params, **spec.secret_params}
+                bundle, manifest = prepare_code(code, includes, configured.settings, params)
+                await client.upload(bundle, manifest)
+                code_id = bundle.code_id
+            reply = await client.resume(record, code_id)
+            say(record.job_id)
+            say(f"mr: {reply.note or 'it was resumed before'}", error=True)
+            return await _follow(client, record.job_id, quiet=quiet, cancel=False) if wait else 0
+
+    return asyncio.run(ask())
 
 
 @click.command()
@@ -173,14 +221,14 @@ async def _follow(
     """
     line = ProgressLine(sys.stderr, quiet=quiet)
 
-    async def follow() -> JobRecord:
+    async def follow() -> Snapshot:
         async with aclosing(client.watch(job, queued_since=queued_since)) as snapshots:
             async for snapshot in snapshots:
                 line.show(snapshot)
-        return snapshot.record
+        return snapshot
 
     try:
-        record = await _unless_interrupted(follow())
+        last = await _unless_interrupted(follow())
     except Interrupted:
         line.clear()
         if not cancel:
@@ -192,8 +240,9 @@ async def _follow(
         raise Interrupted(f"interrupted; job {job} is cancelled") from None
     finally:
         line.clear()
+    record = last.record
     if record.state is not JobState.COMPLETED:
-        say(describe_end(record), error=True)
+        say(describe_end(record, resumable=last.resumable), error=True)
         return 1
     if not quiet:
         say(await _summary(client, record), error=True)

@@ -22,6 +22,8 @@ class ClaimReply(msgspec.Struct, frozen=True):
     attempt: int = 0
     #: The input of a granted map task.
     split: Split | None = None
+    #: How often the job had been resumed when it was granted: see JobSpec.
+    resumed: int = 0
     #: Why the split is missing: another version wrote it, and it cannot be read.
     unreadable: str = ""
 
@@ -39,8 +41,11 @@ class ClaimStore(Protocol):
     ) -> Sequence[TaskId]:
         """Extend the leases of running attempts; returns the tasks whose attempts must stop."""
 
-    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
-        """Record a result. False: another attempt committed first, or the job is over."""
+    async def commit(self, attempt: AttemptId, result: TaskResult, resumed: int = 0) -> bool:
+        """Record a result. False: another attempt committed first, or the job is over or was resumed since.
+
+        `resumed` as in the ClaimReply that granted the attempt.
+        """
 
     async def release(self, attempt: AttemptId, incarnation: Incarnation) -> None:
         """Give back the lease of a failed or stopped attempt. No effect on another incarnation's."""
@@ -50,8 +55,8 @@ class ClaimStore(Protocol):
     ) -> Collection[TaskId]:
         """Record that committed map outputs lie elsewhere now, their statistics unchanged.
 
-        Each comes with the place where it was last known to be. Returns the tasks for which that was still
-        true; for the others nothing changes.
+        They may be those that are kept of an ended job. Each comes with the place where it was last known to
+        be. Returns the tasks for which that was still true; for the others nothing changes.
         """
 
     async def put_log(self, attempt: AttemptId, text: str, limit_bytes: int) -> None:

@@ -20,7 +20,7 @@ class JobStore(Protocol):
         """All jobs still remembered, newest first."""
 
     async def get_spec(self, job: JobId) -> JobSpec | None:
-        """An unfinished job's spec; None once it has ended."""
+        """A job's spec; None once it has ended and can no longer be resumed."""
 
     async def get_tasks(self, job: JobId) -> Sequence[TaskRecord]:
         """The records of all tasks of a job, in order of task id."""

@@ -1,6 +1,6 @@
 """Jobs as the coordinator writes them, fenced by its epoch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from mr.protocol.claims import Placement
@@ -13,9 +13,9 @@ class SchedulingStore(Protocol):
     """What the coordinator alone calls.
 
     A write raises Deposed when a coordinator with a higher epoch has written that job. Each write raises the
-    job's generation. `save_job`, `reopen`, `speculate`, `release_dead` and `outcomes` raise StoreBehind, and
-    change nothing, when the store has lost a write that it had acknowledged to this client; `rewrite` repairs
-    such a job.
+    job's generation. `save_job`, `reopen`, `speculate`, `release_dead`, `resume_job` and `outcomes` raise
+    StoreBehind, and change nothing, when the store has lost a write that it had acknowledged to this client;
+    `rewrite` repairs such a job.
     """
 
     async def create_job(self, spec: JobSpec, splits: Sequence[Split], record: JobRecord, epoch: int) -> bool:
@@ -25,11 +25,27 @@ class SchedulingStore(Protocol):
         """Write a job's record and the records of the tasks that changed, in one step."""
 
     async def end_job(
-        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+        self,
+        record: JobRecord,
+        tasks: Iterable[TaskRecord],
+        epoch: int,
+        history_seconds: float,
+        resume_seconds: float = 0.0,
     ) -> None:
         """Write the final records, close the claims (from now on GONE), delete spec, splits and map results.
 
-        The rest expires after `history_seconds`.
+        The rest expires after `history_seconds`. With `resume_seconds`, what a resume needs is kept for so
+        long, at most as long as the rest: spec, splits and claims, and with `record.kept` the map results.
+        """
+
+    async def ended_job(self, job: JobId) -> RestoredJob | None:
+        """Everything kept of an ended job, for a resume; None if it is unknown, runs, or nothing is kept."""
+
+    async def resume_job(self, job: RestoredJob, kept: Collection[TaskId], epoch: int) -> RestoredJob | None:
+        """Open an ended job again, in one step, with this record, spec and task records; returns all of it.
+
+        The commits of the tasks in `kept` stay, if there are any; the other claims change by
+        `mr.protocol.claims.resume`. None, and nothing is changed, if it is not an ended job that is kept.
         """
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:

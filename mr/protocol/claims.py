@@ -158,6 +158,17 @@ def reopen(claim: Claim, lost_attempt: int) -> Claim:
     return Claim(claim.attempt, claim.attempt, 0, False, ())
 
 
+def resume(claim: Claim, kept: bool, known_attempt: int = 0) -> Claim:
+    """Let a task of an ended job run again, unless its commit is kept; numbers go on above `known_attempt`.
+
+    No attempt of the time before counts any more: their leases are gone, and they can no longer commit.
+    """
+    attempt = max(claim.attempt, known_attempt)
+    if kept and claim.winner:
+        return Claim(attempt, claim.fenced_attempt, claim.winner)
+    return Claim(attempt, attempt)
+
+
 def is_placed(claim: Claim, recorded: Placement | None, asked: Placement) -> bool:
     """Whether an output still is where the caller saw it: only then may it be declared lost or be relocated.
 

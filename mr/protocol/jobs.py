@@ -43,11 +43,29 @@ class JobRequest(
     job_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
 
 
-class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CancelRequest(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True
+):
     """A request on `mr.jobs` to stop a job: AMQP property `type` = `cancel`."""
 
     version: Literal[1]
     job_id: Annotated[str, Meta(pattern=ID_PATTERN)]
+    #: Whether what has committed is kept for a `resume`, as after a failure.
+    keep: bool = False
+
+
+class ResumeRequest(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True
+):
+    """A request on `mr.jobs` to let a failed or cancelled job go on: AMQP property `type` = `resume`."""
+
+    version: Literal[1]
+    job_id: Annotated[str, Meta(pattern=ID_PATTERN)]
+    #: Repaired code, as in a job request; the job's own when it is left out.
+    job: Annotated[str, Meta(max_length=100)] | None = None
+    #: How often the job had been resumed when this was written (`resumed` of its record): a request that is
+    #: delivered again then resumes nothing again.
+    resumed: Natural | None = None
 
 
 class RequestReply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +79,8 @@ class RequestReply(msgspec.Struct, frozen=True, omit_defaults=True):
     duplicate: bool = False
     #: Why it was refused.
     reason: str | None = None
+    #: What the sender should know of an accepted request: what a resumed job runs again, what gave way.
+    note: str | None = None
     #: Only in the answer to a `ping`: the identity of the coordinator's store.
     store: str | None = None
 
@@ -79,6 +99,8 @@ class CodeManifest(msgspec.Struct, frozen=True):
     combine_agg: AggregationSpec | None
     #: From the job file's `JOB = mr.Job(...)`.
     options: GivenOptions
+    #: Function of the map side -> digest of its source; empty for code of an older version.
+    map_side: dict[str, str] = {}
 
 
 class FileRange(msgspec.Struct, frozen=True, array_like=True):
@@ -125,7 +147,7 @@ class Buffers(msgspec.Struct, frozen=True, array_like=True):
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it is run: every option resolved, nothing left to defaults. Never changes."""
+    """A job as it is run: every option resolved, nothing left to defaults. Only a resume changes it."""
 
     job_id: JobId
     code: CodeManifest
@@ -146,6 +168,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, str] = {}
     #: Who asked, as the broker vouches for it: the AMQP property `user_id`; empty where it was not set.
     sender: str = ""
+    #: How often the job was resumed. Attempts claimed before the last time count for nothing.
+    resumed: Natural = 0
 
     @property
     def code_id(self) -> CodeId:

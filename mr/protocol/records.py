@@ -297,6 +297,10 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     waiting_for: str = ""
     #: What was asked for, shortened, secrets only by name: see `mr.request_summary`.
     request: dict[str, str] = {}
+    #: How often the job was resumed after it had failed or was cancelled.
+    resumed: Int64 = 0
+    #: Of an ended job: whether its committed outputs are kept for a resume, as long as its spec is there.
+    kept: bool = False
 
     @property
     def submitted_at(self) -> float:
@@ -321,7 +325,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RestoredJob(msgspec.Struct, frozen=True):
-    """Everything the store knows of an unfinished job, for a coordinator that takes over."""
+    """Everything the store knows of a job, for a coordinator that takes over or resumes it."""
 
     record: JobRecord
     spec: JobSpec

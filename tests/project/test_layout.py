@@ -47,6 +47,10 @@ COVERED_ELSEWHERE = {
     "coordinator/core/reconcile",
     "coordinator/core/speculation",
     "coordinator/core/state",
+    # tests/e2e/test_resume, and the faults there
+    "coordinator/outputs",
+    "coordinator/resumer",
+    "workers/daemon/kept_outputs",
     # tests/e2e, by the command line
     "mr/cli/daemons",
     "mr/cli/run",

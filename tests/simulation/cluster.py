@@ -27,6 +27,7 @@ from tests.simulation.world import World
 T = TypeVar("T")
 
 SETTINGS = Settings(
+    resume_seconds=0,  # nothing is resumed here
     tick_seconds=1.0,
     straggler_min_seconds=5.0,
     exclude_seconds=20.0,

@@ -132,7 +132,7 @@ class SimulatedSpool:
     def _job(self, job: JobId) -> str:
         return f"{self._root}/jobs/{job}"
 
-    def code_dir(self, job: JobId) -> Path:
+    def code_dir(self, job: JobId, code: CodeManifest) -> Path:
         """Where a job's code is."""
         return Path(self._job(job)) / "code"
 
@@ -188,6 +188,7 @@ class SimulatedSpool:
         names = {path[len(prefix) :].split("/")[0] for path in self._disk.files if path.startswith(prefix)}
         return tuple(JobId(name) for name in sorted(names))
 
-    def drop_job(self, job: JobId) -> None:
-        """Delete all files of a job."""
+    def drop_job(self, job: JobId, *, keep_outputs: bool = False) -> None:
+        """Delete all files of a job; no output is kept here for a resume."""
+        assert not keep_outputs
         self._disk.remove(self._job(job))

@@ -35,6 +35,9 @@ def worker_settings(**changes: Any) -> Settings:
 
 SETTINGS = worker_settings()
 
+#: The job file of job-1 in a worker's spool.
+CODE_FILE = f"job-1/code-{CODE_ID.rpartition(':')[2][:16]}/job.py"
+
 
 class RecordingStore(MemoryStore):
     """Notes in `effects` what a worker writes."""
@@ -52,10 +55,10 @@ class RecordingStore(MemoryStore):
         self.refused += owner is not None
         return owner
 
-    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult, resumed: int = 0) -> bool:
         """Commit and note it."""
         self._effects.append(f"commit {attempt.task} {attempt.number}")
-        return await super().commit(attempt, result)
+        return await super().commit(attempt, result, resumed)
 
     async def release(self, attempt: AttemptId, incarnation: Incarnation) -> None:
         """Release and note it."""

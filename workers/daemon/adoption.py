@@ -13,7 +13,8 @@ from mr.ports.jobs import JobStore
 from mr.protocol.claims import Placement
 from mr.protocol.ids import JobId, TaskId, TaskKind
 from mr.protocol.jobs import JobSpec
-from mr.protocol.records import JobRecord, MapOutput
+from mr.protocol.records import MapOutput
+from mr.workers.daemon.kept_outputs import needs_outputs
 from mr.workers.daemon.spool import LeftOutput, Spool
 from mr.workers.messages import WorkerIdentity
 from mr.workers.shuffle.transfer.served_outputs import ServedOutputs
@@ -25,13 +26,8 @@ class AdoptionStore(JobStore, ClaimStore, Protocol):
     """What is recorded of the outputs, and where to record that they have moved."""
 
 
-def needs_outputs(record: JobRecord) -> bool:
-    """Whether some reduce of a job has yet to read what its maps made."""
-    return not record.state.terminal and record.reduces_committed < record.reduces
-
-
 async def adopt(store: AdoptionStore, spool: Spool, outputs: ServedOutputs, identity: WorkerIdentity) -> None:
-    """Take over the outputs of dead workers that are recorded and needed; delete everything else they left.
+    """Take over outputs of dead workers that are recorded, and needed or kept; delete all else they left.
 
     Must happen before the first heartbeat: what is not registered by then counts as lost. Raises
     StoreUnavailable; outputs that were not adopted stay for the next start.
@@ -58,7 +54,7 @@ async def _adopt_job(
 ) -> int:
     """Adopt one job's outputs; returns how many."""
     record, spec = await store.get_job(job), await store.get_spec(job)
-    if record is None or spec is None or not needs_outputs(record):
+    if record is None or spec is None or not (needs_outputs(record) or record.kept):
         return 0
     moved: dict[TaskId, tuple[Placement, MapOutput]] = {}
     for found, recorded in await _recorded(store, spec, left):

@@ -33,8 +33,10 @@ class Stopped(Exception):
 class HeldAttempt:
     """A granted claim, from the claim to the acknowledgement of its delivery."""
 
-    def __init__(self, id: AttemptId, split: Split | None, delivery: Delivery) -> None:
+    def __init__(self, id: AttemptId, split: Split | None, delivery: Delivery, resumed: int = 0) -> None:
+        """`resumed` as in the ClaimReply."""
         self.id = id
+        self.resumed = resumed
         self.split = split
         self.delivery = delivery
         self.state = AttemptState.CLAIMED

@@ -12,6 +12,7 @@ from mr.protocol.messages import Control, DrainWorker, EndJob, PauseWorker, Stop
 from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import StopReason
 from mr.workers.daemon.heartbeat import Heartbeat
+from mr.workers.daemon.kept_outputs import is_kept
 from mr.workers.daemon.task_runner import TaskRunner
 from mr.workers.messages import WorkerIdentity
 
@@ -64,7 +65,7 @@ class ControlHandler:
         """End a job here if the store says that it has ended. The heartbeat's sweep handles unknown jobs."""
         record = await self._store.get_job(job)
         if record is not None and record.state.terminal:
-            await self._runner.end_job(job)
+            await self._runner.end_job(job, keep_outputs=await is_kept(self._store, record))
 
     async def _stop_attempt(self, job: JobId, task: TaskId) -> None:
         """Stop the attempt of a task that runs here, unless it still holds its claim."""

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 
+import msgspec
 import psutil
 
 from mr import __version__
@@ -26,6 +27,7 @@ from mr.protocol.records import Pause, WorkerBeat, WorkerView
 from mr.settings import Settings
 from mr.workers.daemon import pressure
 from mr.workers.daemon.claimed_attempt import StopReason
+from mr.workers.daemon.kept_outputs import is_kept
 from mr.workers.daemon.pressure import HostLoad, Slots
 from mr.workers.daemon.registration import WorkerIdTaken
 from mr.workers.daemon.spool import DiskUsage, Spool
@@ -252,7 +254,7 @@ class Heartbeat:
     async def measure(self) -> None:
         """Measure the host and decide how many slots may take tasks; if that fails, nothing changes."""
         try:
-            self._load = await self._meter.measure()
+            self._load = await self._make_room(await self._meter.measure())
         except (OSError, psutil.Error) as error:
             log.warning("the host cannot be measured: %s", error_text(error))
             return
@@ -261,6 +263,20 @@ class Heartbeat:
         if self._allowed.open != before.open:
             reason = self._allowed.reason or "the host is calm again"
             log.info("open slots: %d of %d (%s)", self._allowed.open, self._slots, reason)
+
+    async def _make_room(self, load: HostLoad) -> HostLoad:
+        """Where the disk is short of space, delete outputs that are kept for a resume, the oldest first."""
+        for job in self._runner.kept:
+            if not pressure.lacks_disk(load, self._settings):
+                break
+            with surviving("making room on the disk"), contextlib.suppress(StoreUnavailable):
+                record = await self._store.get_job(job)
+                if record is None or record.state.terminal:
+                    log.warning("the spool's disk is short of space; the outputs kept of job %s go", job)
+                    await self._runner.end_job(job)
+            usage = await asyncio.to_thread(self._spool.disk_usage)
+            load = msgspec.structs.replace(load, disk_free_bytes=usage.free)
+        return load
 
     async def _apply(self) -> None:
         await self._runner.set_open_slots(self.open_slots.open)
@@ -285,6 +301,7 @@ class Heartbeat:
         for job in jobs:
             try:
                 record = await self._store.get_job(job)
+                kept = record is not None and await is_kept(self._store, record)
             except BadMessage as error:
                 log.warning("whether job %s has ended is not known: %s", job, error)
                 continue
@@ -294,9 +311,9 @@ class Heartbeat:
             else:
                 since = self._unknown_since.setdefault(job, self._clock.now())
                 over = self._clock.now() - since > UNKNOWN_LEASES * self._settings.lease_seconds
-            if over:
-                log.info("job %s has ended; deleting its files", job)
-                await self._runner.end_job(job)
+            if over and not (kept and job in self._runner.kept):
+                log.info("job %s has ended; deleting its files%s", job, ", but for its outputs" * kept)
+                await self._runner.end_job(job, keep_outputs=kept)
 
     def _note_away(self, error: StoreUnavailable) -> None:
         if not self._away:

@@ -60,7 +60,7 @@ class Preparation:
 
     async def run_task(self, attempt: HeldAttempt) -> RunTask | None:
         """Prepare an attempt. None: its job is over. Raises Unprepared."""
-        spec = await self._job_spec(attempt.id.job)
+        spec = await self._job_spec(attempt.id.job, attempt.resumed)
         if spec is None:
             return None
         outputs = PackedOutputs()
@@ -74,7 +74,7 @@ class Preparation:
             spec=spec,
             attempt=attempt.id,
             identity=self._identity,
-            code_dir=str(self._spool.code_dir(attempt.id.job)),
+            code_dir=str(self._spool.code_dir(attempt.id.job, spec.code)),
             work_dir=str(work_dir),
             settings=self._settings,
             split=attempt.split,
@@ -100,11 +100,15 @@ class Preparation:
         """Drop what is known of a job that is over."""
         self._jobs.pop(job, None)
 
-    async def _job_spec(self, job: JobId) -> JobSpec | None:
-        """The spec, once its code is unpacked; attempts of one job wait for the first."""
+    async def _job_spec(self, job: JobId, resumed: int) -> JobSpec | None:
+        """The spec, once its code is unpacked; attempts of one job wait for the first.
+
+        None if the job is over, or was resumed since: the attempt is then one of the time before.
+        """
         known = self._jobs.setdefault(job, _Job())
         async with known.lock:
-            if known.spec is None or not await asyncio.to_thread(self._spool.has_code, job, known.spec.code):
+            spec = known.spec
+            if spec is None or spec.resumed < resumed or not await self._has_code(spec):
                 spec = await _readable(self._store.get_spec(job))
                 if spec is None:
                     self._jobs.pop(job, None)
@@ -114,7 +118,10 @@ class Preparation:
                     return None
                 await self._unpack(spec)
                 known.spec = spec
-        return known.spec
+        return spec if spec.resumed == resumed else None
+
+    async def _has_code(self, spec: JobSpec) -> bool:
+        return await asyncio.to_thread(self._spool.has_code, spec.job_id, spec.code)
 
     async def _unpack(self, spec: JobSpec) -> None:
         bundle = await self._code(spec)
@@ -123,7 +130,7 @@ class Preparation:
         except BadJob as error:
             raise Unprepared(Failure(FailureKind.BAD_JOB, str(error))) from error
         except OSError as error:
-            raise _no_disk(self._spool.code_dir(spec.job_id), error) from error
+            raise _no_disk(self._spool.code_dir(spec.job_id, spec.code), error) from error
 
     async def _code(self, spec: JobSpec) -> bytes:
         """A job's bundle. Raises Unprepared: for good only if the store has the job but not its code.

@@ -56,6 +56,11 @@ def decide(load: HostLoad, settings: Settings, *, slots: int, current: int) -> S
     return _limited(target, slots, "recovering from pressure")
 
 
+def lacks_disk(load: HostLoad, settings: Settings) -> bool:
+    """Whether so little disk is free that slots are closed soon."""
+    return load.disk_free_bytes < settings.spool_reserve_bytes * DISK_REOPEN_FACTOR
+
+
 def _limited(target: int, slots: int, reason: str) -> Slots:
     return Slots(target, reason if target < slots else "")
 

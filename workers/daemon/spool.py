@@ -1,4 +1,4 @@
-"""A worker's files: SPOOL/<worker>/<incarnation>/jobs/<job>/{code,attempts/<task>-<attempt>,outputs}.
+"""A worker's files: SPOOL/<worker>/<incarnation>/jobs/<job>/{code-<id>,attempts/<task>-<attempt>,outputs}.
 
 An incarnation is marked as alive (`workers/daemon/directory_lock.py`) for as long as the worker lives. The
 next worker that starts in the same SPOOL takes over what dead ones left: it adopts the map outputs that are
@@ -133,7 +133,7 @@ class Spool:
 
     @staticmethod
     def _remove_if_empty(directory: Path) -> None:
-        with contextlib.suppress(OSError):  # not empty: another incarnation of the worker is there
+        with contextlib.suppress(OSError):  # not empty, such as where another incarnation of the worker is
             directory.rmdir()
 
     @contextlib.contextmanager
@@ -157,8 +157,7 @@ class Spool:
             return
         with self._starting():
             for job in self.jobs() if keep_outputs else ():
-                shutil.rmtree(self.code_dir(job), ignore_errors=True)
-                shutil.rmtree(self._job_dir(job) / "attempts", ignore_errors=True)
+                self.drop_job(job, keep_outputs=True)
             if not keep_outputs:
                 shutil.rmtree(self.directory, ignore_errors=True)
             own_lock.close()
@@ -189,18 +188,18 @@ class Spool:
             raise SpoolUnusable(f"{job!r} is not a job id")
         return self.directory / _JOBS / job
 
-    def code_dir(self, job: JobId) -> Path:
-        """Where a job's bundle is unpacked (made by the unpacking)."""
-        return self._job_dir(job) / "code"
+    def code_dir(self, job: JobId, code: CodeManifest) -> Path:
+        """Where a job's bundle is unpacked (made by the unpacking). A job may be resumed with other code."""
+        return self._job_dir(job) / f"code-{code.code_id.rpartition(':')[2][:16]}"
 
     def has_code(self, job: JobId, code: CodeManifest) -> bool:
         """Whether the unpacked code is still there: somebody may have cleaned up the spool's disk."""
-        return (self.code_dir(job) / code.entry).is_file()
+        return (self.code_dir(job, code) / code.entry).is_file()
 
     def unpack_code(self, job: JobId, code: CodeManifest, bundle: bytes) -> None:
         """Check that a bundle is the code that its id names, and unpack it. Raises BadJob, OSError."""
         check_bundle(bundle, CodeId(code.code_id), code.entry)
-        unpack_bundle(bundle, self.code_dir(job))
+        unpack_bundle(bundle, self.code_dir(job, code))
 
     def attempt_dir(self, attempt: AttemptId) -> Path:
         """Where one attempt works (not made by this call)."""
@@ -245,6 +244,10 @@ class Spool:
         """The jobs that have files here."""
         return tuple(JobId(path.name) for path in sorted((self.directory / _JOBS).glob("*")))
 
-    def drop_job(self, job: JobId) -> None:
-        """Delete all files of a job."""
-        shutil.rmtree(self._job_dir(job), ignore_errors=True)
+    def drop_job(self, job: JobId, *, keep_outputs: bool = False) -> None:
+        """Delete all files of a job, or all but its map outputs."""
+        directory = self._job_dir(job)
+        for path in directory.glob("*") if keep_outputs else (directory,):
+            if path.name != _OUTPUTS or not keep_outputs:
+                shutil.rmtree(path, ignore_errors=True)
+        self._remove_if_empty(directory)

@@ -76,6 +76,10 @@ class TaskRunner:
         self._slots = asyncio.Semaphore(slots)
         self._attempts: dict[AttemptId, HeldAttempt] = {}
         self._ended: OrderedDict[JobId, None] = OrderedDict()
+        #: Ended jobs whose map outputs are kept for a resume, in the order of their end.
+        self._kept: dict[JobId, None] = {}
+        #: Jobs whose files are being deleted, each with what is set when they are.
+        self._ending: dict[JobId, asyncio.Event] = {}
         self._consumer: Consumer | None = None
         self._closing = False
         #: Deliveries whose claim is being asked for or held; `_idle` is set when there are none.
@@ -124,7 +128,7 @@ class TaskRunner:
     @property
     def jobs_served(self) -> int:
         """Of how many jobs this worker serves map outputs."""
-        return len(self._outputs.jobs())
+        return sum(job not in self._kept for job in self._outputs.jobs())
 
     def leased(self) -> Mapping[JobId, Mapping[TaskId, int]]:
         """The attempts whose leases are to be renewed, by job."""
@@ -148,17 +152,35 @@ class TaskRunner:
         """Stop the attempts named; no effect on others."""
         self.stop_matching(lambda attempt: attempt.id in attempts, reason)
 
-    async def end_job(self, job: JobId) -> None:
-        """Kill the job's attempts and delete all of its files."""
+    async def end_job(self, job: JobId, *, keep_outputs: bool = False) -> None:
+        """Kill the job's attempts and delete its files, or all but its map outputs."""
+        while (ending := self._ending.get(job)) is not None:
+            await ending.wait()
+        self._ending[job] = asyncio.Event()
+        try:
+            await self._end_job(job, keep_outputs=keep_outputs)
+        finally:
+            self._ending.pop(job).set()
+
+    async def _end_job(self, job: JobId, *, keep_outputs: bool) -> None:
         self._ended[job] = None
         while len(self._ended) > _ENDED_JOBS:
             self._ended.popitem(last=False)
         for attempt in self.stop_matching(lambda a: a.id.job == job, StopReason.JOB_ENDED):
             await attempt.ended.wait()
-        self._outputs.remove_job(job)
+        self._kept.pop(job, None)
+        if keep_outputs:
+            self._kept[job] = None
+        else:
+            self._outputs.remove_job(job)
         self._preparation.forget(job)
         self._executor.forget_job(job)
-        await asyncio.to_thread(self._spool.drop_job, job)
+        await asyncio.to_thread(self._spool.drop_job, job, keep_outputs=keep_outputs)
+
+    @property
+    def kept(self) -> tuple[JobId, ...]:
+        """The ended jobs whose map outputs are kept here, in the order of their end."""
+        return tuple(self._kept)
 
     # --- one delivery
 
@@ -199,7 +221,9 @@ class TaskRunner:
             return
         # A lease of this worker that ran out unnoticed: the newer attempt goes on.
         self.stop_matching(lambda a: a.id[:2] == (job, task), StopReason.LEASE_LOST)
-        attempt = HeldAttempt(AttemptId(job, task, reply.attempt), reply.split, delivery)
+        attempt = HeldAttempt(AttemptId(job, task, reply.attempt), reply.split, delivery, reply.resumed)
+        while (ending := self._ending.get(job)) is not None:
+            await ending.wait()  # what is being deleted must not be what this attempt makes
         if job in self._ended:
             await self._look_again(job)
         # A store that came back older gives a number again. The two would share their files, so one follows
@@ -228,11 +252,13 @@ class TaskRunner:
             self._on_change()
 
     async def _look_again(self, job: JobId) -> None:
-        """Let a job run that ended here, if the store forgot it and it was submitted again."""
+        """Let a job run that ended here, if it was resumed, or forgotten by the store and submitted again."""
         del self._ended[job]
         record = await self._store.get_job(job)
         if record is None or record.state.terminal:
             self._ended[job] = None
+        else:
+            self._kept.pop(job, None)
 
     async def _give_up(self, attempt: HeldAttempt, error: Exception) -> None:
         """Report an attempt over which the worker itself failed, in whatever state it was."""
@@ -342,7 +368,7 @@ class TaskRunner:
     async def _commit(self, attempt: HeldAttempt, result: TaskResult, spec: JobSpec) -> None:
         """Record the result, publish its part and report it; discard it if another attempt has committed."""
         attempt.advance(AttemptEvent.FINISHED)
-        if not await self._store.commit(attempt.id, result):
+        if not await self._store.commit(attempt.id, result, attempt.resumed):
             attempt.advance(AttemptEvent.LOST)
             await self._discard(attempt)
             return

@@ -24,6 +24,7 @@ from mr.protocol.jobs import CodeManifest
 from mr.runtime import TaskContext, active
 from mr.settings import SECRET_VARIABLES
 from mr.workers.usercode.functions import FUNCTIONS, load
+from mr.workers.usercode.map_side import map_side_digests
 
 #: Bytes of the job file's printing that are kept to explain a crash; the rest is read and dropped.
 PRINT_TAIL_BYTES = 8 * 1024
@@ -54,6 +55,7 @@ def inspect_job(
         reduce_agg=code.aggregation_spec("reduce_fn"),
         combine_agg=code.aggregation_spec("combine_fn"),
         options=code.options,
+        map_side=map_side_digests(code),
     )
 
 

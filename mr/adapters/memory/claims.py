@@ -31,7 +31,7 @@ class MemoryClaims(MemoryClient, ClaimStore):
         verdict, after = claims.grant(before, worker, incarnation, self._now_ms(), int(lease_seconds * 1000))
         entry.claims[task] = after
         if verdict is Verdict.GRANTED:
-            return ClaimReply(verdict, after.attempt, entry.splits.get(task))
+            return ClaimReply(verdict, after.attempt, entry.splits.get(task), entry.resumed)
         return ClaimReply(verdict, after.winner)
 
     async def renew(
@@ -50,10 +50,10 @@ class MemoryClaims(MemoryClient, ClaimStore):
                 entry.claims[task] = after
         return stopped
 
-    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult, resumed: int = 0) -> bool:
         job, task, number = attempt
         entry = self._find_open(job)
-        if entry is None:
+        if entry is None or entry.resumed != resumed:
             return False
         before, results = entry.claims.get(task, Claim()), entry.results[task_kind(task)]
         after = claims.commit(before, number)
@@ -72,7 +72,7 @@ class MemoryClaims(MemoryClient, ClaimStore):
     async def relocate(
         self, job: JobId, moved: Mapping[TaskId, tuple[Placement, MapOutput]]
     ) -> Collection[TaskId]:
-        entry = self._find_open(job)
+        entry = self._find(job)
         if entry is None:
             return []
         results = entry.results[TaskKind.MAP]

@@ -38,6 +38,8 @@ class MemoryClient:
         if entry is not None and entry.expires_at <= self._now():
             del self.server.jobs[job]
             return None
+        if entry is not None and entry.kept_until <= self._now():
+            entry.drop_kept()
         return entry
 
     def _find_current(self, job: JobId) -> JobEntry:

@@ -1,6 +1,6 @@
 """Jobs as the coordinator writes them: claims by the pure functions of `mr.protocol.claims`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mr.adapters.memory.client import MemoryClient
 from mr.adapters.memory.state import JobEntry, recorded_placement
@@ -57,17 +57,52 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
         entry.tasks.update({task.task_id: pack(task) for task in tasks})
 
     async def end_job(
-        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+        self,
+        record: JobRecord,
+        tasks: Iterable[TaskRecord],
+        epoch: int,
+        history_seconds: float,
+        resume_seconds: float = 0.0,
     ) -> None:
         """As the port says; a map-only job's map results stay, as they are its parts."""
         entry = self._write(record.job_id, epoch, repairs=True)
         entry.record = pack(record)
         entry.tasks.update({task.task_id: pack(task) for task in tasks})
-        entry.open, entry.spec = False, None
+        entry.open = False
         entry.submitted_at = entry.submitted_at or record.submitted_at
-        entry.splits, entry.claims = {}, {}
-        entry.results[TaskKind.MAP if record.reduces > 0 else TaskKind.REDUCE] = {}
+        if not record.kept or resume_seconds <= 0:
+            entry.results[TaskKind.MAP if record.reduces > 0 else TaskKind.REDUCE] = {}
+        if resume_seconds <= 0:
+            entry.drop_kept()
+        entry.kept_until = self._now() + resume_seconds
         entry.expires_at = self._now() + history_seconds
+
+    async def ended_job(self, job: JobId) -> RestoredJob | None:
+        entry = self._find(job)
+        if entry is None or entry.open or entry.spec is None:
+            return None
+        return _read_whole(entry, entry.spec)
+
+    async def resume_job(self, job: RestoredJob, kept: Collection[TaskId], epoch: int) -> RestoredJob | None:
+        name = job.spec.job_id
+        entry = self._find(name)
+        if entry is None or entry.open or entry.spec is None:
+            return None
+        entry = self._write(name, epoch)
+        entry.record, entry.spec, entry.open = pack(job.record), job.spec, True
+        entry.resumed = job.spec.resumed
+        entry.kept_until = entry.expires_at = float("inf")
+        for task, record in job.tasks.items():
+            entry.tasks[task] = pack(record)
+            results = entry.results[task_kind(task)]
+            claim = claims.resume(
+                entry.claims.get(task, Claim()), task in kept and task in results, record.attempt
+            )
+            if not claim.winner:
+                results.pop(task, None)
+            if claim != Claim():
+                entry.claims[task] = claim
+        return _read_whole(entry, entry.spec)
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
         entry = self._write(job, epoch)
@@ -123,8 +158,8 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
 
     async def rewrite(self, job: RestoredJob, epoch: int, lease_seconds: float) -> None:
         entry = self._write(job.spec.job_id, epoch, repairs=True)
-        if not entry.open:
-            fresh = JobEntry(epoch=entry.epoch, generation=entry.generation)
+        if not entry.open or entry.resumed < job.spec.resumed:
+            fresh = JobEntry(epoch=entry.epoch, generation=entry.generation, resumed=job.spec.resumed)
             entry = self.server.jobs[job.spec.job_id] = fresh
         entry.record, entry.submitted_at, entry.spec = pack(job.record), job.spec.submitted_at, job.spec
         entry.splits = {task_id(TaskKind.MAP, split.index): split for split in job.splits}

@@ -36,8 +36,18 @@ class JobEntry:
     logs_bytes: int = 0
     #: Whether they exceeded their limit: nothing more is added then.
     logs_full: bool = False
+    #: How often the job was resumed.
+    resumed: int = 0
+    #: When what a resume needs is deleted, by the store's clock; infinite while the job runs.
+    kept_until: float = float("inf")
     #: When the job is forgotten, by the store's clock; infinite while it runs.
     expires_at: float = float("inf")
+
+    def drop_kept(self) -> None:
+        """Delete what only a resume would need."""
+        if self.spec is not None and self.spec.reduces > 0:
+            self.results[TaskKind.MAP] = {}
+        self.spec, self.splits, self.claims = None, {}, {}
 
 
 @dataclass

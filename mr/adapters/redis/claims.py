@@ -26,16 +26,17 @@ class RedisClaims(ClaimStore):
         self, job: JobId, task: TaskId, worker: WorkerId, incarnation: Incarnation, lease_seconds: float
     ) -> ClaimReply:
         needs_split = "1" if task_kind(task) is TaskKind.MAP else ""
-        verdict, attempt, packed = await self._client.script(
+        verdict, attempt, packed, resumed = await self._client.script(
             "claim",
             [keys.claims_key(job), keys.splits_key(job)],
             [task, worker, incarnation, int(lease_seconds * 1000), uuid.uuid4().hex, needs_split],
         )
         answer = Verdict(verdict.decode())
         try:
-            return ClaimReply(answer, attempt, None if packed is None else unpack(packed, Split))
+            split = None if packed is None else unpack(packed, Split)
+            return ClaimReply(answer, attempt, split, resumed)
         except BadMessage as error:
-            return ClaimReply(answer, attempt, unreadable=str(error))
+            return ClaimReply(answer, attempt, resumed=resumed, unreadable=str(error))
 
     async def renew(
         self, job: JobId, attempts: Mapping[TaskId, int], incarnation: Incarnation, lease_seconds: float
@@ -44,10 +45,10 @@ class RedisClaims(ClaimStore):
         stopped = await self._client.script("renew", [keys.claims_key(job)], arguments)
         return [TaskId(task.decode()) for task in stopped]
 
-    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult, resumed: int = 0) -> bool:
         job, task, number = attempt
         script_keys = [keys.claims_key(job), keys.results_key(job, task_kind(task)), keys.locations_key(job)]
-        arguments = [task, number, pack(result), *flatten(result_locations(result))]
+        arguments = [task, number, pack(result), resumed, *flatten(result_locations(result))]
         return bool(await self._client.script("commit", script_keys, arguments))
 
     async def relocate(

@@ -1,7 +1,7 @@
 """Jobs as the coordinator writes them: a script each, fenced by epoch and generation."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -64,17 +64,49 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         await self._write("save_job", record.job_id, script_keys, epoch, arguments)
 
     async def end_job(
-        self, record: JobRecord, tasks: Iterable[TaskRecord], epoch: int, history_seconds: float
+        self,
+        record: JobRecord,
+        tasks: Iterable[TaskRecord],
+        epoch: int,
+        history_seconds: float,
+        resume_seconds: float = 0.0,
     ) -> None:
         """As the port says; a map-only job's map results stay, as they are its parts."""
         job = record.job_id
         await self._index(job, record.submitted_at)  # the store may have been emptied meanwhile
         maps, reduces = (keys.results_key(job, kind) for kind in TaskKind)
         kept = [keys.job_key(job), keys.tasks_key(job), keys.logs_key(job)]
-        deleted = [keys.claims_key(job), keys.spec_key(job), keys.splits_key(job), keys.locations_key(job)]
+        needed = [keys.claims_key(job), keys.spec_key(job), keys.splits_key(job), keys.locations_key(job)]
         parts, others = (reduces, maps) if record.reduces > 0 else (maps, reduces)
-        arguments = [pack(record), milliseconds(history_seconds), *_packed_tasks(tasks)]
-        await self._write("end_job", job, [*kept, parts, *deleted, others], epoch, arguments)
+        resume_ms = milliseconds(min(resume_seconds, history_seconds)) if resume_seconds > 0 else 0
+        arguments = [pack(record), milliseconds(history_seconds), resume_ms, "1" if record.kept else ""]
+        arguments += _packed_tasks(tasks)
+        await self._write("end_job", job, [*kept, parts, *needed, others], epoch, arguments)
+
+    async def ended_job(self, job: JobId) -> RestoredJob | None:
+        spec, is_open = await self._client.commands(
+            [("EXISTS", keys.spec_key(job)), ("HEXISTS", keys.claims_key(job), OPEN_FIELD)], atomic=True
+        )
+        return await self._read_whole(job) if spec and not is_open else None
+
+    async def resume_job(self, job: RestoredJob, kept: Collection[TaskId], epoch: int) -> RestoredJob | None:
+        name = job.spec.job_id
+        script_keys = [keys.job_key(name), keys.spec_key(name), keys.claims_key(name), keys.splits_key(name)]
+        script_keys += [keys.tasks_key(name), *(keys.results_key(name, kind) for kind in TaskKind)]
+        script_keys += [keys.locations_key(name), keys.logs_key(name)]
+        known = self._acknowledged.of(name)
+        arguments: list[str | bytes | int] = [uuid.uuid4().hex, pack(job.record), pack(job.spec)]
+        arguments.append(job.spec.resumed)
+        for task, record in job.tasks.items():
+            results = 6 if task_kind(task) is TaskKind.MAP else 7
+            arguments += [task, pack(record), record.attempt, "1" if task in kept else "", results]
+        answer = await self._client.script("resume_job", script_keys, [epoch, known, *arguments])
+        if answer == b"gone":
+            return None
+        if answer == b"behind":
+            raise StoreBehind(f"the store has lost what it had acknowledged of job {name}")
+        self._acknowledged.note(name, _generation(name, epoch, answer))
+        return await self._read_whole(name)
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
         script_keys = [keys.job_key(job), keys.claims_key(job), keys.results_key(job, TaskKind.MAP)]
@@ -171,7 +203,7 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         script_keys += [*(keys.results_key(name, kind) for kind in TaskKind), keys.locations_key(name)]
         script_keys += [keys.logs_key(name)]
         arguments: list[str | bytes | int] = [milliseconds(lease_seconds), pack(job.record), pack(job.spec)]
-        arguments.append(len(job.claims))
+        arguments += [job.spec.resumed, len(job.claims)]
         for task, claim in job.claims.items():
             result = job.results.get(task)
             where = 6 if task_kind(task) is TaskKind.MAP else 7

@@ -3,12 +3,13 @@
 """The output directory of a job, from its first check to `_SUCCESS`.
 
 While a job runs, `OUT/_temporary/<job_id>/` holds its unfinished parts and a file `_owner`. That file says
-that OUT belongs to this job, and names the topmost directory that was made for it.
+that OUT belongs to this job, and names the topmost directory that was made for it. Beside it, a file `_ended`
+says that the job has ended, and that what it left is kept for a resume: another job may take its place.
 """
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import NoReturn
@@ -23,7 +24,7 @@ from mr.formats.storage import join
 from mr.protocol.bad_records import BadRecordsFile
 from mr.protocol.codec import UNDECODABLE
 from mr.protocol.formats import OutputFormatName
-from mr.protocol.ids import JobId, task_index
+from mr.protocol.ids import JobId, TaskId, is_id, task_index
 from mr.protocol.part_names import (
     BAD_RECORDS,
     PART_PREFIX,
@@ -34,10 +35,11 @@ from mr.protocol.part_names import (
     temporary_directory,
     temporary_part,
 )
-from mr.protocol.records import Manifest, PartOutput, as_json
+from mr.protocol.records import Manifest, PartOutput, TaskResult, as_json
 
 SUCCESS = "_SUCCESS"
 _OWNER = "_owner"
+_ENDED = "_ended"
 #: Suffix of the mark that a part's final name is this job's: made before the part is renamed.
 _MARK = ".mark"
 #: Parts read back at the same time, and bytes read at a time.
@@ -45,33 +47,89 @@ _VERIFIERS = 4
 _VERIFY_BYTES = 4 * 1024 * 1024
 
 
-def prepare_output(output: str, job_id: JobId) -> None:
+def prepare_output(output: str, job_id: JobId) -> list[JobId]:
     """Make `OUT/_temporary/<job_id>/`. Idempotent for one job.
 
-    Raises OutputExists when OUT is a file, is not empty or belongs to another job; BadJob when it cannot be
-    made or written.
+    What an ended job left for a resume is removed; returns the ids of such jobs. Raises OutputExists when OUT
+    is a file, is not empty or belongs to another job; BadJob when it cannot be made or written.
+    """
+    return _take_output(output, job_id, gives_way=lambda other: _has_ended(output, other))
+
+
+def leave_output(output: str, job_id: JobId) -> None:
+    """Keep what an ended job left for a resume, until another job is to write to OUT. Idempotent."""
+    ours = temporary_directory(output, job_id)
+    owned = storage.file_size(join(ours, _OWNER)) is not None
+    if owned and storage.file_size(join(ours, _ENDED)) is None:
+        storage.write_file(join(ours, _ENDED), b"")
+
+
+def retake_output(output: str, job_id: JobId) -> None:
+    """Take OUT for a job that ended and goes on; what it left there stays.
+
+    Raises OutputExists when OUT is another's by now, BadJob; `leave_output` is to follow then.
     """
     ours = temporary_directory(output, job_id)
     try:
-        _refuse_taken(output, job_id)
+        # Before anybody else is looked for: a job that takes OUT meanwhile sees that this one goes on.
+        storage.remove_file(join(ours, _ENDED))
+        if storage.file_size(join(ours, _OWNER)) is not None:
+            _refuse_taken(output, job_id)
+            return
+    except OSError as error:
+        raise BadJob(f"the output directory {output} cannot be used: {error_text(error)}") from error
+    _take_output(output, job_id, gives_way=lambda other: False)
+
+
+def _has_ended(output: str, job_id: JobId) -> bool:
+    return storage.file_size(join(temporary_directory(output, job_id), _ENDED)) is not None
+
+
+def _take_output(output: str, job_id: JobId, gives_way: Callable[[JobId], bool]) -> list[JobId]:
+    """Make this job's directory in OUT; what other jobs left gives way if `gives_way` says so."""
+    ours = temporary_directory(output, job_id)
+    try:
+        ended = [other for other in _others(output, job_id) if gives_way(other)]
+        _refuse_taken(output, job_id, ended)
         if storage.file_size(join(ours, _OWNER)) is None:
-            made = _topmost_missing(output)
+            made = _made_for(output, ended)
             storage.make_directory(ours)
             storage.write_file(join(ours, _OWNER), made.encode("utf-8", "surrogateescape"))
+        for other in filter(gives_way, ended):  # one that goes on has been seen by now, or sees this job
+            abandon_output(output, other)
+            remove_temporary(output, other)
         try:
             _refuse_taken(output, job_id)
         except OutputExists:
             # two jobs came at the same time: now each sees the other and gives up
             remove_temporary(output, job_id)
             raise
+        return ended
     except OSError as error:
         raise BadJob(f"the output directory {output} cannot be made: {error_text(error)}") from error
     except (BadInput, ValueError) as error:
         raise BadJob(f"the output directory {output} cannot be made: {error}") from error
 
 
-def _refuse_taken(output: str, job_id: JobId) -> None:
-    """Raise OutputExists unless OUT is absent, empty or belongs to this job."""
+def _others(output: str, job_id: JobId) -> list[JobId]:
+    """The other jobs that have a directory in OUT."""
+    try:
+        names = storage.list_names(join(output, TEMPORARY)) or []
+    except NotADirectoryError:  # OUT is a file
+        names = []
+    return [JobId(name) for name in names if is_id(name) and name != job_id]
+
+
+def _made_for(output: str, ended: Sequence[JobId]) -> str:
+    """The topmost directory that was made for OUT, now or for an ended job that gives way."""
+    for other in ended:
+        if owner := storage.read_file(join(temporary_directory(output, other), _OWNER)):
+            return owner.decode("utf-8", "surrogateescape")
+    return _topmost_missing(output)
+
+
+def _refuse_taken(output: str, job_id: JobId, leaving: Sequence[JobId] = ()) -> None:
+    """Raise OutputExists unless OUT is absent, empty or belongs to this job, or to those that are leaving."""
     try:
         names = storage.list_names(output)
     except NotADirectoryError:
@@ -80,9 +138,10 @@ def _refuse_taken(output: str, job_id: JobId) -> None:
         raise OutputExists(f"the output {output} is a file; name a directory") from None
     if not names:
         return
-    others = [name for name in names if name != TEMPORARY]
+    left = {name for other in leaving for name in _marked(output, other)}
+    others = [name for name in names if name != TEMPORARY and name not in left]
     jobs = (storage.list_names(join(output, TEMPORARY)) or []) if TEMPORARY in names else []
-    strangers = [name for name in jobs if name != job_id]
+    strangers = [name for name in jobs if name != job_id and name not in leaving]
     if strangers:
         raise OutputExists(
             f"the job {strangers[0]} is writing to {output}; choose another output, or, if that job is "
@@ -141,6 +200,51 @@ def _take_name(output: str, job_id: JobId, path: str) -> None:
 
 def _mark(output: str, job_id: JobId, path: str) -> str:
     return join(temporary_directory(output, job_id), path.rpartition("/")[2] + _MARK)
+
+
+def _marked(output: str, job_id: JobId) -> set[str]:
+    """The names in OUT that a job has marked as its own."""
+    names = storage.list_names(temporary_directory(output, job_id)) or []
+    return {name.removesuffix(_MARK) for name in names if name.endswith(_MARK)}
+
+
+def missing_files(
+    output: str,
+    job_id: JobId,
+    results: Mapping[TaskId, TaskResult],
+    output_format: OutputFormatName,
+    *,
+    read_back: bool,
+) -> set[TaskId]:
+    """The tasks of which a committed part or list of bad records is gone. Raises OSError.
+
+    Each must be under one of its two names with its recorded size; `read_back`: a local one with its recorded
+    checksum, too.
+    """
+    missing = set()
+    for task, result in results.items():
+        for temporary, final, file in _files(output, job_id, task, result, output_format):
+            path = final if storage.file_size(temporary) is None else temporary
+            found = storage.file_size(path) == file.bytes
+            if found and read_back and storage.local_path(path) is not None:
+                found = _checksum(path, file.bytes) == file.checksum
+            if not found:
+                missing.add(task)
+    return missing
+
+
+def _files(
+    output: str, job_id: JobId, task: TaskId, result: TaskResult, output_format: OutputFormatName
+) -> Iterator[tuple[str, str, PartOutput | BadRecordsFile]]:
+    """Temporary and final name of each file that a committed task wrote to OUT."""
+    index, part, bad = task_index(task), result.output, result.stats.bad_file
+    if isinstance(part, PartOutput):
+        number = part.attempt.number
+        temporary = temporary_part(output, job_id, index, number, part.incarnation, output_format)
+        yield temporary, final_part(output, index, output_format), part
+    if bad is not None:
+        temporary = temporary_bad_records(output, job_id, index, bad.attempt, bad.incarnation)
+        yield temporary, final_bad_records(output, index), bad
 
 
 def _lost(part: PartOutput, path: str, what: str) -> NoReturn:
@@ -216,13 +320,17 @@ def _publish_bad_records(output: str, job_id: JobId, files: Mapping[int, BadReco
 
 def _verify(what: str, path: str, part: PartOutput | BadRecordsFile) -> None:
     """Read a file back. Raises FileNotFoundError when its bytes are not those that were recorded."""
+    if _checksum(path, part.bytes) != part.checksum:
+        _lost_file(what, path, "has other bytes than were written (its checksum differs)")
+
+
+def _checksum(path: str, expected_bytes: int) -> str:
     digest = xxhash.xxh3_64()
-    buffer = memoryview(bytearray(min(_VERIFY_BYTES, part.bytes + 1)))
+    buffer = memoryview(bytearray(min(_VERIFY_BYTES, expected_bytes + 1)))
     with storage.open_read(path) as file:
         while size := file.readinto(buffer):  # type: ignore[attr-defined]
             digest.update(buffer[:size])
-    if digest.hexdigest() != part.checksum:
-        _lost_file(what, path, "has other bytes than were written (its checksum differs)")
+    return digest.hexdigest()
 
 
 def remove_temporary(output: str, job_id: JobId) -> None:
@@ -245,11 +353,11 @@ def abandon_output(output: str, job_id: JobId) -> None:
     _remove_attempts(output, job_id)  # first, so that a worker that is about to publish one finds it gone
     names = storage.list_names(output) or []
     topmost = owner.decode("utf-8", "surrogateescape")
-    marks = {name for name in storage.list_names(ours) or [] if name.endswith(_MARK)}
+    marked = _marked(output, job_id)
     for name in names:
-        if name.startswith(PART_PREFIX) and name + _MARK in marks:
+        if name.startswith(PART_PREFIX) and name in marked:
             storage.remove_file(join(output, name))
-    if BAD_RECORDS + _MARK in marks:
+    if BAD_RECORDS in marked:
         storage.remove_tree(join(output, BAD_RECORDS))
     remove_temporary(output, job_id)
     directory = storage.local_path(output)

@@ -24,6 +24,7 @@ from mr.coordinator.core.commands import (
 )
 from mr.coordinator.core.events import ClaimsObserved, Event, JobBroken
 from mr.coordinator.effects import Effects
+from mr.coordinator.outputs import Outputs
 from mr.errors import BadMessage, StoreUnavailable
 from mr.ports.broker import OutgoingMessage
 from mr.protocol import messages
@@ -62,7 +63,7 @@ class RecordingStore(MemoryStore):
     async def save_job(self, record: JobRecord, tasks: Any, epoch: int) -> None:
         self.calls.append(("save", (record.maps_committed, [t.state for t in tasks], epoch)))
 
-    async def end_job(self, record: JobRecord, tasks: Any, epoch: int, history_seconds: float) -> None:
+    async def end_job(self, record: JobRecord, tasks: Any, epoch: int, *seconds: float) -> None:
         self.calls.append(("end", (record.state, [t.state for t in tasks])))
 
     async def reopen(self, job: JobId, lost: Any, epoch: int) -> None:
@@ -99,6 +100,7 @@ class Shell:
             SystemClock(),
             self._take,
             self.asked.append,
+            Outputs(self.store, lambda job: False),
         )
         self.effects.epoch = 7
 
@@ -186,7 +188,15 @@ async def test_a_record_that_cannot_be_stored_fails_its_job_with_bare_facts() ->
     async def take(event: e.Event) -> None:
         events.append(event)
 
-    effects = Effects(Settings(), MemoryBroker(), store, SystemClock(), take, spawned.append)
+    effects = Effects(
+        Settings(),
+        MemoryBroker(),
+        store,
+        SystemClock(),
+        take,
+        spawned.append,
+        Outputs(store, lambda job: False),
+    )
     record = msgspec.structs.replace(samples.record(), stats=TaskStats(counters={"huge": 2**70}))
     await effects.perform([c.SaveJob(record, (), cause="test")])
     for work in spawned:

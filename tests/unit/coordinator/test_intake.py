@@ -16,11 +16,11 @@ from mr.bundle import build_bundle, content_id
 from mr.coordinator import intake
 from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.intake import Intake
-from mr.errors import BadMessage
+from mr.errors import BadJob, BadMessage, NotFound
 from mr.ports.broker import Delivery, OutgoingMessage
 from mr.protocol.codec import JSON, pack
 from mr.protocol.ids import CodeId, JobId
-from mr.protocol.jobs import JobSpec, Split
+from mr.protocol.jobs import JobSpec, RequestReply, ResumeRequest, Split
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
 from mr.protocol.records import JobRecord, as_json
 from mr.settings import Settings
@@ -47,7 +47,8 @@ class Desk:
             SystemClock(),
             self._take,
             self._cancel,
-            lambda sender: self.unfinished,
+            self._resume,
+            self._check_share,
             lambda job: self.known.get(job),
         )
 
@@ -70,8 +71,18 @@ class Desk:
         self.jobs.append(spec)
         return await self.store.create_job(spec, splits, submitted_record(spec), 1)
 
-    async def _cancel(self, job: JobId) -> bool:
+    async def _cancel(self, job: JobId, keep: bool) -> bool:
+        self.kept = keep
         return job in self.taken
+
+    async def _resume(self, request: ResumeRequest) -> RequestReply:
+        if request.job_id not in self.taken:
+            raise NotFound("there is no such job")
+        return RequestReply(accepted=True, job_id=request.job_id, note=f"with {request.job}")
+
+    def _check_share(self, sender: str) -> None:
+        if self.unfinished >= 2:
+            raise BadJob(f"the sender {sender!r} has {self.unfinished} unfinished jobs")
 
     def request(self, **changes: Any) -> dict[str, Any]:
         whole = {
@@ -263,7 +274,7 @@ async def test_the_trace_of_a_refusal_is_bounded(desk: Desk) -> None:
 async def test_a_senders_unfinished_jobs_are_bounded(desk: Desk) -> None:
     desk.unfinished = 2
     answer = await desk.ask(desk.request())
-    assert not answer["accepted"] and "max_jobs_per_sender" in answer["reason"]
+    assert not answer["accepted"] and "2 unfinished jobs" in answer["reason"]
     desk.unfinished = 1
     assert (await desk.ask(desk.request()))["accepted"]
     desk.unfinished = 2

@@ -15,7 +15,7 @@ from mr.coordinator.intake import Intake
 from mr.ports.broker import OutgoingMessage
 from mr.protocol.codec import JSON
 from mr.protocol.ids import JobId
-from mr.protocol.jobs import CodeManifest, JobSpec, Split
+from mr.protocol.jobs import CodeManifest, JobSpec, RequestReply, ResumeRequest, Split
 from mr.protocol.queues import JOBS_QUEUE
 from mr.protocol.records import JobRecord, JobState, Refusal
 from mr.settings import Settings
@@ -69,7 +69,8 @@ class Desk:
             SystemClock(),
             self.take,
             self.cancel,
-            lambda sender: 0,
+            self.resume,
+            lambda sender: None,
             lambda job: None,
         )
 
@@ -95,8 +96,11 @@ class Desk:
         self.jobs[spec.job_id] = submitted_record(spec)
         return True
 
-    async def cancel(self, job: JobId) -> bool:
+    async def cancel(self, job: JobId, keep: bool) -> bool:
         return False
+
+    async def resume(self, request: ResumeRequest) -> RequestReply:
+        raise AssertionError("nothing is resumed here")
 
     async def publish(self, message: OutgoingMessage) -> None:
         self.answers.append(json.loads(message.body))

@@ -15,6 +15,7 @@ MAY_BE_ZERO = {
     "retry_max_seconds",
     "reconnect_seconds",
     "history_seconds",
+    "resume_seconds",
     "drain_seconds",
     "fetch_patience_seconds",
     "max_uncounted_attempts",

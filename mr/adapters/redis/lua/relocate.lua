@@ -1,11 +1,12 @@
--- relocate v1: record that committed map outputs lie elsewhere; equivalent to mr.protocol.claims.is_placed.
+-- relocate v2: record that committed map outputs lie elsewhere; equivalent to mr.protocol.claims.is_placed.
 -- KEYS: 1 claims (hash), 2 results of maps (hash), 3 locations of map outputs (hash)
 -- ARGV: for each: task id, attempt, the result as it was read, the result with the new place, the location,
 --       field and value of the place
 -- Returns the ids of the tasks that now have the new result (also those that had it already).
+-- Outputs of an ended job that are kept may move, too.
 -- uses: claims
 local relocated = {}
-for i = 1, is_open(KEYS[1]) and #ARGV or 0, 7 do
+for i = 1, #ARGV, 7 do
   local task = ARGV[i]
   local claim = read_claim(KEYS[1], task)
   local result = redis.call('HGET', KEYS[2], task)

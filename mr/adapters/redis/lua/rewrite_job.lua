@@ -2,7 +2,7 @@
 -- KEYS: 1 job (hash), 2 spec (string), 3 claims (hash), 4 splits, 5 tasks, 6 results of maps,
 --       7 results of reduces, 8 locations of map outputs, 9 logs (hashes)
 -- ARGV: 1 epoch, 2 generation acknowledged before, 3 lease in milliseconds, 4 record, 5 spec,
---       6 number of claims; for each claim: task id, claim, number of its results' key (6 or 7), result or '',
+--       6 how often the job was resumed, 7 number of claims; for each claim: task id, claim, number of its results' key (6 or 7), result or '',
 --       its location, field and value of its place ('' where there are none);
 --       then for each further entry: number of its key (4 or 5), field, value
 -- Claims are raised by the rules of mr.protocol.claims.catch_up; what the store knows beyond that stays.
@@ -12,7 +12,8 @@ if is_deposed() then
   return 'deposed'
 end
 local new_generation = next_generation()  -- read before the job is deleted
-if not is_open(KEYS[3]) then
+-- Claims of the time before the job was resumed say nothing about it now.
+if not is_open(KEYS[3]) or times_resumed(KEYS[3]) < tonumber(ARGV[6]) then
   for i = 1, #KEYS do
     redis.call('DEL', KEYS[i])
   end
@@ -60,8 +61,8 @@ local function catch_up(claim, known)
   return {attempt, fenced_attempt, 0, speculative, released}
 end
 
-local last_claim = 6 + 7 * tonumber(ARGV[6])
-for i = 7, last_claim, 7 do
+local last_claim = 7 + 7 * tonumber(ARGV[7])
+for i = 8, last_claim, 7 do
   local before = read_claim(KEYS[3], ARGV[i]) or new_claim()
   local after = catch_up(before, cmsgpack.unpack(ARGV[i + 1]))
   local results = KEYS[tonumber(ARGV[i + 2])]
@@ -82,7 +83,7 @@ end
 redis.call('HSET', KEYS[1], 'record', ARGV[4])
 note_write(new_generation)
 redis.call('SET', KEYS[2], ARGV[5])
-redis.call('HSET', KEYS[3], 'open', '1')
+open_claims(KEYS[3], tonumber(ARGV[6]))
 for i = 1, #KEYS do
   redis.call('PERSIST', KEYS[i])
 end

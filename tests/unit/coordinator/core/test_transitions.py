@@ -20,7 +20,7 @@ from mr.protocol.records import JobState, TaskState
 def test_a_job_takes_listed_steps_only(state: JobState, cause: JobCause) -> None:
     if (state, cause) in JOB_TRANSITIONS:
         assert next_job_state(state, cause) is JOB_TRANSITIONS[state, cause]
-        assert not state.terminal
+        assert not state.terminal or cause is JobCause.RESUMED
     else:
         with pytest.raises(IllegalTransition, match=state):
             next_job_state(state, cause)
@@ -31,7 +31,7 @@ def test_a_job_takes_listed_steps_only(state: JobState, cause: JobCause) -> None
 def test_a_task_takes_listed_steps_only(state: TaskState, cause: TaskCause) -> None:
     if (state, cause) in TASK_TRANSITIONS:
         assert next_task_state(state, cause) is TASK_TRANSITIONS[state, cause]
-        assert state not in (TaskState.FAILED, TaskState.CANCELLED)
+        assert state not in (TaskState.FAILED, TaskState.CANCELLED) or cause is TaskCause.RESUMED
     else:
         with pytest.raises(IllegalTransition, match=state):
             next_task_state(state, cause)

@@ -14,7 +14,7 @@ from mr.workers.daemon.spool import SpoolUnusable
 from mr.workers.shuffle.transfer.host_identity import host_identity
 from mr.workers.shuffle.transfer.server import ListenFailed
 from tests.support.waiting import appear, eventually, gone
-from tests.support.worker import SETTINGS, WORKER, Bench, bench, submit, worker_settings
+from tests.support.worker import CODE_FILE, SETTINGS, WORKER, Bench, bench, submit, worker_settings
 
 JOB, MAP = JobId("job-1"), TaskId("map-00000")
 
@@ -49,7 +49,7 @@ async def test_a_worker_survives_that_its_spool_is_deleted(
         await eventually(worker.spool.exists)
         await worker.publish("job-1", "map-00001")
         assert isinstance(await worker.reports.get(), TaskCommitted)
-        assert "job-1/code/job.py" in worker.files()
+        assert CODE_FILE in worker.files()
 
 
 async def test_a_broker_that_fails_for_good_ends_the_worker_and_its_children(tmp_path: Path) -> None:

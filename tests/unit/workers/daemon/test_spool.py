@@ -10,8 +10,10 @@ from mr.protocol.codec import pack
 from mr.protocol.ids import AttemptId, Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import MapOutput
 from mr.workers.daemon.spool import Spool, SpoolUnusable
+from tests.support.specs import make_manifest
 
 JOB, TASK = JobId("job-1"), TaskId("map-00000")
+CODE = make_manifest()
 
 
 def make(root: Path, worker: str = "w1", incarnation: str = "i1") -> Spool:
@@ -106,7 +108,7 @@ def finish_output(spool: Spool, attempt: int) -> MapOutput:
 def test_outputs_that_are_kept_are_found_and_taken_by_the_next_life_alone(tmp_path: Path) -> None:
     first = make(tmp_path, "w1", "first")
     output = finish_output(first, 3)
-    first.code_dir(JOB).mkdir()
+    first.code_dir(JOB, CODE).mkdir()
     first.close(keep_outputs=True)
     second, third = make(tmp_path, "w2", "second"), make(tmp_path, "w3", "third")
     assert third.left_outputs() == {}
@@ -142,7 +144,7 @@ def test_a_closed_spool_keeps_outputs_only_and_makes_nothing(tmp_path: Path) -> 
     spool = make(tmp_path)
     finish_output(spool, 1)
     spool.make_attempt(AttemptId(JOB, TASK, 2))
-    spool.code_dir(JOB).mkdir()
+    spool.code_dir(JOB, CODE).mkdir()
     spool.close(keep_outputs=True)
     assert [path.name for path in (spool.directory / "jobs" / JOB).iterdir()] == ["outputs"]
     with pytest.raises(OSError, match="stopping"):
@@ -202,3 +204,18 @@ def test_a_spool_that_is_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SpoolUnusable, match=r"the spool .*file cannot be used"):
         make(tmp_path / "file")
+
+
+def test_of_a_job_whose_outputs_are_kept_only_these_stay(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    output = finish_output(spool, 1)
+    spool.make_attempt(AttemptId(JOB, TASK, 2))
+    spool.code_dir(JOB, CODE).mkdir()
+    spool.drop_job(JOB, keep_outputs=True)
+    assert [path.name for path in (spool.directory / "jobs" / JOB).iterdir()] == ["outputs"]
+    assert Path(output.path).exists()
+    other = JobId("job-2")
+    spool.make_attempt(AttemptId(other, TASK, 1))
+    spool.drop_job(other, keep_outputs=True)
+    assert spool.jobs() == (JOB,)
+    spool.close()

@@ -15,6 +15,7 @@ from mr.protocol.messages import EndJob, StopAttempt, TaskMessage
 from mr.protocol.records import MapOutput, PartOutput, TaskResult, TaskStats
 from tests.support.waiting import appear, eventually, gone
 from tests.support.worker import (
+    CODE_FILE,
     WORKER,
     Bench,
     bench,
@@ -66,7 +67,7 @@ async def test_a_map_output_is_kept_and_the_rest_of_its_attempt_is_not(worker: B
     index = path.with_suffix(".index").read_bytes()
     assert unpack(index, MapOutput) == output
     assert worker.files() == [
-        "job-1/code/job.py",
+        CODE_FILE,
         "job-1/outputs/map-00000-1.index",
         "job-1/outputs/map-00000-1.segments",
     ]
@@ -78,7 +79,7 @@ async def test_a_part_has_its_final_name_when_it_is_reported(worker: Bench) -> N
     part = (await committed_result(worker)).output
     assert isinstance(part, PartOutput)
     assert Path(worker.directory, "out", "part-00000").read_bytes() == b"part"  # noqa: ASYNC240 - one small file
-    assert worker.files() == ["job-1/code/job.py"]
+    assert worker.files() == [CODE_FILE]
 
 
 async def test_a_reduce_gets_the_map_outputs_as_they_are_now(worker: Bench) -> None:
@@ -225,7 +226,7 @@ async def test_an_attempt_that_lost_the_race_leaves_nothing(tmp_path: Path) -> N
         (tmp_path / "go").touch()
         await worker.settled()
         assert worker.effects == ["commit map-00000 2", "commit map-00000 1"]
-        assert worker.files() == ["job-1/code/job.py"]
+        assert worker.files() == [CODE_FILE]
 
 
 async def test_more_tasks_than_slots_wait_in_the_queue(worker: Bench) -> None:

@@ -16,7 +16,7 @@ from mr.protocol.failures import FailureKind
 from mr.protocol.ids import CodeId, JobId, TaskId, TaskKind
 from mr.protocol.messages import TaskFailed
 from tests.support.specs import CODE_ID, make_manifest, make_spec
-from tests.support.worker import Bench, bench, committed, failed, submit
+from tests.support.worker import CODE_FILE, Bench, bench, committed, failed, submit
 from tests.support.zips import POISON
 
 JOB = JobId("job-1")
@@ -40,7 +40,7 @@ async def test_a_failure_is_released_then_reported(worker: Bench) -> None:
     assert worker.effects == ["log map-00000 1", "release map-00000 1", "report"]
     assert (report.attempt.number, report.failure.message) == (1, "ValueError: no")
     assert (await worker.claim("job-1", "map-00000")).running == ()
-    assert worker.files() == ["job-1/code/job.py"]
+    assert worker.files() == [CODE_FILE]
 
 
 async def test_a_crash_is_reported_and_the_next_attempt_runs(worker: Bench) -> None:
@@ -163,7 +163,7 @@ async def test_a_result_too_large_for_a_message_fails_before_it_is_recorded(work
     assert failure.kind is FailureKind.BAD_JOB
     assert "too many counters" in failure.message
     assert worker.effects == ["release map-00000 1", "report"]
-    assert worker.files() == ["job-1/code/job.py"]
+    assert worker.files() == [CODE_FILE]
 
 
 @pytest.mark.parametrize("name", ["unnamed", "bomb", "outside", "another entry", "no zip"])

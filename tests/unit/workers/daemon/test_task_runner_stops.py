@@ -173,7 +173,7 @@ def check_files(worker: ScriptedWorker, task: TaskId, *, kept: bool, ended: bool
     expected = []
     if kept and offered is not None and task_kind(task) is TaskKind.MAP:
         expected = [f"{JOB}/outputs/{task}-1.index", f"{JOB}/outputs/{task}-1.segments"]
-    found = [name for name in worker.files() if ended or not name.startswith(f"{JOB}/code/")]
+    found = [name for name in worker.files() if ended or not name.startswith(f"{JOB}/code-")]
     assert found == expected
     assert (offered is not None) == bool(expected)
 

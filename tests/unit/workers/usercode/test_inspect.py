@@ -36,13 +36,16 @@ def test_manifest(tmp_path: Path) -> None:
         "import mr\nprint('hello')\n" + MAP + "reduce_fn = mr.agg.sum\n"
         "def map_init(): ...\nJOB = mr.Job(name='words', reduces=3)\n"
     )
-    assert inspected(tmp_path, source) == CodeManifest(
+    manifest = inspected(tmp_path, source)
+    assert set(manifest.map_side) == {"map_fn", "map_init"}
+    assert manifest == CodeManifest(
         code_id=CODE_ID,
         entry="job.py",
         functions=("map_fn", "reduce_fn", "map_init"),
         reduce_agg=AggregationSpec("sum"),
         combine_agg=None,
         options=JobOptions(name="words", reduces=3),
+        map_side=manifest.map_side,
     )
 
 

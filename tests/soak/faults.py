@@ -263,7 +263,10 @@ async def _on_channel(strike: Strike, act: Callable[[Any], None]) -> None:
         with pika.BlockingConnection(pika.URLParameters(strike.site.rabbitmq.url)) as connection:
             act(connection.channel())
 
-    await strike.site.in_thread(connect_and_act)
+    try:
+        await strike.site.in_thread(connect_and_act)
+    except pika.exceptions.ChannelClosedByBroker:  # the queue is not there again yet
+        raise NothingToStrike from None
 
 
 async def tasks_purged(strike: Strike) -> None:

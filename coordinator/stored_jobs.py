@@ -144,6 +144,9 @@ class StoredJobs:
         stored = await self._store.restore(self._effects.epoch)
         jobs = {job.spec.job_id: job for job in stored if isinstance(job, RestoredJob)}
         new = {name: job for name, job in jobs.items() if self._is_new(name)}
+        # The store may have come back older once more. Reading these jobs accepted them as they are now, so
+        # what they have lost would never be noticed.
+        await self.write_back([name for name in jobs if name not in new])
         finished = await self._effects.finished({name: job.spec.output for name, job in new.items()})
         for name, job in new.items():
             with surviving(f"keeping the code of job {name}"):

@@ -51,6 +51,33 @@ async def test_a_job_that_ended_since_is_ended_again(site: Site) -> None:
         assert claim.verdict is Verdict.GONE
 
 
+async def test_a_job_that_ended_is_ended_again_if_the_store_comes_back_older_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site.coordinator() as store:
+        await site.submit()
+        older = site.stores.snapshot()
+        await site.broker.request(CANCEL, timeout_seconds=30)
+        restored: list[int] = []
+        restore = store.restore
+
+        async def restore_once_more_older(epoch: int) -> object:
+            restored.append(epoch)
+            if len(restored) == 1:
+                assert await state_of(site) is JobState.CANCELLED, "it was ended again by now"
+                site.stores.go_back(older)
+            return await restore(epoch)
+
+        monkeypatch.setattr(store, "restore", restore_once_more_older)
+        site.stores.go_back(older)
+        await eventually(lambda: restored)
+
+        async def ended() -> bool:
+            return await state_of(site) is JobState.CANCELLED
+
+        await eventually(ended)
+
+
 async def test_numbers_given_since_are_not_given_again_once_it_is_noticed(site: Site) -> None:
     async with site.coordinator() as store:
         await site.submit()

@@ -27,7 +27,7 @@ class WorkerIncarnation:
     #: When it was last known to be alive.
     alive_at: float
     dead: bool = False
-    #: It said that it stops: it never comes back.
+    #: It said that it stops: only a later heartbeat disproves it, as anybody may have said so.
     final: bool = False
     #: Proven to have ended, not only silent: only a later heartbeat disproves it.
     gone: bool = False
@@ -121,12 +121,12 @@ class Membership:
         for view in views:
             beat = view.beat
             known = self.hear_of(beat.worker, beat.incarnation, now)
-            if known.final or (known.gone and beat.number <= known.number):
+            if (known.final or known.gone) and beat.number <= known.number:
                 continue
             known.alive_at = max(known.alive_at, now - max(0.0, view.age_seconds))
             known.number, known.control_queue, known.address = beat.number, beat.control_queue, beat.address
             if view.live:
-                known.dead = known.gone = False
+                known.dead = known.gone = known.final = known.released = False
                 self.views[beat.worker] = view
                 if beat.draining and not known.draining:
                     known.draining = True

@@ -50,3 +50,15 @@ def test_a_life_that_ended_before_another_began_in_its_spool_is_dead_at_once() -
     assert membership.observe(2.0, (view("w1.2", number=1, ended=(old,)), view("w2.1", number=2))) == {old}
     assert membership.is_gone(old) and not membership.is_dead(new)
     assert membership.observe(3.0, (view("w1.2", number=2, ended=(old,)), view("w2.1", number=3))) == set()
+
+
+def test_a_life_that_is_said_to_have_stopped_and_beats_on_lives() -> None:
+    """Whoever said so lied, and the store had lost the heartbeat that shows it, for a moment."""
+    membership = Membership(Settings())
+    life = Incarnation("w1.1")
+    membership.observe(1.0, (view("w1.1", number=4),))
+    assert membership.stopped(WorkerId("w1"), life, 2.0)
+    membership.observe(3.0, (view("w1.1", number=4),))  # read before it stopped
+    assert membership.is_dead(life)
+    membership.observe(4.0, (view("w1.1", number=5),))
+    assert not membership.is_dead(life) and not membership.has_left(life)

@@ -17,6 +17,7 @@ from mr.ports.broker import Broker, Delivery, OutgoingMessage
 from mr.ports.store import StateStore
 from mr.protocol import codec, queues
 from mr.protocol.claims import Claim
+from mr.protocol.codec import every_field
 from mr.protocol.ids import CodeId, JobId, TaskId, WorkerId, is_id, task_sort_key
 from mr.protocol.jobs import CancelRequest, CodeManifest, JobRequest, RequestReply, ResumeRequest
 from mr.protocol.messages import DrainWorker
@@ -30,7 +31,6 @@ from mr.protocol.records import (
     TaskState,
     WorkerBeat,
     WorkerView,
-    every_field,
 )
 from mr.settings import Settings
 

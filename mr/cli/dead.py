@@ -15,7 +15,7 @@ from mr.dead_letters import DeadLetter, HeldLetter, hold_letters
 from mr.error_text import bounded
 from mr.errors import BadMessage, MrError, NotFound
 from mr.protocol.codec import MSGPACK, UNDECODABLE
-from mr.protocol.records import as_json as render_json
+from mr.protocol.codec import as_json as render_json
 
 Found = TypeVar("Found")
 

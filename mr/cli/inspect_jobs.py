@@ -17,9 +17,9 @@ from mr.cli.run import skipped
 from mr.client import Snapshot, TaskView, Viewer
 from mr.error_text import bounded
 from mr.errors import NotFound
+from mr.protocol.codec import as_json as render_json
 from mr.protocol.ids import TaskKind, task_kind
 from mr.protocol.records import JobRecord, JobState, Refusal, RunningTask, TaskRecord, TaskState, WorkerView
-from mr.protocol.records import as_json as render_json
 
 Seen = TypeVar("Seen")
 

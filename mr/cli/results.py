@@ -12,10 +12,10 @@ from mr.cli.inspect_jobs import look
 from mr.cli.options import Configured, as_json, with_settings
 from mr.cli.printing import say, say_json
 from mr.client import Viewer
+from mr.protocol.codec import as_json as render_json
 from mr.protocol.formats import OUTPUT_FORMATS
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import Manifest
-from mr.protocol.records import as_json as render_json
 from mr.resolve import default_options
 from mr.settings import Settings
 

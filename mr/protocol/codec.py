@@ -1,6 +1,6 @@
 """Bytes to messages and back, bounded in size and strict in shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -89,3 +89,22 @@ def unpack(data: bytes | None, kind: type[T]) -> T:
     except UNDECODABLE as error:
         name = getattr(kind, "__name__", str(kind))
         raise BadMessage(f"a stored {name} cannot be read, did another version write it? {error}") from error
+
+
+def every_field(record: Any) -> Any:
+    """Turn a record into dicts and lists of all its fields; the wire leaves out those with their default."""
+    if isinstance(record, msgspec.Struct):
+        config = record.__struct_config__
+        fields = {name: every_field(getattr(record, name)) for name in record.__struct_fields__}
+        return fields if config.tag_field is None else {config.tag_field: config.tag, **fields}
+    if isinstance(record, Mapping):
+        return {key: every_field(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [every_field(item) for item in record]
+    return record
+
+
+def as_json(record: Any) -> str:
+    """Render a record as indented JSON with every field and sorted keys, for `--json` and `_SUCCESS`."""
+    encoded = msgspec.json.encode(every_field(record), order="deterministic")
+    return msgspec.json.format(encoded, indent=2).decode()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -389,22 +389,3 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     def skipped(self) -> int:
         """Number of bad records that were skipped."""
         return sum(listed.records for listed in self.bad_records)
-
-
-def every_field(record: Any) -> Any:
-    """Turn a record into dicts and lists of all its fields; the wire leaves out those with their default."""
-    if isinstance(record, msgspec.Struct):
-        config = record.__struct_config__
-        fields = {name: every_field(getattr(record, name)) for name in record.__struct_fields__}
-        return fields if config.tag_field is None else {config.tag_field: config.tag, **fields}
-    if isinstance(record, Mapping):
-        return {key: every_field(value) for key, value in record.items()}
-    if isinstance(record, list | tuple):
-        return [every_field(item) for item in record]
-    return record
-
-
-def as_json(record: Any) -> str:
-    """Render a record as indented JSON with every field and sorted keys, for `--json` and `_SUCCESS`."""
-    encoded = msgspec.json.encode(every_field(record), order="deterministic")
-    return msgspec.json.format(encoded, indent=2).decode()

@@ -26,8 +26,9 @@ from mr.cli.results import _print_content
 from mr.cli.settings import setting_rows
 from mr.errors import BadInput, BadJob, BadSetting, MrError, SegmentCorrupt
 from mr.formats.output.directory import SUCCESS, read_manifest
+from mr.protocol.codec import as_json
 from mr.protocol.ids import JobId, TaskId
-from mr.protocol.records import Manifest, ManifestPart, as_json
+from mr.protocol.records import Manifest, ManifestPart
 from mr.settings import Settings, load_settings
 from mr.workers.shuffle.columns import key_column, key_list, value_column
 from mr.workers.shuffle.combine import value_lists

@@ -22,7 +22,7 @@ from mr.errors import BadInput, BadJob, OutputExists
 from mr.formats import storage
 from mr.formats.storage import join
 from mr.protocol.bad_records import BadRecordsFile
-from mr.protocol.codec import UNDECODABLE
+from mr.protocol.codec import UNDECODABLE, as_json
 from mr.protocol.formats import OutputFormatName
 from mr.protocol.ids import JobId, TaskId, is_id, task_index
 from mr.protocol.part_names import (
@@ -35,7 +35,7 @@ from mr.protocol.part_names import (
     temporary_directory,
     temporary_part,
 )
-from mr.protocol.records import Manifest, PartOutput, TaskResult, as_json
+from mr.protocol.records import Manifest, PartOutput, TaskResult
 
 SUCCESS = "_SUCCESS"
 _OWNER = "_owner"

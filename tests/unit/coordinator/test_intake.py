@@ -18,11 +18,11 @@ from mr.coordinator.core.job_records import submitted_record
 from mr.coordinator.intake import Intake
 from mr.errors import BadJob, BadMessage, NotFound
 from mr.ports.broker import Delivery, OutgoingMessage
-from mr.protocol.codec import JSON, pack
+from mr.protocol.codec import JSON, as_json, pack
 from mr.protocol.ids import CodeId, JobId
 from mr.protocol.jobs import JobSpec, RequestReply, ResumeRequest, Split
 from mr.protocol.queues import DEAD_QUEUE, JOBS_QUEUE
-from mr.protocol.records import JobRecord, as_json
+from mr.protocol.records import JobRecord
 from mr.settings import Settings
 from tests.support.specs import make_manifest
 from tests.support.zips import POISON

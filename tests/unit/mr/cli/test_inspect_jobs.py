@@ -12,6 +12,7 @@ import pytest
 from mr.adapters.memory.state import MemoryStoreServer
 from mr.adapters.memory.store import MemoryStore
 from mr.cli import invoke
+from mr.protocol.codec import as_json
 from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import AttemptId, JobId, TaskId
 from mr.protocol.records import (
@@ -23,7 +24,6 @@ from mr.protocol.records import (
     Refusal,
     TaskState,
     TaskStats,
-    as_json,
 )
 from tests.support.job_records import job_record, running_task, task_record, worker_beat
 from tests.support.specs import make_manifest, make_spec

@@ -4,8 +4,9 @@ import json
 
 import msgspec
 
+from mr.protocol.codec import as_json
 from mr.protocol.failures import Failure, FailureKind, LostInput
-from mr.protocol.records import FailureGroup, JobRecord, TaskStats, as_json
+from mr.protocol.records import FailureGroup, JobRecord, TaskStats
 from tests.contract import samples
 
 

@@ -12,10 +12,11 @@ import xxhash
 from mr.errors import BadInput
 from mr.formats.input.bad_splits import plan_bad_records
 from mr.protocol.bad_records import BadRecord
+from mr.protocol.codec import as_json
 from mr.protocol.failures import FailureKind
 from mr.protocol.ids import JobId, TaskKind, task_id
 from mr.protocol.jobs import FileRange, Split
-from mr.protocol.records import Manifest, ManifestBadRecords, as_json
+from mr.protocol.records import Manifest, ManifestBadRecords
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Child processes that a test owns: started apart, stopped by their id alone."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,10 +13,16 @@ from tests.support.waiting import until
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of the loopback interface that nobody uses now.
+
+    It is below the range from which the kernel gives ports to connections: a server that is stopped and
+    started again on its port finds it free.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def accepts(port: int) -> bool:

@@ -232,6 +232,7 @@ class Cluster:
         if worker.daemon is None:
             return
         self.world.say(f"{worker.incarnation} is to drain")
+        worker.asked_at = min(self.world.now, worker.asked_at)
         self.store.server.drains[worker.name] = worker.incarnation
         body = encode(DrainWorker(worker.name))
         self.queues.route(OutgoingMessage(exchange=CONTROL_EXCHANGE, routing_key="", body=body))

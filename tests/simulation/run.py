@@ -144,7 +144,7 @@ class Simulation:
         fails until the next worker has adopted the map outputs.
         """
         backups = self.cluster.store.backups
-        left = any(worker.lives > 1 for worker in self.cluster.workers)
+        left = any(worker.left_early for worker in self.cluster.workers)
         again = {
             str(task): count
             for task, count in job.begun.items()

@@ -1,6 +1,7 @@
 """A worker's machine: it starts the real worker daemon, and starts it again after every end."""
 
 import asyncio
+import math
 from asyncio import Event
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -85,6 +86,10 @@ class SimulatedWorker:
     label: str
     lives: int = 0
     daemon: Daemon | None = None
+    #: When its present daemon was asked to finish and leave.
+    asked_at: float = math.inf
+    #: Whether one left at the end of `drain_seconds`, though its map outputs may still have been needed.
+    left_early: bool = False
     clock: SimulatedClock = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +117,7 @@ class SimulatedWorker:
         """Start the daemon."""
         cluster, world = self.cluster, self.world
         self.lives += 1
+        self.asked_at = math.inf
         life = Life(world.loop, self.incarnation)
         store_link, broker_link = cluster.links(self.incarnation)
         broker = cluster.broker(life, broker_link)
@@ -173,6 +179,7 @@ class SimulatedWorker:
         except BaseException as error:  # noqa: BLE001 (whatever it is, it fails the simulation)
             cluster.fail(f"{incarnation} died: {error!r}", error)
         self.world.say(f"{incarnation} {end}")
+        self.left_early |= self.world.now - self.asked_at >= settings.drain_seconds
         if self.daemon is daemon:
             self.daemon = None
             daemon.life.end()
@@ -203,6 +210,7 @@ class SimulatedWorker:
     def signal(self, *, kill: bool) -> None:
         """Ask the daemon to finish, or to leave at once."""
         if self.daemon is not None and self.daemon.life.runs:
+            self.asked_at = min(self.world.now, self.asked_at)
             self.world.say(f"{self.incarnation} is asked to {'leave at once' if kill else 'stop'}")
             event = self.daemon.kill if kill else self.daemon.stop
             self.daemon.life.context.run(event.set)

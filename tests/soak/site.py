@@ -43,6 +43,8 @@ SETTINGS = {
     "MR_SPILL_BYTES": "2MiB",
     "MR_GROUP_BYTES": "2MiB",
     "MR_HISTORY_SECONDS": "300",
+    # What failed jobs leave is kept for a resume, and gone well before a look at what they left.
+    "MR_RESUME_SECONDS": "15",
     # The disk of SMALL_DISK_WORKER is to become full in the middle of tasks.
     "MR_SPOOL_RESERVE_BYTES": "0",
 }

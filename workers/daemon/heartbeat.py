@@ -133,6 +133,8 @@ class Heartbeat:
         self._reached = self._clock.now()
         self._away = False
         self._unknown_since: dict[JobId, float] = {}
+        #: The last heartbeat of the incarnation that this one has replaced.
+        self._replaced: WorkerBeat | None = None
 
     @property
     def open_slots(self) -> Slots:
@@ -159,10 +161,29 @@ class Heartbeat:
         await self._apply()
 
     async def beat(self) -> None:
-        """Tell the store that this worker lives. Raises StoreUnavailable, WorkerIdTaken."""
+        """Tell the store that this worker lives. Raises StoreUnavailable, WorkerIdTaken.
+
+        A store that came back older may show a predecessor again, which is replaced again.
+        """
         owner = await self.try_beat(None)
+        if owner is not None and self.is_dead(owner.beat):
+            owner = await self.try_beat(owner.beat)
         if owner is not None:
             raise WorkerIdTaken(owner.beat)
+
+    def is_dead(self, owner: WorkerBeat) -> bool:
+        """Whether an earlier incarnation has ended.
+
+        The kernel shows it, as its lock in this spool is free; or it was replaced, and has not beaten since.
+        """
+        left, replaced = f"{owner.worker}/{owner.incarnation}", self._replaced
+        if owner.host == self._identity.host and left in self._spool.cleared:
+            return True
+        return (
+            replaced is not None
+            and owner.incarnation == replaced.incarnation
+            and owner.number <= replaced.number
+        )
 
     async def try_beat(self, replaces: WorkerBeat | None) -> WorkerView | None:
         """Like `beat`, but return another incarnation that has the worker's id. Raises StoreUnavailable."""
@@ -195,7 +216,10 @@ class Heartbeat:
             control_queue=self._control_queue(),
             ended=self._spool.ended_incarnations[:MAX_ENDED_TOLD],
         )
-        return await self._store.heartbeat(beat, self._settings.lease_seconds, replaces)
+        owner = await self._store.heartbeat(beat, self._settings.lease_seconds, replaces)
+        if owner is None and replaces is not None:
+            self._replaced = replaces
+        return owner
 
     async def run(self) -> None:
         """Beat for ever. Raises StoreUnavailable once the store has been away for `reconnect_seconds`.

@@ -17,7 +17,6 @@ from mr.ports.store import StateStore
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.messages import WorkerStopped
 from mr.protocol.queues import CONTROL_EXCHANGE
-from mr.protocol.records import WorkerBeat
 from mr.settings import Settings
 from mr.workers.daemon.adoption import adopt
 from mr.workers.daemon.claimed_attempt import StopReason
@@ -179,8 +178,8 @@ class Worker:
 
     async def _register(self, control: Consumer, stop: asyncio.Event, kill: asyncio.Event) -> bool:
         """Take the worker's id; False when asked to stop before that. Raises WorkerIdTaken."""
-        beats = claim_worker_id(self._heartbeat.try_beat, self._settings.heartbeat_seconds, self._is_dead)
-        registering = asyncio.create_task(beats)
+        heartbeat, seconds = self._heartbeat, self._settings.heartbeat_seconds
+        registering = asyncio.create_task(claim_worker_id(heartbeat.try_beat, seconds, heartbeat.is_dead))
         registered = False
         try:
             await self._first(stop.wait(), kill.wait(), registering)
@@ -192,11 +191,6 @@ class Worker:
         if not registered:  # its last heartbeat may still have been recorded
             await self._store.forget_worker(self._identity.worker, self._identity.incarnation)
         return registered
-
-    def _is_dead(self, owner: WorkerBeat) -> bool:
-        """Whether the kernel shows that an earlier incarnation has ended: its lock in this spool is free."""
-        left = f"{owner.worker}/{owner.incarnation}"
-        return owner.host == self._identity.host and left in self._spool.cleared
 
     async def _first(self, *waited: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
         """Wait for the first of several; raises what a watcher (a Task given) ended with."""

@@ -91,6 +91,23 @@ async def test_a_worker_may_be_stopped_while_it_waits_for_its_name(second: Bench
     assert owner(second) == ELDER
 
 
+@pytest.mark.fault(
+    fault="Redis back to an older state",
+    phase="after a worker took the place of one that was killed",
+    outcome="the worker goes on, although its predecessor's last heartbeat and lease are there again",
+)
+@pytest.mark.parametrize("shown", [1, 0], ids=["as it was replaced", "as it was before"])
+async def test_a_ghost_that_comes_back_with_an_older_store_is_replaced_again(
+    second: Bench, shown: int
+) -> None:
+    await second.open(worker_settings(heartbeat_seconds=0.05, lease_seconds=LEASE), 1, None)
+    own = owner(second)
+    second.store.server.workers.clear()
+    assert await second.store.heartbeat(elders(shown), LEASE) is None
+    await eventually(lambda: owner(second) == own or second.ended.done())
+    assert not second.ended.done()
+
+
 async def test_a_worker_that_was_taken_for_dead_takes_its_name_back(second: Bench) -> None:
     await second.open(worker_settings(heartbeat_seconds=0.05, lease_seconds=LEASE), 1, None)
     assert owner(second) != ELDER

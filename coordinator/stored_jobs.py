@@ -141,12 +141,8 @@ class StoredJobs:
 
     async def restore(self) -> list[Event]:
         """Take over the unfinished jobs of the store that are not known here."""
-        stored = await self._store.restore(self._effects.epoch)
-        jobs = {job.spec.job_id: job for job in stored if isinstance(job, RestoredJob)}
-        new = {name: job for name, job in jobs.items() if self._is_new(name)}
-        # The store may have come back older once more. Reading these jobs accepted them as they are now, so
-        # what they have lost would never be noticed.
-        await self.write_back([name for name in jobs if name not in new])
+        stored = await self._store.restore(self._effects.epoch, {*self._codes, *self._ended})
+        new = {job.spec.job_id: job for job in stored if isinstance(job, RestoredJob)}
         finished = await self._effects.finished({name: job.spec.output for name, job in new.items()})
         for name, job in new.items():
             with surviving(f"keeping the code of job {name}"):
@@ -156,14 +152,11 @@ class StoredJobs:
         now, time_of_day = self._clock.now(), self._clock.wall()
         events: list[Event] = [JobRestored(now, job, name in finished) for name, job in new.items()]
         for found in stored:
-            if isinstance(found, UnreadableJob) and self._is_new(found.job_id):
+            if isinstance(found, UnreadableJob):
                 log.error("job %s cannot be taken over, so it fails: %s", found.job_id, found.reason)
                 record = found.record or unreadable_record(found.job_id, time_of_day)
                 events.append(JobBroken(now, found.job_id, found.reason, record))
         return events
-
-    def _is_new(self, job_id: JobId) -> bool:
-        return job_id not in self._codes and job_id not in self._ended
 
     # --- a store that has lost data
 

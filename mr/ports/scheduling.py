@@ -62,8 +62,13 @@ class SchedulingStore(Protocol):
     async def outcomes(self, job: JobId, tasks: Sequence[TaskId]) -> Mapping[TaskId, Outcome]:
         """What is recorded of each of these tasks, read in one step; an empty Outcome for an unknown one."""
 
-    async def restore(self, epoch: int) -> Sequence[RestoredJob | UnreadableJob]:
-        """Read every unfinished job, oldest first, and raise its epoch to this one."""
+    async def restore(
+        self, epoch: int, known: Collection[JobId] = ()
+    ) -> Sequence[RestoredJob | UnreadableJob]:
+        """Read every unfinished job but the `known` ones, oldest first, and raise its epoch to this one.
+
+        A job that is read is accepted as the store has it, whatever this client had written before.
+        """
 
     async def forgotten(self, jobs: Iterable[JobId]) -> Sequence[JobId]:
         """Which of these jobs have lost writes that the store had acknowledged to this client.

@@ -240,3 +240,15 @@ async def test_a_job_of_many_tasks(store: StateStore) -> None:
     assert restored.splits == splits
     await store.end_job(samples.record(state=JobState.FAILED, maps=count), tasks, 2, LONG)
     assert await store.get_tasks(JOB) == tasks
+
+
+async def test_a_known_job_is_not_read_again_so_its_loss_is_noticed_later(store: StateStore) -> None:
+    """Reading a job accepts it as the store has it, and hides what it has lost."""
+    await create(store)
+    before = await snapshot(store)
+    await store.save_job(samples.record(state=JobState.MAPPING), (), 1)
+    await go_back(store, before)
+    assert await store.restore(1, {JOB}) == []
+    assert await store.forgotten([JOB]) == [JOB]
+    await store.restore(1)
+    assert await store.forgotten([JOB]) == []

@@ -137,10 +137,12 @@ class MemoryScheduling(MemoryClient, SchedulingStore):
             found[task] = Outcome(entry.claims.get(task, Claim()), result)
         return found
 
-    async def restore(self, epoch: int) -> Sequence[RestoredJob | UnreadableJob]:
+    async def restore(
+        self, epoch: int, known: Collection[JobId] = ()
+    ) -> Sequence[RestoredJob | UnreadableJob]:
         restored: list[RestoredJob | UnreadableJob] = []
         for job, entry in sorted(self._state().jobs.items(), key=lambda item: item[1].submitted_at):
-            if not entry.open or entry.spec is None:
+            if not entry.open or entry.spec is None or job in known:
                 continue
             _check_epoch(job, entry, epoch)
             entry.epoch, entry.generation = epoch, entry.generation + 1

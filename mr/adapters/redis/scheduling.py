@@ -136,9 +136,13 @@ class RedisScheduling(RedisJobs, SchedulingStore):
             )
         return found
 
-    async def restore(self, epoch: int) -> Sequence[RestoredJob | UnreadableJob]:
+    async def restore(
+        self, epoch: int, known: Collection[JobId] = ()
+    ) -> Sequence[RestoredJob | UnreadableJob]:
         restored: list[RestoredJob | UnreadableJob] = []
         for job in await self._unfinished():
+            if job in known:
+                continue
             script_keys = [keys.job_key(job), keys.claims_key(job)]
             try:
                 answer = await self._client.script("adopt_job", script_keys, [epoch, 0])

@@ -1,10 +1,12 @@
 """The store comes back as it was some time ago while the coordinator lives."""
 
+from collections.abc import Collection
+
 import msgspec
 import pytest
 
 from mr.protocol.claims import Verdict
-from mr.protocol.ids import Incarnation, TaskId, WorkerId
+from mr.protocol.ids import Incarnation, JobId, TaskId, WorkerId
 from mr.protocol.records import JobState
 from tests.support.waiting import eventually
 from tests.unit.coordinator.test_service import CANCEL, JOB, SETTINGS, Site
@@ -61,12 +63,12 @@ async def test_a_job_that_ended_is_ended_again_if_the_store_comes_back_older_twi
         restored: list[int] = []
         restore = store.restore
 
-        async def restore_once_more_older(epoch: int) -> object:
+        async def restore_once_more_older(epoch: int, known: Collection[JobId]) -> object:
             restored.append(epoch)
             if len(restored) == 1:
                 assert await state_of(site) is JobState.CANCELLED, "it was ended again by now"
                 site.stores.go_back(older)
-            return await restore(epoch)
+            return await restore(epoch, known)
 
         monkeypatch.setattr(store, "restore", restore_once_more_older)
         site.stores.go_back(older)

@@ -190,7 +190,7 @@ class SimulatedStore:
     def _note_rewrite(self, _: object, job: Any, *__: object) -> None:
         self._say(f"writes {job.spec.job_id} back")
 
-    def _note_restore(self, jobs: Any, epoch: int) -> None:
+    def _note_restore(self, jobs: Any, epoch: int, known: Any) -> None:
         self._say(f"leads from epoch {epoch} on with {[str(job.spec.job_id) for job in jobs]}")
 
     def _note_pause_worker(self, _: object, worker: str, pause: Any) -> None:

@@ -109,9 +109,9 @@ class Effects:
         controls = [c.control for c in commands if isinstance(c, SendControl)]
         speculations = [c for c in commands if isinstance(c, Speculate)]
         await asyncio.gather(
-            *(self._isolated(c.job_id, self._store.reopen(c.job_id, c.lost, self.epoch)) for c in reopens),
+            *(self._isolated(c.job_id, self._store.reopen, c.job_id, c.lost, self.epoch) for c in reopens),
             *(
-                self._isolated(c.job_id, self._store.release_dead(c.job_id, c.leases, self.epoch))
+                self._isolated(c.job_id, self._store.release_dead, c.job_id, c.leases, self.epoch)
                 for c in released
             ),
             *(
@@ -120,7 +120,7 @@ class Effects:
                 if isinstance(control, PauseWorker)
             ),
             *(
-                self._isolated(c.job_id, self._store.speculate(c.job_id, c.tasks, self.epoch))
+                self._isolated(c.job_id, self._store.speculate, c.job_id, c.tasks, self.epoch)
                 for c in speculations
             ),
         )
@@ -140,15 +140,17 @@ class Effects:
             *(
                 self._end(records[job], tasks[job].values())
                 if job in ended
-                else self._isolated(job, self._store.save_job(records[job], tasks[job].values(), self.epoch))
+                else self._isolated(job, self._store.save_job, records[job], tasks[job].values(), self.epoch)
                 for job in records
             )
         )
 
-    async def _isolated(self, job_id: JobId, work: Awaitable[object]) -> None:
-        """Await work for one job. An exception fails only that job."""
+    async def _isolated(
+        self, job_id: JobId, write: Callable[..., Awaitable[object]], *arguments: object
+    ) -> None:
+        """Carry out a write for one job. An exception fails only that job."""
         try:
-            await work
+            await write(*arguments)
         except _PASSING:
             raise
         except Exception as error:

@@ -106,15 +106,15 @@ class Site:
     async def running(self) -> AsyncIterator["Site"]:
         """Everything runs inside the block, and nothing afterwards."""
         try:
-            await asyncio.to_thread(self.redis.start)
-            await asyncio.to_thread(self.rabbitmq.start)
+            await self.in_thread(self.redis.start)
+            await self.in_thread(self.rabbitmq.start)
             for proxies in self.proxies.values():
                 for proxy in proxies:
                     await proxy.heal()
             for name in COORDINATORS:
                 self.cluster.start_daemon(name)
             self._mount_small_disk()
-            await asyncio.to_thread(self.cluster.ensure)
+            await self.in_thread(self.cluster.ensure)
             yield self
         finally:
             if self._in_threads:

@@ -43,10 +43,10 @@ class WorkerStore(_Around):
             await self.points.reach(f"{kind}-after-claim", task)
         return reply
 
-    async def commit(self, attempt: AttemptId, result: TaskResult) -> bool:
+    async def commit(self, attempt: AttemptId, result: TaskResult, resumed: int = 0) -> bool:
         kind = task_kind(attempt.task)
         await self.points.reach(f"{kind}-before-record", attempt.task)
-        won = await self.inner.commit(attempt, result)
+        won = await self.inner.commit(attempt, result, resumed)
         await self.points.reach(f"{kind}-after-record", attempt.task)
         return won
 

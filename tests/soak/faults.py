@@ -157,7 +157,10 @@ async def child_frozen(strike: Strike) -> None:
 
 
 async def fork_template_killed(strike: Strike) -> None:
-    template = strike.chance.choice(await _found(lambda: strike.site.templates(strike.worker)))
+    # One that has forked: a worker whose template dies while it starts does not start, and says so.
+    template = (await strike.find_child()).parent()
+    if template is None or template not in strike.site.templates(strike.worker):
+        raise NothingToStrike
     with contextlib.suppress(psutil.NoSuchProcess):
         template.kill()
 

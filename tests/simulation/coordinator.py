@@ -8,6 +8,7 @@ from mr.coordinator.service import run_coordinator
 from mr.errors import BrokerUnavailable, StoreUnavailable
 from tests.simulation.broker import SimulatedBroker
 from tests.simulation.loop import Life
+from tests.simulation.machine import Machine
 from tests.simulation.network import Link
 from tests.simulation.world import SimulatedClock, WallClock
 
@@ -25,12 +26,11 @@ class CoordinatorDaemon:
     stop: asyncio.Event
 
 
-class SimulatedCoordinator:
+class SimulatedCoordinator(Machine[CoordinatorDaemon]):
     """A coordinator that leads or stands by, and its lives."""
 
     def __init__(self, cluster: "Cluster", name: str) -> None:
         self.cluster = cluster
-        self.world = cluster.world
         self.name = name
         self.lives = 0
         self.daemon: CoordinatorDaemon | None = None
@@ -70,11 +70,7 @@ class SimulatedCoordinator:
         if self.daemon is daemon:
             self.daemon = None
             daemon.life.end()
-            self.world.after(self.world.chance.uniform(0.5, 10.0), self._start_again)
-
-    def _start_again(self) -> None:
-        if self.daemon is None:
-            self.start()
+            self.world.after(self.world.chance.uniform(0.5, 10.0), self.start_again)
 
     def crash(self) -> None:
         """Die at once."""
@@ -85,27 +81,10 @@ class SimulatedCoordinator:
         self.daemon = None
         daemon.life.end()
         daemon.broker.vanish()
-        self.world.after(self.world.chance.uniform(0.2, 20.0), self._start_again)
+        self.world.after(self.world.chance.uniform(0.2, 20.0), self.start_again)
 
     def signal(self) -> None:
         """Ask the daemon to stop."""
         if self.daemon is not None and self.daemon.life.runs:
             self.world.say(f"{self.daemon.life.name} is asked to stop")
             self.daemon.life.context.run(self.daemon.stop.set)
-
-    def freeze(self, seconds: float) -> None:
-        """Let the daemon do nothing for a while; then it goes on with what it knew."""
-        daemon = self.daemon
-        if daemon is None or not daemon.life.runs:
-            return
-        self.world.say(f"{daemon.life.name} freezes for {seconds:.1f} s")
-        daemon.life.freeze()
-        if seconds > 30.0:
-            self.world.after(20.0, daemon.broker.disconnect, seconds - 19.0)
-
-        def thaw() -> None:
-            if self.daemon is daemon:
-                self.world.say(f"{daemon.life.name} goes on")
-                daemon.life.thaw()
-
-        self.world.after(seconds, thaw)

@@ -24,9 +24,10 @@ from tests.simulation.broker import SimulatedBroker
 from tests.simulation.data import SimulatedJob
 from tests.simulation.executor import SimulatedExecutor, missing
 from tests.simulation.loop import Life
+from tests.simulation.machine import Machine
 from tests.simulation.network import Link
 from tests.simulation.spool import Disk, SimulatedSpool
-from tests.simulation.world import SimulatedClock, WallClock, World
+from tests.simulation.world import SimulatedClock, WallClock
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
@@ -73,7 +74,7 @@ class Daemon:
 
 
 @dataclass(eq=False)
-class SimulatedWorker:
+class SimulatedWorker(Machine[Daemon]):
     """A worker's name, slots and address on one host, and the daemon that runs there now."""
 
     cluster: "Cluster"
@@ -95,11 +96,6 @@ class SimulatedWorker:
     def __post_init__(self) -> None:
         self.wall = WallClock(self.world, self.address)
         self.clock = SimulatedClock(self.world, self.wall)
-
-    @property
-    def world(self) -> World:
-        """Time, chance and trouble."""
-        return self.cluster.world
 
     @property
     def jobs(self) -> dict[JobId, SimulatedJob]:
@@ -184,12 +180,8 @@ class SimulatedWorker:
             self.daemon = None
             daemon.life.end()
             self.world.after(
-                self.world.chance.uniform(0.5, 4.0 if cluster.gentle else 20.0), self._start_again
+                self.world.chance.uniform(0.5, 4.0 if cluster.gentle else 20.0), self.start_again
             )
-
-    def _start_again(self) -> None:
-        if self.daemon is None:
-            self.start()
 
     def crash(self) -> None:
         """Die at once, as by SIGKILL; the disk may be lost, too."""
@@ -205,7 +197,7 @@ class SimulatedWorker:
             self.world.say(f"{self.incarnation} loses its disk")
             self.disk.lose()
         chance = self.world.chance
-        self.world.after(chance.choice((0.2, chance.uniform(0.5, 30.0))), self._start_again)
+        self.world.after(chance.choice((0.2, chance.uniform(0.5, 30.0))), self.start_again)
 
     def signal(self, *, kill: bool) -> None:
         """Ask the daemon to finish, or to leave at once."""
@@ -214,23 +206,6 @@ class SimulatedWorker:
             self.world.say(f"{self.incarnation} is asked to {'leave at once' if kill else 'stop'}")
             event = self.daemon.kill if kill else self.daemon.stop
             self.daemon.life.context.run(event.set)
-
-    def freeze(self, seconds: float) -> None:
-        """Let the daemon do nothing for a while; then it goes on with what it knew."""
-        daemon = self.daemon
-        if daemon is None or not daemon.life.runs:
-            return
-        self.world.say(f"{self.incarnation} freezes for {seconds:.1f} s")
-        daemon.life.freeze()
-        if seconds > 30.0:  # the broker hears nothing and ends the connection
-            self.world.after(20.0, daemon.broker.disconnect, seconds - 19.0)
-
-        def thaw() -> None:
-            if self.daemon is daemon:
-                self.world.say(f"{daemon.life.name} goes on")
-                daemon.life.thaw()
-
-        self.world.after(seconds, thaw)
 
     def with_daemon(self, act: Callable[[Daemon], object]) -> None:
         """Do something to the daemon, if one runs."""

@@ -9,7 +9,7 @@ from mr.coordinator.core.attempts import check_result
 from mr.coordinator.core.transitions import JobCause, TaskCause, next_job_state, next_task_state
 from mr.errors import BadJob, BadMessage
 from mr.protocol.claims import Claim
-from mr.protocol.ids import TaskId, TaskKind, task_id, task_kind
+from mr.protocol.ids import TaskId, TaskKind, task_ids, task_kind
 from mr.protocol.jobs import CodeManifest, JobSpec
 from mr.protocol.options import Option, option_table
 from mr.protocol.records import JobRecord, JobState, RestoredJob, TaskRecord, TaskState, Transition
@@ -42,7 +42,7 @@ def plan_resume(
     kept = frozenset(
         task for task in ended.results if task_kind(task) in kinds and _is_committed(ended, task)
     ) - set(missing)
-    tasks = {name: _next_task(ended, name, name in kept) for name in _task_ids(spec)}
+    tasks = {name: _next_task(ended, name, name in kept) for _, name in task_ids(spec.maps, spec.reduces)}
     job = msgspec.structs.replace(ended, record=_next_record(ended.record, spec, now), spec=spec, tasks=tasks)
     return Resumption(job, kept, _note(spec, kept, reason))
 
@@ -122,11 +122,6 @@ def _is_committed(ended: RestoredJob, task: TaskId) -> bool:
     except BadMessage:
         return False
     return claim.winner > 0
-
-
-def _task_ids(spec: JobSpec) -> list[TaskId]:
-    counts = ((TaskKind.MAP, spec.maps), (TaskKind.REDUCE, spec.reduces))
-    return [task_id(kind, index) for kind, count in counts for index in range(count)]
 
 
 def _next_task(ended: RestoredJob, name: TaskId, kept: bool) -> TaskRecord:

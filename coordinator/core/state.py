@@ -16,7 +16,7 @@ from mr.coordinator.core.totals import Totals
 from mr.coordinator.core.transitions import TaskCause
 from mr.protocol.claims import Placement
 from mr.protocol.failures import Failure
-from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_index
+from mr.protocol.ids import Incarnation, JobId, TaskId, TaskKind, WorkerId, task_id, task_ids, task_index
 from mr.protocol.jobs import JobSpec, Split
 from mr.protocol.queues import MAX_JOB_PRIORITY
 from mr.protocol.records import (
@@ -174,10 +174,8 @@ class ActiveJob:
         return self.spec.job_id
 
     def ids(self) -> Iterator[tuple[TaskKind, TaskId]]:
-        """All task ids: maps, then reduces, in order of index."""
-        for kind, count in ((TaskKind.MAP, len(self.splits)), (TaskKind.REDUCE, self.spec.reduces)):
-            for index in range(count):
-                yield kind, task_id(kind, index)
+        """Kind and id of each task: maps, then reduces, in order of index."""
+        return task_ids(len(self.splits), self.spec.reduces)
 
     def add(self, task: Task) -> None:
         """Add a task in the state that its record shows."""

@@ -1,7 +1,7 @@
 """Identifiers, each of its own type, so that a job id is never passed where a worker id belongs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple, NewType, TypeVar
 
@@ -53,6 +53,13 @@ class AttemptId(NamedTuple):
 def task_id(kind: TaskKind, index: int) -> TaskId:
     """Give the id of a task. Its index, from 0, is also the number of its split or partition."""
     return TaskId(f"{kind}-{index:05d}")
+
+
+def task_ids(maps: int, reduces: int) -> Iterator[tuple[TaskKind, TaskId]]:
+    """Kind and id of each task of a job: maps, then reduces, in order of index."""
+    for kind, count in ((TaskKind.MAP, maps), (TaskKind.REDUCE, reduces)):
+        for index in range(count):
+            yield kind, task_id(kind, index)
 
 
 def task_kind(task: TaskId) -> TaskKind:

@@ -36,11 +36,6 @@ class _Ended(Exception):
         self.failure = failure
 
 
-def may_skip(run_task: RunTask) -> bool:
-    """Whether the attempt maps records and may skip bad ones."""
-    return run_task.spec.options.skip_bad_records is not None and run_task.split is not None
-
-
 class RecordSearch:
     """All runs of one attempt. They share its directory, and each has one of its own below it."""
 

@@ -33,7 +33,7 @@ from mr.settings import Settings
 from mr.workers.daemon.claimed_attempt import HeldAttempt, Stopped, StopReason
 from mr.workers.daemon.lifecycle import BEFORE_COMMIT, AttemptEvent
 from mr.workers.daemon.preparation import Preparation, Unprepared
-from mr.workers.daemon.record_search import RecordSearch, may_skip
+from mr.workers.daemon.record_search import RecordSearch
 from mr.workers.daemon.reports import encode_report, publish_report
 from mr.workers.daemon.spool import Spool
 from mr.workers.messages import RunTask, WorkerIdentity
@@ -308,7 +308,7 @@ class TaskRunner:
             raise Stopped
         attempt.advance(AttemptEvent.PREPARED)
         run = partial(self._run_child, attempt)
-        if run_task.split is not None and may_skip(run_task):
+        if run_task.split is not None and run_task.spec.options.skip_bad_records is not None:
             outcome = await RecordSearch(run_task, run_task.split, run).outcome()
             attempt.check()
         else:

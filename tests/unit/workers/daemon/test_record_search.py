@@ -11,7 +11,7 @@ from mr.protocol.failures import Failure, FailureKind
 from mr.protocol.ids import Incarnation, WorkerId
 from mr.protocol.jobs import FileRange, Split
 from mr.protocol.records import MapOutput, TaskResult, TaskStats
-from mr.workers.daemon.record_search import RecordSearch, may_skip
+from mr.workers.daemon.record_search import RecordSearch
 from mr.workers.messages import RunTask
 from mr.workers.process.executor import Outcome
 from mr.workers.task.record_notes import add_known, place_of, read_known
@@ -96,7 +96,7 @@ def attempt(directory: Path, functions: tuple[str, ...] = ("map_fn", "reduce_fn"
 
 async def search(directory: Path, child: Child) -> tuple[Outcome, list[BadRecord]]:
     run_task = attempt(directory)
-    assert run_task.split is not None and may_skip(run_task)
+    assert run_task.split is not None and run_task.spec.options.skip_bad_records is not None
     outcome = await RecordSearch(run_task, run_task.split, child.run).outcome()
     return outcome, read_known(str(Path(run_task.work_dir, "bad-records")))
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
-import psutil
 
 from mr.protocol.codec import UNDECODABLE
 from mr.protocol.failures import Failure
@@ -24,9 +23,9 @@ from mr.settings import Settings
 from mr.workers.messages import Done, Failed, FromChild, Progress, RunTask
 from mr.workers.process import channel as frames
 from mr.workers.process import exit_failures
-from mr.workers.process.output_capture import Printed
+from mr.workers.process.child_process import ChildProcess
 from mr.workers.process.progress_reporter import PROGRESS_SECONDS
-from mr.workers.process.template_client import Spawned, SpawnRefused, Template, TemplateDied
+from mr.workers.process.template_client import SpawnRefused, Template, TemplateDied
 
 DEFAULT_ENTRY = "mr.workers.task.entry:run_attempt"
 DEFAULT_PRELOAD = ("pyarrow", "pyarrow.compute", "mr.workers.task.entry")
@@ -35,8 +34,6 @@ MEMORY_WATCH_SECONDS = 0.5
 REPORTS_MISSED = 3
 #: How long a child that closed its channel may take to end before it is killed.
 HANG_UP_SECONDS = 2.0
-#: Bytes read from a child's output at a time.
-OUTPUT_READ_BYTES = 64 * 1024
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -53,95 +50,10 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.result is None and self.failure is None
 
 
-class _Child:
-    """A long-lived child process, bound to the job it first served."""
-
-    def __init__(self, process: Spawned, job: JobId, code_dir: str, log_bytes: int) -> None:
-        self.process = process
-        self.job = job
-        self.code_dir = code_dir
-        self.printed = Printed(log_bytes)
-        self._log_bytes = log_bytes
-        self.reader: asyncio.StreamReader
-        self.writer: asyncio.StreamWriter
-        self._usage = _usage(process.pid)
-
-    async def open(self) -> None:
-        """Attach to the child's channel and output."""
-        self.reader, self.writer = await asyncio.open_unix_connection(sock=self.process.channel)
-        asyncio.get_running_loop().add_reader(self.process.output_fd, self.drain_some)
-
-    def begin(self) -> None:
-        """Forget what earlier attempts printed."""
-        self.drain()
-        self.printed = Printed(self._log_bytes)
-
-    def drain_some(self) -> bool:
-        """Read some of what the child printed. False: there is no more now."""
-        try:
-            data = os.read(self.process.output_fd, OUTPUT_READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not data:
-            asyncio.get_running_loop().remove_reader(self.process.output_fd)
-            return False
-        self.printed.add(data)
-        return True
-
-    def drain(self) -> None:
-        """Read what is left in the pipe, at most a pipe's worth."""
-        for _ in range(1 + 1024 * 1024 // OUTPUT_READ_BYTES):
-            if not self.drain_some():
-                return
-
-    def memory_bytes(self) -> int:
-        """Private resident bytes; 0 when the process is gone."""
-        if self._usage is None:
-            return 0
-        try:
-            memory = self._usage.memory_info()
-        except psutil.Error:
-            return 0
-        return max(memory.rss - int(getattr(memory, "shared", 0)), 0)
-
-    def cpu_percent(self) -> float:
-        """CPU since the last call, 100 = one core; 0 when the process is gone."""
-        if self._usage is None:
-            return 0.0
-        try:
-            return self._usage.cpu_percent()
-        except psutil.Error:
-            return 0.0
-
-    def cpu_seconds(self) -> float:
-        """CPU time used so far, that of ended grandchildren included; 0 when the process is gone."""
-        if self._usage is None:
-            return 0.0
-        try:
-            used = self._usage.cpu_times()
-        except psutil.Error:
-            return 0.0
-        return float(used.user + used.system + used.children_user + used.children_system)
-
-    def close(self) -> None:
-        """Close the daemon's ends of a child that has ended."""
-        asyncio.get_running_loop().remove_reader(self.process.output_fd)
-        self.writer.close()
-        os.close(self.process.output_fd)
-
-
-def _usage(pid: int) -> psutil.Process | None:
-    """The account of a process; None when it is gone already."""
-    try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
-
-
 class _Running:
     """One attempt while its child runs it."""
 
-    def __init__(self, run_task: RunTask, child: _Child) -> None:
+    def __init__(self, run_task: RunTask, child: ChildProcess) -> None:
         self.run_task = run_task
         self.child = child
         self.started_at = time.time()
@@ -221,8 +133,8 @@ class Executor:
         self._settings = settings
         self._template = Template(entry, preload)
         self._restart = asyncio.Lock()
-        self._idle: list[_Child] = []
-        self._children: set[_Child] = set()
+        self._idle: list[ChildProcess] = []
+        self._children: set[ChildProcess] = set()
         self._running: dict[AttemptId, _Running] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -291,7 +203,7 @@ class Executor:
 
     # --- children
 
-    async def _child_for(self, run_task: RunTask) -> _Child:
+    async def _child_for(self, run_task: RunTask) -> ChildProcess:
         """An idle child of the same job, or a new one in place of another job's."""
         job, code_dir = run_task.spec.job_id, run_task.code_dir
         for child in self._idle:
@@ -310,12 +222,12 @@ class Executor:
             if not self._template.alive:
                 await self._template.close()
                 await self._template.start()
-        child = _Child(await self._template.spawn(), job, code_dir, self._settings.log_bytes)
+        child = ChildProcess(await self._template.spawn(), job, code_dir, self._settings.log_bytes)
         await child.open()
         self._children.add(child)
         return child
 
-    def _retire(self, child: _Child) -> None:
+    def _retire(self, child: ChildProcess) -> None:
         """Kill a child and close its ends once it is gone."""
         if child in self._children:
             self._children.discard(child)
@@ -324,7 +236,7 @@ class Executor:
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
 
-    async def _end(self, child: _Child) -> None:
+    async def _end(self, child: ChildProcess) -> None:
         self._template.kill(child.process)
         await child.process.exited
         child.close()

@@ -35,13 +35,19 @@ class RedisScheduling(RedisJobs, SchedulingStore):
 
     async def _write(
         self, name: str, job: JobId, script_keys: Sequence[str], epoch: int, arguments: Sequence[Any]
-    ) -> None:
-        """Run a script that writes a job, given the epoch and the generation. Raises Deposed, StoreBehind."""
+    ) -> bool:
+        """Run a script that writes a job, given the epoch and the generation. Raises Deposed, StoreBehind.
+
+        False: the job is gone, and nothing was written.
+        """
         known = self._acknowledged.of(job)
         answer = await self._client.script(name, script_keys, [epoch, known, *arguments])
+        if answer == b"gone":
+            return False
         if answer == b"behind":
             raise StoreBehind(f"the store has lost what it had acknowledged of job {job}")
         self._acknowledged.note(job, _generation(job, epoch, answer))
+        return True
 
     async def _index(self, job: JobId, submitted_at: float) -> None:
         """Add a job to the list of jobs: before its record, so that no job is ever missing there."""
@@ -94,19 +100,13 @@ class RedisScheduling(RedisJobs, SchedulingStore):
         script_keys = [keys.job_key(name), keys.spec_key(name), keys.claims_key(name), keys.splits_key(name)]
         script_keys += [keys.tasks_key(name), *(keys.results_key(name, kind) for kind in TaskKind)]
         script_keys += [keys.locations_key(name), keys.logs_key(name)]
-        known = self._acknowledged.of(name)
         arguments: list[str | bytes | int] = [uuid.uuid4().hex, pack(job.record), pack(job.spec)]
         arguments.append(job.spec.resumed)
         for task, record in job.tasks.items():
             results = 6 if task_kind(task) is TaskKind.MAP else 7
             arguments += [task, pack(record), record.attempt, "1" if task in kept else "", results]
-        answer = await self._client.script("resume_job", script_keys, [epoch, known, *arguments])
-        if answer == b"gone":
-            return None
-        if answer == b"behind":
-            raise StoreBehind(f"the store has lost what it had acknowledged of job {name}")
-        self._acknowledged.note(name, _generation(name, epoch, answer))
-        return await self._read_whole(name)
+        opened = await self._write("resume_job", name, script_keys, epoch, arguments)
+        return await self._read_whole(name) if opened else None
 
     async def reopen(self, job: JobId, lost: Mapping[TaskId, Placement], epoch: int) -> None:
         script_keys = [keys.job_key(job), keys.claims_key(job), keys.results_key(job, TaskKind.MAP)]

@@ -178,4 +178,7 @@ def _readable(letter: DeadLetter) -> str:
         return letter.body.decode("utf-8", "backslashreplace")
     if isinstance(content, dict):
         content = {key: "(hidden)" if key in _SECRET_FIELDS else value for key, value in content.items()}
-    return json_module.dumps(content, indent=2, default=repr)
+    try:
+        return json_module.dumps(content, indent=2, default=repr)
+    except TypeError:  # msgpack knows keys that JSON has not
+        return repr(content)

@@ -162,6 +162,14 @@ def test_a_wrong_name_is_told(
     assert server.queues[DEAD_QUEUE].ready == 1
 
 
+def test_a_body_that_json_cannot_show_is_shown_as_text(
+    server: MemoryBrokerServer, listed: Callable[[], list[dict[str, object]]]
+) -> None:
+    server.route(to(DEAD_QUEUE, msgspec.msgpack.encode({b"key": 1})))
+    (letter,) = listed()
+    assert "key" in str(letter["body"])
+
+
 @pytest.mark.parametrize("header", ["nan", "1e9", "-1", "9" * 400, "²"])
 def test_headers_of_any_kind_are_shown(
     server: MemoryBrokerServer, header: str, listed: Callable[[], list[dict[str, object]]]

@@ -124,8 +124,11 @@ def test_printed_lines_are_in_the_logs(cluster: Cluster, tmp_path: Path) -> None
 
 
 def test_higher_priority_goes_first(cluster: Cluster, tmp_path: Path) -> None:
-    blocker = GatedJob(cluster, tmp_path, "blocker", "map", "-m", 3, "-r", 0).submit()
-    blocker.wait_begun(3)
+    # One of the three slots is freed: two tasks that run at once may write their lines in any order.
+    others = GatedJob(cluster, tmp_path, "others", "map", "-m", 2, "-r", 0).submit()
+    blocker = GatedJob(cluster, tmp_path, "blocker", "map", "-m", 1, "-r", 0).submit()
+    others.wait_begun(2)
+    blocker.wait_begun(1)
     order = tmp_path / "order.txt"
     job = write_job(
         tmp_path / "job.py",
@@ -158,6 +161,7 @@ def test_higher_priority_goes_first(cluster: Cluster, tmp_path: Path) -> None:
     blocker.open()
     for tag in ("low", "high"):
         until((tmp_path / tag / "_SUCCESS").exists, f"the job of {tag} priority")
+    others.open()
     assert order.read_text().split() == ["high"] * 5 + ["low"] * 5
 
 

@@ -1,14 +1,18 @@
 """What the end-to-end tests share: real text, a cluster, and the results of the examples run embedded."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conftest import need
 from tests.e2e import corpus
 from tests.e2e.examples import BY_NAME, EXAMPLES, Example
 from tests.support.cluster import Cluster
 from tests.support.commands import Commands
+from tests.support.servers import NoServer, PrivateRabbitMQ, PrivateRedis, private_servers
 
 
 @pytest.fixture
@@ -42,6 +46,17 @@ def embedded(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return output
 
     return run
+
+
+@contextmanager
+def own_cluster(directory: Path, **options: Any) -> Iterator[Cluster]:
+    """A cluster on servers of its own, which no other cluster disturbs; `options` as of Cluster."""
+    need(PrivateRabbitMQ.available() and PrivateRedis.available(), NoServer(NoServer.__doc__))
+    with (
+        private_servers(directory) as servers,
+        Cluster(directory / "cluster", servers.rabbitmq_url, servers.redis_url, **options) as cluster,
+    ):
+        yield cluster
 
 
 @pytest.fixture(scope="session")

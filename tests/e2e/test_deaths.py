@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import need
+from tests.e2e.conftest import own_cluster
 from tests.e2e.gate import GatedJob
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
 from tests.support.commands import one_line
-from tests.support.servers import NoServer, PrivateRabbitMQ, PrivateRedis, private_servers
 from tests.support.waiting import until
 
 #: No test here may need this long.
@@ -23,17 +22,8 @@ MAPS_AND_REDUCES = ("-m", "6", "-r", "4")
 @pytest.fixture(scope="module")
 def slow_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster on servers of its own, in which a lease never runs out."""
-    need(PrivateRabbitMQ.available() and PrivateRedis.available(), NoServer(NoServer.__doc__))
-    directory = tmp_path_factory.mktemp("deaths")
-    with (
-        private_servers(directory) as servers,
-        Cluster(
-            directory / "cluster",
-            servers.rabbitmq_url,
-            servers.redis_url,
-            settings={name: str(LEASE_SECONDS) for name in ("MR_LEASE_SECONDS", "MR_REPUBLISH_SECONDS")},
-        ) as cluster,
-    ):
+    settings = {name: str(LEASE_SECONDS) for name in ("MR_LEASE_SECONDS", "MR_REPUBLISH_SECONDS")}
+    with own_cluster(tmp_path_factory.mktemp("deaths"), settings=settings) as cluster:
         yield cluster
 
 

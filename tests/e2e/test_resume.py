@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import need
+from tests.e2e.conftest import own_cluster
 from tests.e2e.gate import GatedJob
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
 from tests.support.commands import write_job
-from tests.support.servers import NoServer, PrivateRabbitMQ, PrivateRedis, private_servers
 from tests.support.waiting import until
 
 MAPS, REDUCES = 6, 4
@@ -37,12 +36,7 @@ REPAIRED = (*MAP_SIDE, "def reduce_fn(word, counts):", "    yield word, 10 * sum
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster on servers of its own: which worker keeps what is looked at in its spools."""
-    need(PrivateRabbitMQ.available() and PrivateRedis.available(), NoServer(NoServer.__doc__))
-    directory = tmp_path_factory.mktemp("resume")
-    with (
-        private_servers(directory) as servers,
-        Cluster(directory, servers.rabbitmq_url, servers.redis_url, workers=2, slots=2) as cluster,
-    ):
+    with own_cluster(tmp_path_factory.mktemp("resume"), workers=2, slots=2) as cluster:
         yield cluster
 
 

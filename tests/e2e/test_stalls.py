@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import need
+from tests.e2e.conftest import own_cluster
 from tests.e2e.references import same_parts
 from tests.support.cluster import Cluster
 from tests.support.commands import write_job
-from tests.support.servers import NoServer, PrivateRabbitMQ, PrivateRedis, private_servers
 from tests.support.waiting import until
 
 STALL_SECONDS = 2
@@ -40,18 +39,8 @@ def reduce_fn(line, counts):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two workers with one slot each; what has finished no record for STALL_SECONDS has stalled."""
-    need(PrivateRabbitMQ.available() and PrivateRedis.available(), NoServer(NoServer.__doc__))
-    directory = tmp_path_factory.mktemp("stalls")
-    with (
-        private_servers(directory) as servers,
-        Cluster(
-            directory / "cluster",
-            servers.rabbitmq_url,
-            servers.redis_url,
-            workers=2,
-            settings={"MR_STALL_SECONDS": str(STALL_SECONDS)},
-        ) as cluster,
-    ):
+    settings = {"MR_STALL_SECONDS": str(STALL_SECONDS)}
+    with own_cluster(tmp_path_factory.mktemp("stalls"), workers=2, settings=settings) as cluster:
         yield cluster
 
 

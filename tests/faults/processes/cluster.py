@@ -189,6 +189,11 @@ class Job:
         assert record.state is JobState.COMPLETED, record.cause
         return record
 
+    async def completed_without_reruns(self) -> None:
+        """Wait for the same; each task has had one attempt."""
+        await self.completed()
+        assert {view.record.attempt for view in await self.client.tasks(self.id)} == {1}
+
     async def committed(self, maps: int, reduces: int) -> None:
         """Wait until so many tasks are committed."""
 

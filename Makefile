@@ -60,9 +60,11 @@ test-core: install ## the tiers that need no service
 	$(PYTEST) -q -n 2 tests/simulation
 	$(PYTEST) -q -n 2 tests/fuzz
 
+# What runs as daemons is not measured either: it would cost time and show nothing.
 test-services: install ## the tiers on real RabbitMQ and Redis
-	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration tests/e2e
-	$(PYTEST) -q -n 2 --dist worksteal $(MEASURE) -m selected tests/faults
+	$(PYTEST) -q -n 2 --dist loadfile $(MEASURE) tests/contract tests/integration
+	$(PYTEST) -q -n 2 --dist loadfile tests/e2e
+	$(PYTEST) -q -n 2 --dist worksteal -m selected tests/faults
 
 test-faults: install services ## every fault at every point, on real servers and processes, about 10 min
 	$(PYTEST) -q -n 2 --dist worksteal tests/faults
